@@ -1,0 +1,76 @@
+# Everything this project can do on a machine with python3 (3.11 or later), venv and make. `make` alone lists it.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+# The newest Python here that will do; `make PYTHON=/path/to/python3.13 test` names one.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --require-hashes
+# More than there are cores: many tests wait for a clock.
+WORKERS ?= 4
+say = @echo "· $(1)"
+
+.PHONY: help demo test check fmt acceptance faults soak lock clean
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
+
+demo: $(VENV)/runtime ## See it work: both flows, a killed consumer, balanced books; no Docker, no Redis, no network
+	@$(BIN)/millrace demo $(ARGS)
+
+test: $(VENV)/all ## All tests that need no Docker, up to 3 minutes; ARGS='-k name' for some
+	@$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not docker' tests/unit tests/contracts tests/integration tests/acceptance tests/faults/test_model.py $(ARGS)
+
+check: $(VENV)/all ## Lint, format, types, and who may import whom
+	$(call say,ruff)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check . || { $(BIN)/ruff format --diff --quiet . | head -50; echo "run: make fmt"; exit 1; }
+	$(call say,mypy)
+	@$(BIN)/mypy --no-error-summary
+	$(call say,import-linter)
+	@$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log 2>&1 || { cat $(VENV)/lint-imports.log; exit 1; }
+
+fmt: $(VENV)/all ## Format the code, and mend what can be mended
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+
+acceptance: $(VENV)/all ## The real stack in Docker: up, scale, kill, restart, count
+	@$(BIN)/python -m pytest -q -m docker tests/acceptance $(ARGS)
+
+faults: $(VENV)/all ## Kill, cut and fill everything there is, count the records again, print fault × invariant; minutes
+	@$(BIN)/python -m pytest -q -n 2 tests/faults $(ARGS)
+
+soak: $(VENV)/all ## The queue against its model, for hours if you like: SEQUENCES=20000
+	@MILLRACE_SEQUENCES=$(or $(SEQUENCES),4000) $(BIN)/python -m pytest -q -n $(WORKERS) tests/faults/test_model.py $(ARGS)
+
+lock: $(VENV)/runtime ## Resolve all dependencies anew into requirements*.txt
+	$(call say,resolving)
+	@test -x $(VENV)/uv/bin/uv || { $(BIN)/python -m venv $(VENV)/uv && $(VENV)/uv/bin/python -m pip install -qq 'uv>=0.9,<1'; }
+	@$(RESOLVE) pyproject.toml -o requirements.txt
+	@$(RESOLVE) --group build -c requirements.txt -o requirements-build.txt
+	@$(RESOLVE) pyproject.toml --group dev -c requirements.txt -c requirements-build.txt -o requirements-dev.txt
+# No address of any index ends up in the files: they hold on every machine, whatever its pip is told.
+RESOLVE = $(VENV)/uv/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+
+clean: ## Remove what make, the tests and the tools left here; never data/
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# .venv/runtime and .venv/all are stamps: a second call is instant, and a changed lock installs again.
+$(VENV)/pip:
+	@[[ -n "$(PYTHON)" ]] || { echo "Millrace needs Python 3.11 or later, and there is none on the PATH: install it (Debian: apt install python3 python3-venv), or say make PYTHON=/path/to/python3.13 …"; exit 1; }
+	$(call say,making $(VENV) with $$($(PYTHON) --version))
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/runtime: requirements.txt requirements-build.txt pyproject.toml | $(VENV)/pip
+	$(call say,installing what Millrace needs: a minute the first time)
+	@$(PIP) -r requirements.txt -r requirements-build.txt
+	@$(BIN)/python -m pip --disable-pip-version-check install -qq --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/all: requirements-dev.txt $(VENV)/runtime
+	$(call say,installing what its tests and checks need)
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
