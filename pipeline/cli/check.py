@@ -1,0 +1,160 @@
+"""`millrace check` and `millrace schema`: is `flows.yaml` right, and what may stand in it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.cli.services import FlowsOption, settings_with
+from pipeline.component import Component
+from pipeline.errors import ConfigError
+from pipeline.flow import Flow, Flows, load
+from pipeline.problem import all_of
+from pipeline.reference import Reference, load_model, load_transform
+from pipeline.validation import told
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: `millrace check --connect`")
+def check(
+    flows: FlowsOption = None,
+    connect: Annotated[bool, typer.Option("--connect", help="Also look at the Redis it would use.")] = False,
+) -> None:
+    """Checks the flows file down to each option and import, without running anything.
+
+    Errors name file, line, column, field, and what was expected.
+    Exit codes: 0 all is well (there may be warnings); 1 this Redis won't do; 2 the file is wrong.
+    """
+    settings = settings_with(flows)
+    loaded = load_all(settings.flows)
+    console = Console(highlight=False)
+    _show(console, loaded)
+    if connect and not _look_at_redis(console, settings.url):
+        sys.exit(1)
+
+
+@app.command(epilog="Example: `millrace schema > flows.schema.json`")
+def schema() -> None:
+    """Prints the JSON Schema of flows.yaml, for editors.
+
+    Exit codes: 0 printed; 2 a source or a sink that an installed package adds can't be imported.
+    """
+    sys.stdout.write(json.dumps(flows_schema(), indent=2, ensure_ascii=False) + "\n")
+
+
+def load_all(path: Path) -> Flows:
+    """The flows of a file, every source, sink, transform and model of them made once to see that it can be.
+
+    Raises ConfigError with all that is wrong in the file.
+    """
+    return load(path, examine=_make)
+
+
+def build_all(flows: Iterable[Flow]) -> None:
+    """Makes every source, sink, transform and model of these flows. Raises ConfigError with all that is wrong."""
+    errors: list[ConfigError] = []
+    for flow in flows:
+        for make in (_make_source, _make_sink, Flow.load_transforms):
+            try:
+                make(flow)
+            except ConfigError as error:
+                errors.append(error)
+    if errors:
+        raise all_of(errors)
+
+
+def _make(part: Component | Reference | Flow) -> object:
+    """One part of a flow by itself, or what fits together only in the whole of it: the sink and the model.
+
+    The tables are imported here, as only a command knows both services.
+    """
+    if isinstance(part, Flow):
+        _make_sink(part)
+        return part
+    if isinstance(part, Reference):
+        return load_model(part) if part.steps[-1] == "model" else load_transform(part)
+    if part.part == "source":
+        from producer.sources import SOURCES
+        from producer.sources.base import Source
+
+        return part.build(SOURCES, Source)
+    from consumer.sinks import SINKS
+    from consumer.sinks.base import Sink
+
+    return part.build(SINKS, Sink)
+
+
+def _make_source(flow: Flow) -> None:
+    _make(flow.source)
+
+
+def _make_sink(flow: Flow) -> None:
+    from consumer.sinks import SINKS
+    from consumer.sinks.base import Sink
+
+    model = flow.load_model()
+    sink = flow.sink.build(SINKS, Sink)
+    try:
+        sink.check(model)
+    except ConfigError as error:
+        message = str(error)
+    except Exception as error:  # of a sink of the user's own, or of the file system
+        message = f"can't be used: {told(error)}"
+    else:
+        return
+    raise flow.sink.error(message)
+
+
+def _show(console: Console, flows: Flows) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("flow", "source", "list", "transforms", "model", "sink"):
+        table.add_column(column, overflow="fold")
+    for name, flow in flows.items():
+        row = (
+            name,
+            flow.source.type,
+            flow.queue.key,
+            ", ".join(path.rpartition(":")[2] for path in flow.transforms) or "–",
+            (flow.model or "–").rpartition(":")[2],
+            flow.sink.type,
+        )
+        table.add_row(*map(escape, row))
+    console.print(table)
+    count = "1 flow, it is" if len(flows) == 1 else f"{len(flows)} flows, all"
+    console.print(f"\n[green]{escape(str(flows.path))}: {count} well[/green]", soft_wrap=True)
+
+
+def _look_at_redis(console: Console, url: str) -> bool:
+    """Prints what there is to say of the Redis at this address; whether it will do."""
+    from pipeline.queue.preflight import preflight
+
+    console.print()
+    marks = {
+        "ok": "[green]ok     [/green]",
+        "warning": "[yellow]warning[/yellow]",
+        "error": "[bold red]error  [/bold red]",
+    }
+    findings = preflight(url)
+    for finding in findings:
+        console.print(f"{marks[finding.level]} {escape(finding.message)}", soft_wrap=True)
+        if finding.mend:
+            console.print(f"        {finding.mend}", style="dim", markup=False, soft_wrap=True)
+    return all(finding.level != "error" for finding in findings)
+
+
+def flows_schema() -> dict[str, Any]:
+    """JSON Schema of a flows file, with the options of every source and sink that Millrace knows."""
+    from consumer.sinks import SINKS
+    from pipeline.schema import schema as schema_of
+    from producer.sources import SOURCES
+
+    return schema_of(SOURCES, SINKS)

@@ -1,0 +1,154 @@
+"""`millrace run`: flows as supervised processes on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from pipeline.cli.books import read_books
+from pipeline.cli.check import build_all
+from pipeline.cli.services import FlowsOption, choose, settings_with
+from pipeline.cli.status import NamesArgument
+from pipeline.embedded import Embedded
+from pipeline.errors import ConfigError, QueueError
+from pipeline.flow import Flow
+from pipeline.observe import logs
+from pipeline.settings import Settings
+from pipeline.signals import hear
+from pipeline.supervisor import FAILURES_BEFORE_GIVING_UP, Supervisor
+
+app = typer.Typer()
+log = structlog.get_logger(__name__)
+
+HOME = Path(".millrace")
+"""Where the embedded Valkey keeps its data, below the working directory."""
+
+REDIS_PORT = 6379
+LOOK_SECONDS = 0.1
+EMPTY_LOOKS_SECONDS = 0.5
+
+POISONED_BATCHES = 3
+"""So many batches in a row, each with a record that kills its consumer, are put up with."""
+
+
+@app.command(epilog="Example: `millrace run quotes --until-empty`")
+def run(
+    names: NamesArgument = None,
+    flows: FlowsOption = None,
+    consumers: Annotated[int, typer.Option("--consumers", "-n", min=1, help="Consumer processes.")] = 1,
+    until_empty: Annotated[
+        bool,
+        typer.Option(help="End once every source has ended and its list is empty: for cron, Airflow and the like."),
+    ] = False,
+    port: Annotated[
+        int | None, typer.Option(help="Port of the embedded Valkey; else 6379, or a free one if that is taken.")
+    ] = None,
+) -> None:
+    """Runs these flows here: a process for each producer, and consumers for all of them; restarts what fails.
+
+    Without REDIS_URL it starts an embedded Valkey whose data stays in `.millrace/`, so that the next run goes on where
+    this one stopped. Ctrl-C or SIGTERM drains and stops; a second one doesn't wait for what is slow.
+
+    A service that fails too often is given up while the others go on. Once nobody consumes any more, or every source
+    has ended or was given up and the lists are empty, it ends.
+
+    Exit codes: 0 stopped, or all done; 1 a service failed too often; 2 a flow is wrong.
+    """
+    settings = settings_with(flows)
+    chosen = choose(settings, names or [])
+    build_all(chosen)  # a mistake is said once, here, and not by every child
+    logs.configure(settings.log, settings.log_level, service="run")
+    stopping, at_once = threading.Event(), threading.Event()
+    hear(lambda _: (at_once if stopping.is_set() else stopping).set(), signal.SIGTERM, signal.SIGINT)
+    with redis_for(settings, port) as settings:
+        pretty = settings.log == "pretty" or (settings.log == "auto" and sys.stderr.isatty())
+        environ = {**os.environ, "REDIS_URL": settings.url, "MILLRACE_LOG": "pretty" if pretty else "json"}
+        supervisor = Supervisor(environ=environ, say=_prefixed())
+        threading.Thread(target=_hurry, args=(supervisor, at_once), name="hurry", daemon=True).start()
+        where = ["--flows", str(settings.flows)]
+        producers = [supervisor.add(f"producer-{flow.name}", "produce", flow.name, *where) for flow in chosen]
+        arguments = [*(flow.name for flow in chosen), *where]
+        workers = [
+            supervisor.add(f"consumer-{number}", "consume", *arguments, failures=_failures_to_isolate(chosen))
+            for number in range(1, consumers + 1)
+        ]
+        while not stopping.wait(LOOK_SECONDS) and not all(child.done for child in workers):
+            supervisor.look()
+            no_more = all(child.done for child in producers)
+            if no_more and (until_empty or supervisor.failed) and _all_empty(settings, chosen):
+                break
+        grace = settings.grace_seconds + 5
+        for children in (producers, workers):
+            supervisor.stop([child.name for child in children], grace_seconds=grace)
+        if supervisor.failed:
+            log.error("services_failed", services=supervisor.failed)
+            sys.exit(1)
+
+
+def _failures_to_isolate(flows: list[Flow]) -> int:
+    """How often a consumer may die in a row: a record that kills it is found by halving its batch, a death a time."""
+    deaths = max(flow.max_attempts + flow.batch.records.bit_length() for flow in flows)
+    return deaths * POISONED_BATCHES + FAILURES_BEFORE_GIVING_UP
+
+
+def _hurry(supervisor: Supervisor, at_once: threading.Event) -> None:
+    """Passes the second signal on: services that got their first stop at once."""
+    at_once.wait()
+    for child in supervisor.children.values():
+        child.signal(signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def redis_for(settings: Settings, port: int | None) -> Iterator[Settings]:
+    """The settings with the Redis to use: REDIS_URL's, or an embedded Valkey for as long as the block lasts."""
+    if settings.redis_url_is_set:
+        yield settings
+        return
+    with _embedded(port) as server:
+        place = server.url.rpartition("@")[2].removeprefix("redis://")
+        log.info(
+            "valkey_started", url=server.url, look_inside=f"redis-cli -p {place.partition(':')[2].partition('/')[0]}"
+        )
+        yield settings.with_redis_url(server.url)
+
+
+def _embedded(port: int | None) -> Embedded:
+    """On the port that `redis-cli` tries first, if nobody has it; the data is kept, as a queue should."""
+    server = Embedded(port=port or REDIS_PORT, data_dir=HOME / "valkey", aof=True)
+    try:
+        server.start()
+    except ConfigError:
+        if port:
+            raise
+        server = Embedded(data_dir=HOME / "valkey", aof=True)
+    return server
+
+
+def _all_empty(settings: Settings, flows: list[Flow]) -> bool:
+    time.sleep(EMPTY_LOOKS_SECONDS)
+    try:
+        return all(read_books(settings, flow).lag == 0 for flow in flows)
+    except QueueError:
+        return False
+
+
+def _prefixed() -> Callable[[str, str], None]:
+    """Prints a service's line behind its name, a line at a time."""
+    lock = threading.Lock()
+
+    def say(name: str, line: str) -> None:
+        with lock:
+            sys.stderr.write(f"{name:<20} │ {line}\n")
+            sys.stderr.flush()
+
+    return say

@@ -1,0 +1,159 @@
+"""`millrace verify`: every record is accounted for, in the books and in the files."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pipeline.cli.books import print_books, read_books, verdict
+from pipeline.cli.services import FlowsOption, choose, settings_with
+from pipeline.cli.status import JsonOption, NamesArgument
+from pipeline.errors import ConfigError, QueueUnavailable
+from pipeline.flow import Flow
+from pipeline.queue import Books
+from pipeline.settings import Settings
+from pipeline.signals import hear
+from pipeline.units import seconds
+
+if TYPE_CHECKING:
+    from pipeline.cli.filecheck import FileCheck
+
+app = typer.Typer()
+
+FOLLOW_SECONDS = 1.0
+
+SinkOption = Annotated[
+    bool, typer.Option("--sink", help="Also read the sinks' files again and compare them with what was delivered.")
+]
+RepeatsOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-repeats", help="With --sink: the source itself may send a key twice, so that is no difference."
+    ),
+]
+FollowOption = Annotated[bool, typer.Option("--follow", help="Look every second, until Ctrl-C or a record is missing.")]
+ForOption = Annotated[str | None, typer.Option("--for", help="With --follow: for so long, e.g. 30s or 10m.")]
+
+
+@app.command(epilog="Example: `millrace verify wikipedia --sink`")
+def verify(
+    names: NamesArgument = None,
+    flows: FlowsOption = None,
+    as_json: JsonOption = False,
+    sink: SinkOption = False,
+    allow_repeats: RepeatsOption = False,
+    follow: FollowOption = False,
+    follow_for: ForOption = None,
+) -> None:
+    """Proves for each flow that every published record is accounted for, at one instant.
+
+    published + foreign = delivered + filtered + ready + in flight + dead + discarded. More than that are records that
+    others pushed and no consumer has seen yet (shown as surplus); less is loss.
+
+    --sink reads the files of jsonl, csv and parquet sinks again: as many records as were delivered, none of them twice,
+    no file damaged. docs/how-to/verify.md says what that proves for which sink.
+
+    Exit codes: 0 the books balance, and the files hold it; 1 a record is missing or, with --sink, twice or more than
+    was delivered, or Redis doesn't answer; 2 the flow is wrong.
+    """
+    settings = settings_with(flows)
+    rounds = _Rounds(settings, choose(settings, names or []), sink=sink, allow_repeats=allow_repeats)
+    if not follow:
+        if follow_for is not None:
+            raise ConfigError("--for says how long to --follow: add --follow")
+        books, checks = rounds.look()
+        rounds.print_json(books, checks, indent=2) if as_json else rounds.print(books, checks)
+        sys.exit(1 if _differs(books, checks) else 0)
+    sys.exit(rounds.follow(_until(follow_for), as_json=as_json))
+
+
+class _Rounds:
+    """Looks at the flows, once or again and again."""
+
+    def __init__(self, settings: Settings, flows: list[Flow], *, sink: bool, allow_repeats: bool) -> None:
+        self._settings = settings
+        self._flows = flows
+        self._checks: list[FileCheck] = []
+        if sink:
+            from pipeline.cli.filecheck import FileCheck  # only here: no other command pays for the sinks
+
+            self._checks = [FileCheck(flow, allow_repeats=allow_repeats) for flow in flows]
+        self._console = Console(highlight=False, soft_wrap=True)
+
+    def look(self) -> tuple[dict[str, Books], list[FileCheck]]:
+        """The books, and what the files hold. Raises QueueError."""
+        books = {flow.name: read_books(self._settings, flow) for flow in self._flows}
+        for check in self._checks:
+            check.read(books[check.flow.name], lambda check=check: read_books(self._settings, check.flow))  # type: ignore[misc]
+        return books, self._checks
+
+    def follow(self, until: float, *, as_json: bool) -> int:
+        """Looks every second. Returns the exit code: 1 as soon as a record is missing, or if Redis never answered."""
+        stopping = threading.Event()
+        hear(lambda _: stopping.set(), signal.SIGTERM, signal.SIGINT)
+        answered = False
+        while not stopping.is_set():
+            try:
+                books, checks = self.look()
+            except QueueUnavailable as error:
+                sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S}  Redis doesn't answer: {error}\n")
+            else:
+                answered = True
+                self.print_json(books, checks) if as_json else self._print_line(books, checks)
+                if _differs(books, checks):
+                    return 1
+            if time.monotonic() >= until or stopping.wait(FOLLOW_SECONDS):
+                break
+        return 0 if answered else 1
+
+    def print(self, books: Mapping[str, Books], checks: list[FileCheck]) -> None:
+        """The sums, and a line or more on each sink's files."""
+        print_books(dict(books), self._console)
+        if checks:
+            self._console.print("\n[bold]The files[/bold] (read again, record by record)")
+        for check in checks:
+            for line in check.told():
+                self._console.print(f"  {line}")
+
+    def print_json(self, books: Mapping[str, Books], checks: list[FileCheck], indent: int | None = None) -> None:
+        """All of it as JSON; a round of --follow takes one line, with its time."""
+        said: dict[str, Any] = {name: found.as_dict() for name, found in books.items()}
+        for check in checks:
+            said[check.flow.name]["sink"] = check.as_dict()
+        if indent is None:
+            said = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "flows": said}
+        sys.stdout.write(json.dumps(said, indent=indent) + "\n")
+        sys.stdout.flush()
+
+    def _print_line(self, books: Mapping[str, Books], checks: list[FileCheck]) -> None:
+        for name, found in books.items():
+            self._console.print(
+                f"{datetime.now(UTC):%H:%M:%S}  {name}  published {found.published:,}  delivered {found.delivered:,}  "
+                f"lag {found.lag:,}  dead {found.dead:,}  {verdict(found)}"
+            )
+        for check in checks:
+            for line in check.told():
+                self._console.print(f"          {line}")
+
+
+def _differs(books: Mapping[str, Books], checks: list[FileCheck]) -> bool:
+    return any(found.difference < 0 for found in books.values()) or any(check.differs for check in checks)
+
+
+def _until(text: str | None) -> float:
+    """When to stop, on the monotonic clock. Raises ConfigError."""
+    if text is None:
+        return float("inf")
+    try:
+        return time.monotonic() + seconds(text)
+    except ValueError as error:
+        raise ConfigError(f"--for {text}: {error}") from None

@@ -1,0 +1,102 @@
+"""Component: a source or a sink as `flows.yaml` declares it, a type and its options, and the way to the class."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.metadata
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+
+from pipeline.document import Document
+from pipeline.errors import ConfigError
+from pipeline.problem import Steps, all_of, config_error
+from pipeline.reference import Reference
+from pipeline.validation import did_you_mean, foreign_error, validate
+
+B = TypeVar("B", bound=BaseModel)
+
+
+class Component(BaseModel):
+    """`{type: jsonl, path: data}`. The options are the class's own affair; `build` makes the object.
+
+    `type` is a name that Millrace knows, a dotted path (`mypackage.sinks:MySink`), or the name of an entry point in
+    the group `millrace.sources` or `millrace.sinks`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str
+    options: dict[str, Any] = Field(repr=False)
+    _document: Document = PrivateAttr(default_factory=Document)
+    _steps: Steps = PrivateAttr(default=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _part_type_and_options(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and set(value) != {"type", "options"}:
+            options = {name: option for name, option in value.items() if name != "type"}
+            return {**({"type": value["type"]} if "type" in value else {}), "options": options}
+        return value
+
+    def placed(self, document: Document, steps: Steps) -> Component:
+        """The same component, knowing where it stands."""
+        placed = self.model_copy()
+        placed._document, placed._steps = document, steps
+        return placed
+
+    @property
+    def part(self) -> str:
+        """`source` or `sink`: what it is in its flow."""
+        return str(self._steps[-1]) if self._steps else ""
+
+    def build(self, table: Mapping[str, str], base: Callable[..., B]) -> B:
+        """The source or sink itself. `table` maps the known types to dotted paths, `base` is the class of them all.
+
+        Raises ConfigError, with the place in the file, for an unknown type, a class that is no `base`, options that
+        it doesn't take, and variables in them that aren't set.
+        """
+        unset = self._document.unset(self._steps)
+        errors = [config_error(self._document.file, unset)] if unset else []
+        try:
+            built = validate(self.find(table, base), self.options, self._document, self._steps)
+        except ConfigError as error:
+            errors.append(error)
+        if errors:
+            raise all_of(errors)
+        return built
+
+    def find(self, table: Mapping[str, str], base: Callable[..., B]) -> builtins.type[B]:
+        """The class that `type` names. Raises ConfigError."""
+        # An abstract class is no `type[B]` to mypy, though it is one to issubclass.
+        base_class = cast("builtins.type[B]", base)
+        kind = base_class.__name__.lower()
+        known = {**{found.name: found.value for found in entry_points(kind)}, **table}
+        path = known.get(self.type) or (self.type if ":" in self.type else None)
+        shown = self._document.shown((*self._steps, "type"), self.type)
+        if path is None:
+            near = "" if self._document.variables((*self._steps, "type")) else did_you_mean(self.type, known)
+            types = f"expected {', '.join(sorted(known))}, or the path of a class, such as mine:My{base_class.__name__}"
+            raise self._error(f"unknown {kind} type, {shown}: {near + ' ' if near else ''}{types}", "type")
+        found = Reference(path, self._document, (*self._steps, "type")).load()
+        if not (isinstance(found, builtins.type) and issubclass(found, base_class)):
+            wanted = f"expected a class derived from {base_class.__module__}.{base_class.__name__}"
+            raise self._error(f"{shown} is no {kind}: {wanted}", "type")
+        if inspect.isabstract(found):
+            lacking = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+            raise self._error(f"{shown} is no whole {kind}: expected it to define {lacking}", "type")
+        return found
+
+    def error(self, message: str) -> ConfigError:
+        """What somebody else says of this component, with its place in the file, and no value of the environment."""
+        return foreign_error(message, self._document, self._steps)
+
+    def _error(self, message: str, *steps: str) -> ConfigError:
+        return config_error(self._document.file, [self._document.problem((*self._steps, *steps), message)])
+
+
+def entry_points(kind: str) -> Iterable[importlib.metadata.EntryPoint]:
+    """What installed packages add: `kind` is `source` or `sink`."""
+    return importlib.metadata.entry_points(group=f"millrace.{kind}s")

@@ -1,0 +1,269 @@
+"""Record and envelope: what a source yields, and the JSON that stands for it on the list.
+
+The envelope is CloudEvents 1.0 in JSON (https://github.com/cloudevents/spec, `json-format.md`), so that any tool that
+knows CloudEvents can read the list, and a person can read it with `redis-cli LRANGE`:
+
+    {"specversion":"1.0","id":"…","source":"quotes","type":"Quote","time":"2026-11-21T01:30:00.123456Z","data":{…}}
+
+`data` stays the very bytes that were published until something asks for more, so a number such as 2^64 or
+1.0000000000000000000001 comes out as it went in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+import msgspec
+from pydantic import BaseModel
+
+from pipeline.errors import EnvelopeError, RecordError
+
+Position: TypeAlias = Any
+"""A place in one source: anything JSON can say (an event id, a cursor, {"file": …, "offset": …})."""
+
+SPECVERSION = "1.0"
+
+NESTING_MARGIN = 100
+"""Levels that a reader of an envelope may already be deep in its stack, beyond where the writer was."""
+
+
+class Record(msgspec.Struct):
+    """What a source yields.
+
+    `data` is anything JSON can say, a pydantic model, or `bytes` holding JSON text, which is passed on as it stands.
+    `key` names the record in its source: it becomes the envelope's `id`, and what dedupe goes by. Without one the
+    publish gives an id of its own. `position` is where to go on after this record. `time` is when it happened; without
+    one, when it was published. `type` is the envelope's `type`.
+    """
+
+    data: Any
+    key: str | None = None
+    position: Position | None = None
+    type: str | None = None
+    time: datetime | None = None
+
+
+class DeadLetter(msgspec.Struct):
+    """Bytes that can't be delivered, exactly as they came, and why.
+
+    A source yields one instead of a `Record` for input that is none; `position` moves on past it all the same.
+    """
+
+    original: bytes
+    reason: str
+    position: Position | None = None
+
+
+class Envelope(msgspec.Struct):
+    """One record on the wire. `data` is the JSON text (`msgspec.Raw`), or a Python value once a transform made one."""
+
+    id: str
+    source: str
+    type: str
+    time: str | None = None
+    data: Any = None
+    foreign: bool = False
+    """True where the list held a bare JSON object that somebody else pushed."""
+
+    @property
+    def text(self) -> bytes:
+        """`data` as one line of JSON: the bytes that were published, or the encoded result of a transform."""
+        if isinstance(self.data, msgspec.Raw):
+            return one_line(bytes(self.data))
+        return encode_json(self.data)
+
+    @property
+    def line(self) -> bytes:
+        """The whole envelope as one line of CloudEvents JSON. Raises RecordError as `encode_json` does."""
+        return encode_json(_Wire(SPECVERSION, self.id, self.source, self.type, self.time, msgspec.Raw(self.text)))
+
+    @property
+    def value(self) -> Any:
+        """`data` as Python values.
+
+        Raises EnvelopeError where it is JSON that Python can't hold: a number out of range, nested too deep.
+        """
+        if isinstance(self.data, msgspec.Raw):
+            return decode_json(self.data)
+        return self.data
+
+
+class _Wire(msgspec.Struct):
+    """The envelope as it is encoded: attribute names and order of CloudEvents."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    time: str | None
+    data: Any
+
+
+class _Seen(msgspec.Struct):
+    """The envelope as it is decoded: everything optional, so that a missing attribute can be named."""
+
+    specversion: str | None = None
+    id: str | None = None
+    source: str | None = None
+    type: str | None = None
+    time: str | None = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def _other_types(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    raise TypeError(f"{type(value).__qualname__} is not something JSON can say")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_other_types)
+_decoder = msgspec.json.Decoder()
+_seen_decoder = msgspec.json.Decoder(_Seen)
+_LINE_BREAKS = re.compile(rb"[\r\n]+")
+
+
+def encode_json(value: Any) -> bytes:
+    """Compact UTF-8 JSON on one line.
+
+    Datetimes become ISO 8601, Decimals strings, bytes base64, NaN and infinities null, which are what JSON has for
+    them. Raises RecordError naming what can't be said in JSON.
+    """
+    try:
+        return _encoder.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise RecordError(f"not JSON: {error}") from error
+
+
+def decode_json(text: bytes | msgspec.Raw) -> Any:
+    """Python values of a JSON text. Raises EnvelopeError saying what is wrong with it."""
+    try:
+        return _decoder.decode(text)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise EnvelopeError(_why(error)) from error
+
+
+def one_line(text: bytes) -> bytes:
+    """The same JSON text on one line: a raw line break in JSON can only be white space between tokens."""
+    return _LINE_BREAKS.sub(b" ", text) if b"\n" in text or b"\r" in text else text
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with a Z, as CloudEvents wants it; a naive time is taken as UTC."""
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def now() -> str:
+    """This moment as a `timestamp`."""
+    return timestamp(datetime.now(UTC))
+
+
+def encode(record: Record, *, id: str, source: str, time: str) -> bytes:
+    """The envelope of a record, as the bytes that go on the list.
+
+    `id` and `time` are used where the record has no `key` or `time` of its own. Raises RecordError where its data
+    can't be said in JSON, or its `bytes` are no JSON text.
+    """
+    data = record.data
+    if isinstance(data, bytes):
+        checked_text(data)
+        data = msgspec.Raw(data)
+    line = encode_json(
+        _Wire(
+            SPECVERSION,
+            record.key or id,
+            source,
+            record.type or "record",
+            timestamp(record.time) if record.time else time,
+            data,
+        )
+    )
+    if line.count(b"[") + line.count(b"{") > NESTING_MARGIN:
+        # How deep is too deep depends on the reader's own stack: leave every reader some room.
+        checked_text(b"[" * NESTING_MARGIN + line + b"]" * NESTING_MARGIN)
+    return line
+
+
+def checked_text(text: bytes) -> None:
+    """Raises RecordError unless the bytes are one JSON text in UTF-8."""
+    try:
+        text.decode()
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise RecordError(_why(error)) from error
+
+
+def decode(line: bytes, *, foreign_id: Callable[[], str]) -> Envelope:
+    """What stands on the list: an envelope, or a bare JSON object that somebody pushed by hand.
+
+    A bare object becomes a foreign envelope whose id comes from `foreign_id`. Raises EnvelopeError, whose message is
+    the dead letter's reason, for anything else: not UTF-8, not JSON, no object, an envelope of another version.
+    """
+    try:
+        line.decode()
+        seen = _seen_decoder.decode(line)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        # An object whose own "id" is a number is a fine record, though no envelope.
+        if isinstance(error, msgspec.ValidationError) and _is_bare_object(line):
+            return Envelope(foreign_id(), "foreign", "record", None, msgspec.Raw(line), True)
+        raise EnvelopeError(_why(error)) from error
+    if seen.specversion is None:
+        return Envelope(foreign_id(), "foreign", "record", None, msgspec.Raw(line), True)
+    if seen.specversion != SPECVERSION:
+        raise EnvelopeError(f"envelope of an unknown version: specversion {seen.specversion!r}, expected '1.0'")
+    if not (seen.id and seen.source and seen.type):
+        missing = [name for name in ("id", "source", "type") if not getattr(seen, name)]
+        raise EnvelopeError(f"envelope without {', '.join(missing)}")
+    return Envelope(seen.id, seen.source, seen.type, seen.time, seen.data)
+
+
+def is_foreign(line: bytes) -> bool:
+    """Whether a record on the list was not published by us: a bare object, or what is no envelope at all."""
+    try:
+        return decode(line, foreign_id=str).foreign
+    except EnvelopeError:
+        return True
+
+
+class _OnlyVersion(msgspec.Struct):
+    specversion: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+def _is_bare_object(line: bytes) -> bool:
+    try:
+        return msgspec.json.decode(line, type=_OnlyVersion).specversion is msgspec.UNSET
+    except msgspec.DecodeError:
+        return False
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "not usable JSON: nested too deep"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}"
+    if isinstance(error, msgspec.ValidationError):
+        return f"not a record: {error}"
+    return f"not JSON: {error}"
+
+
+_POINTER_STEP = re.compile(r"~[01]")
+
+
+def resolve(pointer: str, value: Any) -> Any:
+    """What a JSON pointer (RFC 6901, `/meta/id`) finds in a value; None where there is nothing.
+
+    A name without a leading slash is a top-level field.
+    """
+    steps = pointer[1:].split("/") if pointer.startswith("/") else [pointer]
+    for step in steps:
+        name = _POINTER_STEP.sub(lambda m: "~" if m[0] == "~0" else "/", step) if "~" in step else step
+        if isinstance(value, dict):
+            value = value.get(name)
+        elif isinstance(value, list) and name.isdigit() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            return None
+    return value

@@ -1,0 +1,295 @@
+"""Flow: one pipeline as `flows.yaml` declares it, loaded, interpolated and validated, with its place in every error."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, field_validator, model_validator
+
+from pipeline.component import Component
+from pipeline.document import Document, read_document
+from pipeline.errors import ConfigError
+from pipeline.problem import Problem, Steps, all_of, config_error
+from pipeline.reference import Reference, load_model, load_transform
+from pipeline.units import Duration, Size
+from pipeline.validation import did_you_mean, validate
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
+"""What a flow may be called: it stands in file names, labels and key names."""
+
+EXAMPLE = """\
+  flows:
+    quotes:
+      source: {type: scrapy, spider: quotes}
+      sink: {type: jsonl, path: data/quotes}"""
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class QueueOptions(_Options):
+    """The Redis list of the flow."""
+
+    key: str = Field(
+        min_length=1,
+        max_length=200,
+        description="The list's name, as in `redis-cli LLEN <key>`. Default: `millrace:<flow>`.",
+    )
+    max_ready: int = Field(
+        1_000_000, ge=1, description="Producers hold back while so many records are ready or in flight."
+    )
+    replicas: int = Field(
+        0, ge=0, le=100, description="So many replicas of Redis must hold what is published or taken before it counts."
+    )
+
+    @field_validator("key")
+    @classmethod
+    def _key_is_one_word(cls, key: str) -> str:
+        if not key.isprintable() or " " in key:
+            raise ValueError("expected a name without spaces and control characters")
+        if not re.fullmatch(r"[^{}]*(\{[^{}]+\}[^{}]*)?", key):
+            raise ValueError("expected a name without braces, or with one Redis hash tag such as {name}")
+        return key
+
+
+class PublishOptions(_Options):
+    """How a producer batches what its source yields: at so many records, or after the linger, whichever comes first."""
+
+    records: int = Field(500, ge=1, le=100_000, description="At most so many records at once.")
+    linger: Duration = Field(0.1, description="How long the oldest may wait for more.")
+
+
+class DedupeOptions(_Options):
+    """Leaves out records whose key was published before."""
+
+    window: Annotated[Duration, Field(gt=0)] = Field(description="For how long a key is remembered.")
+    key: str | None = Field(
+        None, min_length=1, description="JSON pointer (/meta/id) to the key in the data. Default: the record's own key."
+    )
+
+    @field_validator("key")
+    @classmethod
+    def _key_is_a_pointer(cls, key: str | None) -> str | None:
+        if key and re.search(r"~(?![01])", key):
+            raise ValueError("expected a JSON pointer such as /meta/id, in which ~ is written ~0")
+        return key
+
+
+class BatchOptions(_Options):
+    """How a consumer batches what it takes: at so many records or bytes, or after the linger, whichever comes first."""
+
+    records: int = Field(500, ge=1, le=1_000_000, description="At most so many records.")
+    bytes: Size = Field(32 * 1024 * 1024, ge=1, description="About so many bytes of envelopes.")
+    linger: Duration = Field(1.0, description="How long a batch that isn't full may wait for more.")
+
+
+class Flow(_Options):
+    """One named pipeline: source → queue → transforms → sink."""
+
+    name: str = Field(exclude=True)
+    source: Component
+    sink: Component
+    queue: QueueOptions
+    publish: PublishOptions = PublishOptions()
+    dedupe: DedupeOptions | None = None
+    transforms: list[Annotated[str, StringConstraints(min_length=1)]] = Field(
+        default_factory=list, description="Functions, as module:function, that each record goes through in turn."
+    )
+    model: str | None = Field(None, description="A pydantic model, as module:Class, that each record must fit.")
+    batch: BatchOptions = BatchOptions()
+    lease: Duration = Field(
+        60.0, ge=0.1, description="How long a consumer may be silent before its batch is taken over."
+    )
+    max_attempts: int = Field(3, ge=1, description="Deliveries of a batch before it is split, to find what kills.")
+
+    _document: Document = PrivateAttr(default_factory=Document)
+    _steps: Steps = PrivateAttr(default=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_list_after_the_flow(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and isinstance(queue := value.get("queue", {}), Mapping) and "key" not in queue:
+            return {**value, "queue": {**queue, "key": f"millrace:{value.get('name')}"[:200]}}
+        return value
+
+    def load_transforms(self) -> list[Callable[[Any], Any]]:
+        """The transforms' functions. Raises ConfigError with the place of each that can't be had."""
+        found, errors = [], []
+        for reference in self._references():
+            if reference.steps[-1] != "model":
+                try:
+                    found.append(load_transform(reference))
+                except ConfigError as error:
+                    errors.append(error)
+        if errors:
+            raise all_of(errors)
+        return found
+
+    def load_model(self) -> type[BaseModel] | None:
+        """The model's class, if the flow has one. Raises ConfigError with its place if it can't be had."""
+        return next((load_model(found) for found in self._references() if found.steps[-1] == "model"), None)
+
+    def _references(self) -> list[Reference]:
+        return _references({"transforms": self.transforms, "model": self.model}, self._document, self._steps)
+
+
+def _references(value: Mapping[str, Any], document: Document, steps: Steps) -> list[Reference]:
+    named = value.get("transforms")
+    paths: list[tuple[Any, Steps]] = [
+        (path, (*steps, "transforms", index)) for index, path in enumerate(named if isinstance(named, list) else [])
+    ]
+    paths.append((value.get("model"), (*steps, "model")))
+    return [Reference(path, document, where) for path, where in paths if isinstance(path, str)]
+
+
+class Flows(Mapping[str, Flow]):
+    """The flows of one file, by name, in its order."""
+
+    def __init__(self, path: Path, flows: Mapping[str, Flow]) -> None:
+        self.path = path
+        self._flows = dict(flows)
+
+    def __getitem__(self, name: str) -> Flow:
+        return self._flows[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._flows)
+
+    def __len__(self) -> int:
+        return len(self._flows)
+
+
+def load(
+    path: Path,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    examine: Callable[[Component | Reference | Flow], object] | None = None,
+) -> Flows:
+    """The flows of a file.
+
+    Its folder is put on the import path, so that `flows:my_function` is found in the `flows.py` beside it.
+
+    Raises ConfigError with every mistake in the file, a line each: file, line, column, field, what was expected. The
+    options of sources and sinks are left to `Component.build`, and so are variables in them that aren't set: a producer
+    need not know a sink's password. `examine` is called with every source, sink, transform and model, in unsound flows
+    too, and with every flow that is sound by itself; what it raises as ConfigError is said with the rest.
+    """
+    document = read_document(path, environ)
+    folder = str(document.folder)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    found = [problem for problem in document.problems if not (problem.unset and _can_wait(problem.steps))]
+    errors: list[ConfigError] = []
+    flows: dict[str, Flow] = {}
+    declared = _declared(document, found)
+    for name, value in declared.items():
+        found += _misfits(name, value, document)
+        try:
+            if isinstance(value, dict):
+                flows[name] = _flow(name, value, document)
+        except ConfigError as error:
+            errors.append(error)
+    found += _shared_keys(flows, document)
+    errors = [config_error(document.file, found), *errors] if found else errors
+    if examine:
+        unsound = {problem.steps[1:2] for problem in found}
+        sound = [flow for name, flow in flows.items() if (name,) not in unsound]
+        for part in (*_parts(declared, document), *sound):
+            try:
+                examine(part)
+            except ConfigError as error:
+                errors.append(error)
+    if errors:
+        raise all_of(errors)
+    return Flows(path, flows)
+
+
+def _can_wait(steps: Steps) -> bool:
+    """Whether a variable there is asked for by what is made of it: an option, or an anchor's value, if it is used."""
+    of_part = len(steps) > 3 and steps[2] in ("source", "sink") and steps[3] != "type"
+    return of_part or str(steps[0]).startswith("x-")
+
+
+def _declared(document: Document, found: list[Problem]) -> dict[str, Any]:
+    """What stands beneath `flows:`. Keys that begin with x- are the user's own, for anchors."""
+    value = document.value
+    if value is None:
+        raise ConfigError(f"{document.file}: is empty: expected `flows:` with a flow beneath it, such as\n{EXAMPLE}")
+    steps: Steps = ("flows",) if isinstance(value, dict) and "flows" in value else ()
+    flows = value.get("flows") if isinstance(value, dict) else None
+    for name in value if isinstance(value, dict) else ():
+        if name != "flows" and not name.startswith("x-"):
+            mend = did_you_mean(name, ["flows"]) or "expected `flows`, or x-… for what is your own"
+            found.append(document.problem((name,), f"unknown key: {mend}", at_key=True))
+    if not isinstance(flows, dict) or not flows:
+        found.append(document.problem(steps, f"expected `flows:` with a flow beneath it, such as\n{EXAMPLE}"))
+        return {}
+    return flows
+
+
+def _misfits(name: str, value: Any, document: Document) -> Iterator[Problem]:
+    """What is wrong with a flow as a whole, in words that the model doesn't have."""
+    steps: Steps = ("flows", name)
+    if not NAME.fullmatch(name):
+        message = "expected a name of small letters, digits, - and _, 100 at most, that begins with no - or _"
+        yield document.problem(steps, message, at_key=True)
+    if not isinstance(value, dict):
+        yield document.problem(steps, f"expected a source and a sink, not {document.shown(steps, value)}")
+        return
+    if "name" in value:
+        yield document.problem((*steps, "name"), "unknown option: a flow's name is the key above it", at_key=True)
+    for part, example in (("source", "{type: scrapy, spider: quotes}"), ("sink", "{type: jsonl, path: data/quotes}")):
+        where = (*steps, part)
+        if part not in value:
+            yield document.problem(where, f"is missing: expected one such as {example}")
+        elif not isinstance(value[part], dict):
+            yield document.problem(where, f"expected one such as {example}, not {document.shown(where, value[part])}")
+        elif "type" not in value[part]:
+            yield document.problem((*where, "type"), f"is missing: expected one such as {example}")
+
+
+def _flow(name: str, value: Mapping[str, Any], document: Document) -> Flow:
+    steps: Steps = ("flows", name)
+    flow = validate(Flow, {**value, "name": name}, document, steps)
+    parts = {part: getattr(flow, part).placed(document, (*steps, part)) for part in ("source", "sink")}
+    placed = flow.model_copy(update=parts)
+    placed._document, placed._steps = document, steps
+    return placed
+
+
+def _parts(declared: Mapping[str, Any], document: Document) -> Iterator[Component | Reference]:
+    """Every source, sink, transform and model that is whole enough to be looked at by itself."""
+    for name, value in declared.items():
+        steps: Steps = ("flows", name)
+        for part in ("source", "sink") if isinstance(value, dict) else ():
+            if isinstance(value.get(part), dict) and isinstance(value[part].get("type"), str):
+                yield Component.model_validate(value[part]).placed(document, (*steps, part))
+        yield from _references(value, document, steps) if isinstance(value, dict) else ()
+
+
+def _shared_keys(flows: Mapping[str, Flow], document: Document) -> Iterator[Problem]:
+    owners: dict[str, str] = {}
+    for name, flow in flows.items():
+        owner = owners.setdefault(_stem(flow.queue.key), name)
+        if owner != name:
+            steps: Steps = ("flows", name, "queue", "key")
+            shown = document.shown(steps, flow.queue.key)
+            same = "is" if flow.queue.key == flows[owner].queue.key else "has the names beside it of"
+            message = f"{shown} {same} the list of flow {owner} already: expected a list of its own"
+            yield document.problem(steps, message)
+    for name, flow in flows.items():
+        for stem, owner in owners.items():
+            if flow.queue.key.startswith(f"{stem}:"):
+                message = f"is among the names that flow {owner} uses beside its list: expected another"
+                yield document.problem(("flows", name, "queue", "key"), message)
+
+
+def _stem(key: str) -> str:
+    """What the names of the keys beside a list begin with, as pipeline/queue/keys.py makes them."""
+    return key if "{" in key else f"{{{key}}}"

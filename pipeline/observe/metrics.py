@@ -1,0 +1,27 @@
+"""The metrics that every service shows, in Prometheus' names and units."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+published = Counter("millrace_records_published", "Records put on the list.", ["flow"])
+duplicates = Counter("millrace_records_duplicate", "Records left out, since their key was published before.", ["flow"])
+delivered = Counter("millrace_records_delivered", "Records that the sink holds.", ["flow"])
+filtered = Counter("millrace_records_filtered", "Records for which a transform returned nothing.", ["flow"])
+dead = Counter("millrace_records_dead", "Records set aside as dead letters.", ["flow"])
+batches = Counter("millrace_batches_delivered", "Batches written and acked.", ["flow"])
+lag = Gauge("millrace_lag_records", "Records ready or in flight, as last seen.", ["flow"])
+oldest = Gauge("millrace_lag_seconds", "Age of the oldest record ready or in flight, as last seen.", ["flow"])
+held_back = Gauge("millrace_producer_held_back", "1 while the producer waits for the list to fall.", ["flow"])
+source_failures = Counter("millrace_source_failures", "Times that the source failed and was started again.", ["flow"])
+sink_unavailable = Gauge(
+    "millrace_sink_unavailable_since_seconds", "Unix time since when the sink takes nothing; 0 while it does.", ["flow"]
+)
+leases_lost = Counter("millrace_leases_lost", "Batches that were taken over while this consumer held them.", ["flow"])
+reclaimed = Counter("millrace_batches_reclaimed", "Batches taken over from a consumer that went silent.", ["flow"])
+write_seconds = Histogram(
+    "millrace_sink_write_seconds",
+    "Time to write one batch.",
+    ["flow"],
+    buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300),
+)

@@ -1,0 +1,182 @@
+"""One connection to Redis: commands out, replies in, errors in our words.
+
+redis-py's own client is not used for this, since it sends a command again by itself after a lost reply (ten times by
+default), which stores an LPUSH several times. Here a command is sent once; who sends it again knows what it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any, TypeAlias
+
+import redis
+
+from pipeline.errors import QueueError, QueueFull, QueueMisuse, QueueUnavailable
+from pipeline.queue.address import Address, Place, certificate_mistake
+
+Command: TypeAlias = tuple[Any, ...]
+
+MOVES = 5
+"""So many nodes of a cluster may send us on, each to the next, before we take a rest."""
+
+_TEMPORARY = (
+    "LOADING",
+    "READONLY",
+    "MISCONF",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    "BUSY",
+    "UNBLOCKED",
+    "WAIT cannot be used with replica",
+)
+_ELSEWHERE = (redis.exceptions.AskError, redis.exceptions.TryAgainError, redis.exceptions.ClusterDownError)
+"""A cluster is moving the list to another node (MOVED is an AskError too), or has lost one. It comes to rest again."""
+
+SCRIPTS: dict[str, bytes] = {
+    file.name.removesuffix(".lua"): file.read_bytes()
+    for file in sorted(resources.files("pipeline.queue").joinpath("lua").iterdir(), key=lambda file: file.name)
+    if file.name.endswith(".lua")
+}
+
+
+class Connection:
+    """A connection for one thread. It is made when first used, and again after a failure."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._wire: Any = None
+        self._scripts: dict[str, bytes] = {}
+        self.generation = 0
+        """Grows with each new connection, so that who keeps state in one (a WATCH) can see that it is gone."""
+
+    def open(self) -> None:
+        """Connects, if not connected. Raises QueueUnavailable or QueueMisuse."""
+        if self._wire is not None:
+            return
+        for _ in range(MOVES):
+            try:
+                self._wire = self._address.dial()
+            except (redis.RedisError, OSError) as error:
+                raise in_our_words(error) from error
+            self.generation += 1
+            if self._has_the_list():
+                return
+            self.close()
+        raise QueueUnavailable("the nodes of the cluster don't agree on which has the list")
+
+    def close(self) -> None:
+        """Drops the connection; the next exchange makes a new one."""
+        if self._wire is not None:
+            self._wire.disconnect()
+            self._wire = None
+            self._scripts = {}
+
+    def exchange(self, *commands: Command) -> list[Any]:
+        """Sends the commands in one go and returns a reply for each.
+
+        Raises, after all replies are in, the first that is an error, in our words: QueueUnavailable, QueueFull or
+        QueueMisuse. After QueueUnavailable nobody knows whether the commands were carried out.
+        """
+        replies = self._exchange(commands)
+        if any(isinstance(reply, redis.exceptions.NoScriptError) for reply in replies):
+            # SCRIPT FLUSH, or a fresh server. The scripts that did run are the kind that may run again.
+            self.load_scripts()
+            replies = self._exchange(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise self._failed(reply)
+        return replies
+
+    def script(self, name: str, keys: Sequence[str], *arguments: Any) -> Command:
+        """The command that runs `lua/<name>.lua`. Connects, and makes the scripts known, where that is still to do."""
+        self.open()
+        if not self._scripts:
+            self.load_scripts()
+        return ("EVALSHA", self._scripts[name], len(keys), *keys, *arguments)
+
+    def _has_the_list(self) -> bool:
+        """Whether this is the node to talk to. False where a node of a cluster sent us on to another.
+
+        Raises QueueUnavailable where Sentinel sent us to what is no primary (any more, or yet).
+        """
+        (hello,) = self._exchange([("HELLO",)])  # needs no right; who doesn't know it, is no cluster
+        said = dict(zip(hello[::2], hello[1::2], strict=True)) if isinstance(hello, list) else {}
+        if self._address.sentinels and said.get(b"role", b"master") != b"master":
+            self.close()
+            raise QueueUnavailable("READONLY: Sentinel named a replica, it is in the midst of a failover")
+        if said.get(b"mode") != b"cluster" or self._address.key is None:
+            return True
+        found, slots = self._exchange([("LLEN", self._address.key), ("CLUSTER", "SLOTS")])
+        if isinstance(slots, list):  # else this user may not ask, and knows the node in its URL alone
+            nodes = [node for _, _, *nodes in slots for node in nodes]
+            self._address.learn([self._place("", self._wire.port), *(self._place(node[0], node[1]) for node in nodes)])
+        if isinstance(found, redis.exceptions.MovedError):
+            self._address.moved(self._place(found.host, found.port))
+            return False
+        return True
+
+    def _place(self, host: bytes | str | None, port: int) -> Place:
+        """Where a node of a cluster is that another names: no host, or ?, is the host that we asked."""
+        name = host.decode() if isinstance(host, bytes) else host or ""
+        return Place(name.strip("?") or self._wire.host, port)
+
+    def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        self.open()
+        try:
+            self._wire.send_packed_command(self._wire.pack_commands(commands), check_health=False)
+            return [self._reply() for _ in commands]
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            raise self._failed(error) from error
+
+    def _reply(self) -> Any:
+        try:
+            return self._wire.read_response()
+        except redis.ResponseError as error:
+            return error
+        except redis.exceptions.BusyLoadingError as error:
+            return error
+
+    def load_scripts(self) -> None:
+        """Makes the scripts known to Redis; who only looks never needs the right to. Raises as `exchange` does."""
+        shas = self._exchange([("SCRIPT", "LOAD", text) for text in SCRIPTS.values()])
+        for sha in shas:
+            if isinstance(sha, Exception):
+                raise self._failed(sha)
+        self._scripts = dict(zip(SCRIPTS, shas, strict=True))
+
+    def _failed(self, error: Exception) -> QueueError:
+        ours = in_our_words(error)
+        if isinstance(ours, QueueUnavailable):
+            # Also where the server answered (READONLY, LOADING): the next connection may find the new primary.
+            self.close()
+        return ours
+
+
+def in_our_words(error: Exception) -> QueueError:
+    """The error that redis-py raised or returned, as one of ours."""
+    words = str(error)
+    if mistake := certificate_mistake(error):
+        return QueueMisuse(mistake)
+    if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
+        return QueueMisuse(f"Redis refuses this user: {words}. Check the user, the password and the ACL in REDIS_URL.")
+    if isinstance(error, redis.exceptions.OutOfMemoryError) or words.startswith("OOM"):
+        return QueueFull("Redis is at maxmemory")
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError | redis.exceptions.ReadOnlyError):
+        return QueueUnavailable(words or type(error).__name__)
+    if isinstance(error, redis.exceptions.NoScriptError):
+        return QueueUnavailable("the scripts were flushed again before one could run")
+    if isinstance(error, _ELSEWHERE):
+        return QueueUnavailable(f"{type(error).__name__.removesuffix('Error')}: {words}")
+    if words.startswith(_TEMPORARY):
+        return QueueUnavailable(words)
+    return QueueMisuse(f"Redis refuses the request: {words}")
+
+
+def raise_nested(results: Sequence[Any]) -> None:
+    """Raises the first error among the results of an EXEC, in our words."""
+    for result in results:
+        if isinstance(result, Exception):
+            raise in_our_words(result) from result

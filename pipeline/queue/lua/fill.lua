@@ -1,0 +1,37 @@
+#!lua flags=allow-oom
+-- fill: top up a batch that is still lingering, as one more step with a list of its own, and renew its lease.
+--
+-- Guarantee: only while the lease is ours, and once per step: sent again after a lost reply it answers the same.
+-- (SORT … STORE replaces its destination, hence a list a step.)
+--
+-- KEYS  1 ready  2 woken  3 leases  4 claims  5 counters  6 the step's list
+-- ARGV  1 id  2 token  3 step  4 want  5 lease (ms)
+-- Returns the records this step added; 0 where none were waiting (then the step doesn't count); -1 if the lease is lost.
+local ready, woken, leases, claims, counters, part = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local id, token, step, want = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+
+local held = redis.call('HGET', claims, id)
+local claim = held and cjson.decode(held)
+if not claim or claim.token ~= token then
+  return -1
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', leases, now + ARGV[5], id)
+if step <= claim.steps then
+  return redis.call('LLEN', part)
+end
+
+while redis.call('LMOVE', woken, ready, 'LEFT', 'RIGHT') do end
+local records = math.min(want, redis.call('LLEN', ready))
+if records == 0 then
+  return 0
+end
+redis.call('SORT', ready, 'BY', 'nosort', 'DESC', 'LIMIT', 0, records, 'STORE', part)
+redis.call('LTRIM', ready, 0, -(records + 1))
+claim.steps = step
+claim.records = claim.records + records
+redis.call('HSET', claims, id, cjson.encode(claim))
+redis.call('HINCRBY', counters, 'in_flight', records)
+return records

@@ -1,0 +1,26 @@
+#!lua flags=allow-oom
+-- lead: become, or stay, the one producer of a source that must not run twice.
+--
+-- Guarantee: one leader at a time, by Redis' clock. A takeover changes `epochs`, which every publish watches: whatever
+-- the leader before still sends is not applied, however late it arrives. Staying leader changes nothing there.
+--
+-- KEYS  1 leader  2 epochs
+-- ARGV  1 session  2 lease (ms)  3 who, for people
+-- Returns 0 where we lead, else the milliseconds until the leader's lease runs out.
+local leader, epochs = KEYS[1], KEYS[2]
+local session, lease = ARGV[1], tonumber(ARGV[2])
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local held = redis.call('HMGET', leader, 'session', 'until')
+if held[1] and held[1] ~= session then
+  local left = tonumber(held[2]) - now
+  if left > 0 then
+    return left
+  end
+end
+if held[1] ~= session then
+  redis.call('INCR', epochs)
+end
+redis.call('HSET', leader, 'session', session, 'until', string.format('%d', now + lease), 'name', ARGV[3])
+return 0

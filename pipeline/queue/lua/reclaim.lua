@@ -1,0 +1,40 @@
+#!lua flags=allow-oom
+-- reclaim: take over the batch whose lease ran out first.
+--
+-- Guarantee: the same id and the same records as before, the attempt counted; whoever held it is fenced from here on.
+-- Once per (session, number): sent again after a lost reply it answers the same batch.
+--
+-- KEYS  1 leases  2 claims  3 session
+-- ARGV  1 token  2 number  3 lease (ms)  4 consumer  5 session time to live (s)
+-- Returns {id, attempts, steps, records}, or nothing where no lease has run out.
+local leases, claims, session = KEYS[1], KEYS[2], KEYS[3]
+local token, number = ARGV[1], tonumber(ARGV[2])
+
+local function answer(id, claim)
+  return {id, claim.attempts, claim.steps, claim.records}
+end
+
+local before = redis.call('HMGET', session, 'reclaimed', 'reclaimed_batch')
+if number <= tonumber(before[1] or '0') then
+  local held = redis.call('HGET', claims, before[2])
+  if held and cjson.decode(held).token == token then
+    return answer(before[2], cjson.decode(held))
+  end
+  return false
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local id = redis.call('ZRANGE', leases, '-inf', now, 'BYSCORE', 'LIMIT', 0, 1)[1]
+if not id then
+  return false
+end
+local claim = cjson.decode(redis.call('HGET', claims, id))
+claim.token = token
+claim.consumer = ARGV[4]
+claim.attempts = claim.attempts + 1
+redis.call('HSET', claims, id, cjson.encode(claim))
+redis.call('ZADD', leases, now + ARGV[3], id)
+redis.call('HSET', session, 'reclaimed', number, 'reclaimed_batch', id)
+redis.call('EXPIRE', session, ARGV[5])
+return answer(id, claim)

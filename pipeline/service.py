@@ -1,0 +1,93 @@
+"""Service: what a producer and a consumer have in common as a process: signals, logs, health."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import TracebackType
+
+import structlog
+
+from pipeline.observe import logs
+from pipeline.observe.health import Check, Health
+from pipeline.settings import Settings
+from pipeline.signals import hear
+from pipeline.supervisor import SUPERVISED
+
+log = structlog.get_logger(__name__)
+
+
+class Service:
+    """One process that runs until it is done or told to stop.
+
+    The first SIGTERM or SIGINT sets `stopping`: take nothing new, finish or give back what is held. `give_up` is set
+    when `grace_seconds` have passed since, or at the second signal: stop waiting for anybody. `well` answers what is in
+    the way of the work at the moment, or None: it is what /readyz says.
+    """
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        self.name = name
+        self.settings = settings
+        self.stopping = threading.Event()
+        self.give_up = threading.Event()
+        self.well: Check = _nothing_to_say
+        self._health: Health | None = None
+
+    def __enter__(self) -> Service:
+        logs.configure(self.settings.log, self.settings.log_level, service=self.name)
+        hear(self._signal, signal.SIGTERM, signal.SIGINT)
+        if self.settings.http:
+            host, port = self.settings.http
+            self._health = Health(host, port, alive=_nothing_to_say, ready=lambda: self.well())
+        if os.environ.get(SUPERVISED):
+            threading.Thread(target=self._follow_supervisor, name="supervisor", daemon=True).start()
+        log.info("service_started", pid=os.getpid(), **self._where())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._health:
+            self._health.close()
+        log.info("service_stopped")
+
+    def _where(self) -> dict[str, str]:
+        """Where the health port is, which the settings don't tell where they say 0."""
+        if not (self._health and self.settings.http):
+            return {}
+        host = self.settings.http[0]
+        return {"http": f"[{host}]:{self._health.port}" if ":" in host else f"{host}:{self._health.port}"}
+
+    def stop(self) -> None:
+        """What the first signal does."""
+        if self.stopping.is_set():
+            return
+        log.info("service_stopping", grace_seconds=self.settings.grace_seconds)
+        self.stopping.set()
+        grace = threading.Timer(self.settings.grace_seconds, self._grace_is_over)
+        grace.daemon = True
+        grace.start()
+
+    def _signal(self, _number: int) -> None:
+        if self.stopping.is_set():
+            log.warning("service_stops_at_once")
+            self.give_up.set()
+        else:
+            self.stop()
+
+    def _follow_supervisor(self) -> None:
+        """Stops when the supervisor is gone: the other end of standard input is its alone."""
+        while os.read(0, 4096):
+            pass
+        if not self.stopping.is_set():
+            log.warning("supervisor_gone")
+        self.stop()
+
+    def _grace_is_over(self) -> None:
+        log.warning("grace_over", seconds=self.settings.grace_seconds)
+        self.give_up.set()
+
+
+def _nothing_to_say() -> str | None:
+    return None

@@ -1,0 +1,145 @@
+"""Settings: what the environment says. Everything else is in `flows.yaml`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from pipeline.errors import ConfigError
+
+DEFAULT_REDIS_URL = "redis://localhost:6379/0"
+LOOPBACK = "127.0.0.1"
+
+_NO_ADDRESS = "expected a port, which is then on loopback, or host:port such as 0.0.0.0:9090"
+_NO_URL = (
+    "expected redis://user:password@host:6379/0, rediss://… for TLS, unix:///path/to/socket "
+    "or redis+sentinel://host:26379,host2:26379/primary/0 "
+    "(in a password, write @ : / as %40 %3A %2F); what is there is not shown, as it may hold a password"
+)
+_SENTINEL_URL = re.compile(
+    r"rediss?\+sentinel://([^@/?#]*@)?{host}(,{host})*/[^/?#]+(/\d*)?(\?[^#]*)?".replace(
+        "{host}", r"([\w.-]+|\[[\da-fA-F:.]+\])(:\d{1,5})?"
+    )
+)
+
+
+def _address(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    host, colon, port = value.strip().rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535 and bool(host) == bool(colon)):
+        raise ValueError(_NO_ADDRESS)
+    return host or LOOPBACK, int(port)
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+Address = Annotated[tuple[str, int], BeforeValidator(_address)]
+"""Host and port. Written `host:port`, or as a port alone, which is then on loopback."""
+
+
+class Settings(BaseSettings):
+    """One field a variable; units are in the names. An empty variable counts as none."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MILLRACE_",
+        env_ignore_empty=True,
+        case_sensitive=False,
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+    )
+
+    redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
+    """Where Redis is. Read `url` instead, which knows the file and the default too."""
+    redis_url_file: Path | None = Field(None, validation_alias="REDIS_URL_FILE")
+    """A file that holds the URL: a Docker or Kubernetes secret. REDIS_URL goes before it."""
+    flows: Path = Path("flows.yaml")
+    """MILLRACE_FLOWS: the flows file."""
+    http: Annotated[Address | None, NoDecode] = None
+    """MILLRACE_HTTP: where /metrics, /livez and /readyz answer; None is nowhere. Port 0 is any free one."""
+    log: Annotated[Literal["auto", "json", "pretty"], BeforeValidator(_lower)] = "auto"
+    """MILLRACE_LOG: `auto` is pretty on a terminal and JSON elsewhere."""
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+    """MILLRACE_LOG_LEVEL: nothing below it is logged."""
+    grace_seconds: float = Field(20.0, ge=0, le=86_400, allow_inf_nan=False)
+    """MILLRACE_GRACE_SECONDS: how long a service drains after SIGTERM before it gives back what it holds."""
+
+    @field_validator("redis_url")
+    @classmethod
+    def _a_redis_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not _is_redis_url(url.get_secret_value()):
+            raise ValueError(_NO_URL)
+        return url
+
+    @classmethod
+    def load(cls) -> Settings:
+        """The settings of this process's environment.
+
+        Raises ConfigError naming each variable that is wrong and what was expected, but not what it held.
+        """
+        try:
+            settings = cls()
+        except ValidationError as error:
+            details = error.errors(include_input=False, include_url=False)
+        else:
+            _ = settings.url
+            return settings
+        raise ConfigError("\n".join(f"{_variable(found['loc'])}: {_told(found)}" for found in details))
+
+    @property
+    def redis_url_is_set(self) -> bool:
+        """Whether somebody said which Redis to use."""
+        return self.redis_url is not None or self.redis_url_file is not None
+
+    @property
+    def url(self) -> str:
+        """The address of Redis, secrets included. Raises ConfigError where REDIS_URL_FILE is of no use."""
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        if self.redis_url_file is None:
+            return DEFAULT_REDIS_URL
+        try:
+            url = self.redis_url_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise ConfigError(f"REDIS_URL_FILE: can't read {self.redis_url_file}: {reason}") from None
+        if not _is_redis_url(url):
+            raise ConfigError(f"REDIS_URL_FILE: in {self.redis_url_file}: {_NO_URL}")
+        return url
+
+    def with_redis_url(self, url: str) -> Settings:
+        """The same settings for another Redis."""
+        return self.model_copy(update={"redis_url": SecretStr(url), "redis_url_file": None})
+
+
+def _is_redis_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme == "unix":
+            return bool(parts.path)
+        if parts.scheme.endswith("+sentinel"):
+            return bool(_SENTINEL_URL.fullmatch(url))
+        database = parts.path.strip("/")
+        _ = parts.port  # raises ValueError for one that is no number
+    except ValueError:
+        return False
+    return parts.scheme in ("redis", "rediss") and not parts.fragment and (database.isdigit() or not database)
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    name = str(location[0])
+    return name if name.isupper() else f"MILLRACE_{name.upper()}"
+
+
+def _told(mistake: Any) -> str:
+    message = str(mistake["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
+    return message.partition(", unable to parse")[0]
