@@ -1,0 +1,1 @@
+"""The producer service: source → queue."""

@@ -1,0 +1,62 @@
+"""Scrapy's items as records: a dict, dataclass, attrs class, `scrapy.Item` or pydantic model, nested as you like."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+from itemadapter import ItemAdapter
+from pydantic import BaseModel
+
+from pipeline.envelope import DeadLetter, Record, encode_json, resolve
+from pipeline.errors import RecordError
+
+CONTENT = "content"
+"""The `key` that makes a record's key from all that the item holds."""
+
+CONTENT_KEY_DIGITS = 32
+
+
+def record_of(item: Any, key: str | None) -> Record | DeadLetter:
+    """An item as a record whose data is JSON text, or as a dead letter where JSON can't say it.
+
+    `key` names the record: a JSON pointer into the item (`/id`), a top-level field, `content` for a hash of the whole
+    item, None for no key. The record's type is the item's class, unless that is dict.
+    """
+    try:
+        value = (
+            item.model_dump(mode="json", by_alias=True) if isinstance(item, BaseModel) else ItemAdapter(item).asdict()
+        )
+        text = encode_json(_orderly(value))
+    except (RecordError, TypeError, ValueError, RecursionError) as error:
+        return DeadLetter(repr(item).encode(errors="backslashreplace"), f"{type(item).__qualname__} item: {error}")
+    return Record(text, key=_key(key, text), type=None if type(item) is dict else type(item).__name__)
+
+
+def _key(key: str | None, text: bytes) -> str | None:
+    if key is None:
+        return None
+    value = msgspec.json.decode(text)
+    if key == CONTENT:
+        return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:CONTENT_KEY_DIGITS]
+    found = resolve(key, value)
+    if found is None or isinstance(found, str):
+        return found or None
+    return encode_json(found).decode()
+
+
+def _orderly(value: Any) -> Any:
+    """The same with sets as sorted lists: their own order differs from process to process, and so would the key.
+
+    Raises RecordError for bytes, which are text only to whoever knows their encoding.
+    """
+    if isinstance(value, dict):
+        return {name: _orderly(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_orderly(inner) for inner in value]
+    if isinstance(value, set | frozenset):
+        return sorted((_orderly(inner) for inner in value), key=encode_json)
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise RecordError("bytes are not JSON: decode them to text first")
+    return value

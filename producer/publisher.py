@@ -1,0 +1,281 @@
+"""Publisher: takes records one at a time and puts them on the list in batches."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import deque
+from types import TracebackType
+
+import msgspec
+import structlog
+
+from pipeline import envelope
+from pipeline.envelope import DeadLetter, Position, Record
+from pipeline.errors import EnvelopeError, MillraceError, PublishesLost, QueueFull, QueueUnavailable, RecordError
+from pipeline.killpoints import killpoint
+from pipeline.observe import metrics
+from pipeline.queue import Queue
+
+log = structlog.get_logger(__name__)
+
+BUFFER_BATCHES = 2
+"""So many full batches may wait in memory; then `put` blocks, and with it the source."""
+
+PUBLISH_BYTES = 8 * 1024 * 1024
+"""A publish is cut short at this size, so that no transaction keeps Redis from others for long."""
+
+HOLD_POLL_SECONDS = 0.5
+
+
+class _Entry(msgspec.Struct):
+    """One record, ready to be sent: its envelope, or a dead letter."""
+
+    line: bytes
+    id: str
+    position: Position | None
+    dead: DeadLetter | None = None
+
+
+class Publisher:
+    """Publishes what is `put` in batches of `records` or after `linger` seconds, from a thread of its own.
+
+    Each batch is one `Queue.publish` with the last record's position as the checkpoint of `source`. While ready and in
+    flight records number `max_ready` or more, or Redis is full, nothing is published, and `put` blocks once the buffer
+    is full. Once `stopping` is set `max_ready` holds nothing back any more: what was read is put on the list, at most
+    the buffer beyond it. `seen_seconds` is the dedupe window, `key` a JSON pointer to what it goes by instead of the
+    record's own key.
+    `published`, `duplicates` and `dead` count records of this publisher; a dead letter counts as published too.
+
+    An error that waiting won't mend ends the thread and is raised from the next `put`, `flush` or `close`. Where Redis
+    has forgotten earlier publishes that is PublishesLost, if the records have positions to go back to.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        *,
+        flow: str,
+        source: str,
+        records: int = 500,
+        linger: float = 0.1,
+        max_ready: int = 1_000_000,
+        seen_seconds: float = 0,
+        key: str | None = None,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        self._queue = queue
+        self._flow = flow
+        self._source = source
+        self._records = records
+        self._linger = linger
+        self._max_ready = max_ready
+        self._seen_seconds = seen_seconds
+        self._key = key
+        self._stopping = stopping or threading.Event()
+        self._buffer: deque[_Entry] = deque()
+        self._buffered_bytes = 0
+        self._since = 0.0  # when the oldest record in the buffer came
+        self._changed = threading.Condition()
+        self._put = 0  # records ever put, and of these the records that are done with
+        self._done = 0
+        self._numbers = itertools.count(1)
+        self._flushing = 0
+        self._closing = False
+        self._error: MillraceError | None = None
+        self._lag = 0
+        self._held_back = False
+        self.published = 0
+        self.duplicates = 0
+        self.dead = 0
+        self._thread = threading.Thread(target=self._run, name=f"publish {flow}", daemon=True)
+        self._thread.start()
+
+    @property
+    def has_room(self) -> bool:
+        """False while `put` would block."""
+        return (
+            len(self._buffer) < BUFFER_BATCHES * self._records and self._buffered_bytes < BUFFER_BATCHES * PUBLISH_BYTES
+        )
+
+    def put(self, record: Record | DeadLetter) -> None:
+        """Takes one record; blocks while the buffer is full. What can't be said in JSON becomes a dead letter."""
+        entry = self._entry(record)
+        with self._changed:
+            self._put += 1  # from here on a flush waits for it
+            while not self.has_room and not self._error and not self._closing:
+                self._changed.wait()
+            self._raise_error()
+            if self._closing:
+                raise QueueUnavailable("the publisher is closed")
+            if not self._buffer:
+                self._since = time.monotonic()
+                self._changed.notify_all()
+            self._buffer.append(entry)
+            self._buffered_bytes += len(entry.line)
+            if len(self._buffer) == self._records:
+                self._changed.notify_all()
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Returns once all that was put is on the list. Raises QueueUnavailable after `timeout` seconds."""
+        with self._changed:
+            target = self._put
+            self._flushing += 1
+            self._changed.notify_all()
+            done = self._changed.wait_for(lambda: self._done >= target or self._error is not None, timeout)
+            self._flushing -= 1
+            self._raise_error()
+            if not done:
+                raise QueueUnavailable(f"{target - self._done} records could not be published within {timeout:g} s")
+
+    def close(self, timeout: float | None = None) -> None:
+        """Flushes and stops. Raises what `flush` does; then `unpublished` tells how many records were left behind."""
+        try:
+            self.flush(timeout)
+        finally:
+            with self._changed:
+                self._closing = True
+                self._changed.notify_all()
+            self._thread.join(1.0)
+
+    @property
+    def unpublished(self) -> int:
+        """Records that were put and are not on the list yet."""
+        return self._put - self._done
+
+    def __enter__(self) -> Publisher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _entry(self, record: Record | DeadLetter) -> _Entry:
+        if isinstance(record, DeadLetter):
+            return _Entry(record.original, "", record.position, record)
+        try:
+            if self._key:
+                record = self._with_key(record, self._key)
+            id = record.key or f"{self._queue.session}-{next(self._numbers)}"
+            line = envelope.encode(record, id=id, source=self._source, time=envelope.now())
+        except (RecordError, EnvelopeError) as error:
+            original = record.data if isinstance(record.data, bytes) else repr(record.data).encode(errors="replace")
+            return _Entry(original, "", record.position, DeadLetter(original, str(error)))
+        return _Entry(line, id, record.position)
+
+    @staticmethod
+    def _with_key(record: Record, pointer: str) -> Record:
+        data = envelope.decode_json(record.data) if isinstance(record.data, bytes) else record.data
+        value = envelope.resolve(pointer, data)
+        if value is None:
+            return record
+        key = value if isinstance(value, str) else envelope.encode_json(value).decode()
+        return msgspec.structs.replace(record, key=key)
+
+    def _run(self) -> None:
+        try:
+            while (batch := self._next()) is not None:
+                self._wait_for_room_on_the_list()
+                self._publish(batch)
+        except MillraceError as error:
+            with self._changed:
+                self._error = error
+        except Exception as error:
+            log.exception("publisher_failed", flow=self._flow)
+            with self._changed:
+                self._error = QueueUnavailable(f"the publisher failed: {type(error).__name__}: {error}")
+        with self._changed:
+            self._changed.notify_all()
+
+    def _next(self) -> list[_Entry] | None:
+        """Waits for a batch: enough records, or the oldest has lingered, or a flush; None when closed."""
+        with self._changed:
+            while True:
+                if self._closing:
+                    return None
+                if not self._buffer:
+                    self._changed.wait()
+                    continue
+                left = self._since + self._linger - time.monotonic()
+                if left <= 0 or self._flushing or not self.has_room or len(self._buffer) >= self._records:
+                    return self._cut()
+                self._changed.wait(left)
+
+    def _cut(self) -> list[_Entry]:
+        batch: list[_Entry] = []
+        size = 0
+        while self._buffer and len(batch) < self._records and (not batch or size < PUBLISH_BYTES):
+            entry = self._buffer.popleft()
+            batch.append(entry)
+            size += len(entry.line)
+        self._buffered_bytes -= size
+        self._since = time.monotonic()
+        self._changed.notify_all()
+        return batch
+
+    def _publish(self, batch: list[_Entry]) -> None:
+        alive = [entry for entry in batch if entry.dead is None]
+        dead = [entry.dead for entry in batch if entry.dead is not None]
+        position = next((entry.position for entry in reversed(batch) if entry.position is not None), None)
+        killpoint("producer.before_publish")
+        while True:
+            try:
+                result = self._queue.publish(
+                    [entry.line for entry in alive],
+                    ids=[entry.id for entry in alive],
+                    seen_seconds=self._seen_seconds,
+                    dead=dead,
+                    checkpoint=None if position is None else (self._source, position),
+                )
+                break
+            except QueueFull as error:
+                self._hold_back(str(error))
+                if self._queue.give_up.wait(HOLD_POLL_SECONDS):
+                    raise QueueUnavailable("Redis is still at maxmemory") from error
+            except PublishesLost as error:
+                log.error("publishes_lost", flow=self._flow, reason=str(error))
+                if position is not None:
+                    raise  # to go on from here would leave a gap: the source can be read again from the checkpoint
+        killpoint("producer.after_publish")
+        self._lag = result.lag
+        self._go_on()
+        with self._changed:
+            self._done += len(batch)
+            self.published += result.records + len(dead)
+            self.duplicates += result.duplicates
+            self.dead += len(dead)
+            self._changed.notify_all()
+        metrics.published.labels(self._flow).inc(result.records + len(dead))
+        metrics.duplicates.labels(self._flow).inc(result.duplicates)
+        metrics.lag.labels(self._flow).set(result.lag)
+        for letter in dead:
+            log.warning("record_set_aside", flow=self._flow, reason=letter.reason)
+        log.debug("records_published", flow=self._flow, records=result.records, duplicates=result.duplicates)
+
+    def _wait_for_room_on_the_list(self) -> None:
+        """Holds back while the list and what is in flight stand at the high-water mark."""
+        while self._lag >= self._max_ready and not self._stopping.is_set() and not self._queue.give_up.is_set():
+            self._lag = self._queue.lag()
+            if self._lag < self._max_ready:
+                break
+            self._hold_back(f"{self._lag} records are ready or in flight, max_ready is {self._max_ready}")
+            metrics.lag.labels(self._flow).set(self._lag)
+            self._stopping.wait(HOLD_POLL_SECONDS)
+
+    def _hold_back(self, reason: str) -> None:
+        if not self._held_back:
+            self._held_back = True
+            metrics.held_back.labels(self._flow).set(1)
+            log.warning("producer_held_back", flow=self._flow, reason=reason)
+
+    def _go_on(self) -> None:
+        if self._held_back:
+            self._held_back = False
+            metrics.held_back.labels(self._flow).set(0)
+            log.info("producer_goes_on", flow=self._flow, lag=self._lag)
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error

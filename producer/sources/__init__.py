@@ -1,0 +1,11 @@
+"""Sources: where records are read from.
+
+Adding one is a file here, a line in this table, a test file that runs the source contract, and a page in
+`docs/sources/`.
+"""
+
+SOURCES: dict[str, str] = {
+    "scrapy": "producer.sources.scrapy:ScrapySource",
+    "sse": "producer.sources.sse:SseSource",
+}
+"""The class of each `type`, as a dotted path: imported when a flow uses it."""
