@@ -1,0 +1,96 @@
+"""Records as an Arrow table, with the types of the flow's model where it has one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel, RootModel
+from pydantic_core import PydanticSerializationError
+
+from consumer.batch import Batch
+from consumer.columns import INSTANT, Column, columns_of_fields
+from consumer.sinks.partition import moment
+from pipeline.errors import ConfigError, RecordsRejected
+
+PLAIN = pa.schema([("id", pa.string()), ("time", INSTANT), ("data", pa.string())])
+"""The columns without a model: the envelope's id, its time (null where it is none), and the record as JSON text."""
+
+# What pyarrow and the conversions raise for a value that doesn't fit a type.
+_MISFITS = (pa.ArrowException, ValueError, TypeError, OverflowError, AttributeError, PydanticSerializationError)
+
+
+def table_of(batch: Batch) -> pa.Table:
+    """The records as a table, in order.
+
+    Raises RecordsRejected naming those that don't fit the columns, ConfigError where the model makes none.
+    """
+    schema = schema_of(batch.model)
+    if batch.model is None:
+        columns = [
+            _array("id", [envelope.id for envelope in batch.envelopes], Column(pa.string())),
+            _array("time", [envelope.time for envelope in batch.envelopes], Column(INSTANT, moment)),
+            _array("data", batch.lines, Column(pa.string(), bytes.decode)),
+        ]
+    else:
+        models = batch.models or []
+        columns = [
+            _array(name, [getattr(model, name) for model in models], column)
+            for name, column in columns_of(batch.model).items()
+        ]
+    _raise_rejected(columns)
+    return pa.table(columns, schema=schema)
+
+
+def schema_of(model: type[BaseModel] | None) -> pa.Schema:
+    """The columns that a flow's records make. Raises ConfigError where its model makes none."""
+    if model is None:
+        return PLAIN
+    return pa.schema([(name, column.type) for name, column in columns_of(model).items()])
+
+
+@lru_cache(maxsize=64)
+def columns_of(model: type[BaseModel]) -> dict[str, Column]:
+    """Each field's column, by name. Raises ConfigError where the model has no named fields."""
+    columns = columns_of_fields(model)
+    if not columns or issubclass(model, RootModel):
+        raise ConfigError(f"model {model.__name__} has no named fields to make columns of")
+    return columns
+
+
+def _array(name: str, values: Sequence[Any], column: Column) -> pa.Array | dict[int, str]:
+    """The column's values, or by index the reasons why they make no column."""
+    try:
+        return _converted(values, column)
+    except _MISFITS:
+        reasons = {}
+        for index, value in enumerate(values):
+            try:
+                _converted([value], column)
+            except _MISFITS as misfit:
+                reasons[index] = f"{name}: does not fit {column.type}: {_brief(misfit)}"
+        if not reasons:
+            raise
+        return reasons
+
+
+def _converted(values: Sequence[Any], column: Column) -> pa.Array:
+    if column.convert is not None:
+        convert = column.convert
+        values = [None if value is None else convert(value) for value in values]
+    return pa.array(values, type=column.type)
+
+
+def _raise_rejected(columns: Sequence[pa.Array | dict[int, str]]) -> None:
+    reasons: dict[int, str] = {}
+    for column in columns:
+        if isinstance(column, dict):
+            reasons = column | reasons  # the first column's reason stands
+    if reasons:
+        raise RecordsRejected(dict(sorted(reasons.items())))
+
+
+def _brief(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0][:200]

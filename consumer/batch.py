@@ -1,0 +1,109 @@
+"""A batch, as a sink sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
+
+from pipeline.envelope import Envelope
+from pipeline.errors import EnvelopeError, RecordError, RecordsRejected
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+F = TypeVar("F")
+T = TypeVar("T")
+
+_NO_SUCH_FORM = (EnvelopeError, RecordError, PydanticSerializationError)
+
+
+class Batch:
+    """Records under one id that never changes, however often they are delivered.
+
+    The records are held as the bytes that Redis returned until something asks for more; each form is made once.
+    Asking for a form raises RecordsRejected, naming the records that can't take it (a number that Python can't hold).
+    `id` is safe as a file name. `envelopes` holds one envelope a record, in the order of publication. With a `model`,
+    `models` holds each record as that model, validated.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        envelopes: list[Envelope],
+        *,
+        flow: str = "",
+        model: type[BaseModel] | None = None,
+        models: list[BaseModel] | None = None,
+    ) -> None:
+        if models is not None and len(models) != len(envelopes):
+            raise ValueError(f"{len(models)} models for {len(envelopes)} envelopes")
+        self.id = id
+        self.flow = flow
+        self.envelopes = envelopes
+        self.model = model
+        self.models = models
+
+    def __len__(self) -> int:
+        return len(self.envelopes)
+
+    @cached_property
+    def lines(self) -> list[bytes]:
+        """Each record's data as one line of JSON, without the line break."""
+        return _each(lambda envelope: envelope.text, self.envelopes)
+
+    @cached_property
+    def envelope_lines(self) -> list[bytes]:
+        """Each record's whole envelope as one line of CloudEvents JSON, without the line break."""
+        return _each(lambda envelope: envelope.line, self.envelopes)
+
+    @cached_property
+    def records(self) -> list[Any]:
+        """Each record's data as Python values: with a model its validated fields by name, else what the JSON says."""
+        if self.models is not None:
+            return _each(lambda model: model.model_dump(), self.models)
+        return _each(lambda envelope: envelope.value, self.envelopes)
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The records as an Arrow table: typed columns with a model, else `id`, `time` and `data` as JSON text."""
+        from consumer.arrow import table_of
+
+        return table_of(self)
+
+    def pick(self, indices: Sequence[int]) -> Batch:
+        """Some records of this batch, under the same id: those that belong into one file of several."""
+        part = Batch(
+            self.id,
+            [self.envelopes[i] for i in indices],
+            flow=self.flow,
+            model=self.model,
+            models=None if self.models is None else [self.models[i] for i in indices],
+        )
+        for form in ("lines", "envelope_lines", "records"):
+            if form in self.__dict__:  # made once already, where cached_property keeps it
+                part.__dict__[form] = [self.__dict__[form][i] for i in indices]
+        return part
+
+
+def _each(form: Callable[[F], T], items: list[F]) -> list[T]:
+    """The form of every item; the slow walk that names those without comes only after one failed."""
+    try:
+        return [form(item) for item in items]
+    except _NO_SUCH_FORM:
+        reasons = {}
+        for index, item in enumerate(items):
+            try:
+                form(item)
+            except _NO_SUCH_FORM as error:
+                reasons[index] = str(error)
+        raise RecordsRejected(reasons) from None
+
+
+def field_names(model: type[BaseModel]) -> list[str]:
+    """The names that a model's record has: its fields and computed fields, in order, without those it excludes."""
+    fields = [name for name, field in model.model_fields.items() if not field.exclude]
+    return [*fields, *model.model_computed_fields]

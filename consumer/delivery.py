@@ -1,0 +1,75 @@
+"""Delivery: one claimed batch on its way to the sink, and what became of each of its records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from consumer.batch import Batch
+from consumer.transforms import apply
+from pipeline import envelope
+from pipeline.envelope import DeadLetter, Envelope
+from pipeline.errors import EnvelopeError
+from pipeline.queue import Claim
+
+
+class Delivery:
+    """Opens the envelopes, applies the transforms and the model, and keeps count.
+
+    `batch` is what the sink gets, under the claim's id. Each record of the claim ends as delivered, filtered or dead;
+    one that a transform made several of is dead if the sink rejects any of them. `foreign` counts the records that were
+    not published by us: what is no envelope can't have been.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        *,
+        flow: str,
+        transforms: Sequence[Callable[..., Any]] = (),
+        model: type[BaseModel] | None = None,
+    ) -> None:
+        self.claim = claim
+        self._reasons: dict[int, str] = {}  # by place in the claim
+        envelopes, places = self._open()
+        self.foreign = len(self._reasons) + sum(opened.foreign for opened in envelopes)
+        outcome = apply(envelopes, transforms, model)
+        for index, reason in outcome.rejected.items():
+            self._reasons[places[index]] = reason
+        self.filtered = len(outcome.filtered)
+        self.batch = Batch(claim.id, outcome.envelopes, flow=flow, model=model, models=outcome.models)
+        self._origin = [places[index] for index in outcome.origin]
+
+    def reject(self, reasons: Mapping[int, str]) -> None:
+        """Takes records out of `batch`, by index in it: the sink will not have them."""
+        for index, reason in reasons.items():
+            self._reasons[self._origin[index]] = reason
+        kept = [index for index, place in enumerate(self._origin) if place not in self._reasons]
+        self.batch = self.batch.pick(kept)
+        self._origin = [self._origin[index] for index in kept]
+
+    @property
+    def dead(self) -> list[DeadLetter]:
+        """The records that can't be delivered, byte for byte as they stood on the list."""
+        return [DeadLetter(self.claim.lines[place], reason) for place, reason in sorted(self._reasons.items())]
+
+    @property
+    def delivered(self) -> int:
+        """Records of the claim that the sink holds once `batch` is written."""
+        return len(self.claim.lines) - self.filtered - len(self._reasons)
+
+    def _open(self) -> tuple[list[Envelope], list[int]]:
+        envelopes: list[Envelope] = []
+        places: list[int] = []
+        for place, line in enumerate(self.claim.lines):
+            try:
+                # A record that somebody pushed by hand has no id: its place in the batch is as good as one.
+                opened = envelope.decode(line, foreign_id=lambda place=place: f"{self.claim.id}:{place}")  # type: ignore[misc]
+            except EnvelopeError as error:
+                self._reasons[place] = str(error)
+            else:
+                envelopes.append(opened)
+                places.append(place)
+        return envelopes, places

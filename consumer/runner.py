@@ -1,0 +1,235 @@
+"""Runs one sink: claims batches, transforms, writes, acks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime
+
+import structlog
+
+from consumer.batch import Batch
+from consumer.delivery import Delivery
+from consumer.renewal import Renewal
+from consumer.sinks import SINKS
+from consumer.sinks.base import Sink
+from pipeline.backoff import Backoff
+from pipeline.envelope import DeadLetter, is_foreign
+from pipeline.errors import LeaseLost, QueueError, QueueUnavailable, RecordsRejected, SinkUnavailable
+from pipeline.flow import Flow
+from pipeline.killpoints import killpoint
+from pipeline.observe import metrics
+from pipeline.queue import Claim, Queue
+
+log = structlog.get_logger(__name__)
+
+WAIT_SECONDS = 1.0
+"""Longest wait inside Redis: how late a stop, or a batch that someone left behind, may be noticed."""
+
+RECORD_BYTES = 4096
+"""What a record is taken to weigh before any was seen."""
+
+SINK_BACKOFF_CAP_SECONDS = 30.0
+
+
+class Consumer:
+    """One flow's queue → sink, one batch at a time.
+
+    `run` returns once `stopping` is set and what it held is delivered or given back; with `until_empty`, also when
+    nothing is ready or in flight any more.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        redis_url: str,
+        *,
+        stopping: threading.Event,
+        give_up: threading.Event,
+        until_empty: bool = False,
+    ) -> None:
+        self.flow = flow
+        self.sink: Sink = flow.sink.build(SINKS, Sink)
+        self.model = flow.load_model()
+        self.sink.check(self.model)
+        self.transforms = flow.load_transforms()
+        self.queue = Queue(
+            redis_url, flow.queue.key, lease_seconds=flow.lease, replicas=flow.queue.replicas, give_up=give_up
+        )
+        self.ended = threading.Event()
+        self.delivered = 0
+        self._stopping = stopping
+        self._give_up = give_up
+        self._until_empty = until_empty
+        self._record_bytes = float(RECORD_BYTES)
+        self._holds: Claim | None = None
+        self._unwell: str | None = None
+
+    def run(self) -> None:
+        """Blocks until stopped (or empty). Raises QueueError where Redis refuses us for good."""
+        try:
+            while not self._stopping.is_set():
+                if (claim := self._left_behind()) is not None:
+                    self._take(claim)
+                elif (claim := self.queue.claim(self._room(0, 0))) is not None:
+                    self._take(claim, fresh=True)
+                elif self._until_empty and self.queue.lag() == 0:
+                    return
+                else:
+                    self.queue.wait(WAIT_SECONDS)
+        except QueueUnavailable:
+            if not self._give_up.is_set():
+                raise
+        finally:
+            log.info("consumer_done", flow=self.flow.name, delivered=self.delivered)
+
+    def give_back(self) -> None:
+        """Releases what is held, from another thread, when there is no time left to finish it."""
+        if (claim := self._holds) is None:
+            return
+        what = {"flow": self.flow.name, "batch": claim.id, "records": len(claim.lines)}
+        try:
+            self.queue.release(claim)
+        except QueueError as error:
+            log.warning("batch_left_to_its_lease", **what, lease_seconds=self.flow.lease, reason=str(error))
+        else:
+            log.warning("batch_released", **what)
+
+    @property
+    def idle(self) -> bool:
+        """True while no batch is in hand, so that nothing has to wait for Redis or the sink."""
+        return self._holds is None
+
+    def unwell(self) -> str | None:
+        """None while records can flow, else what is in the way: for /readyz."""
+        return self.queue.outage or self._unwell
+
+    def _left_behind(self) -> Claim | None:
+        """A batch whose consumer went silent, where the last claim saw that there is one."""
+        return self.queue.reclaim() if self.queue.overdue else None
+
+    def _take(self, claim: Claim, *, fresh: bool = False) -> None:
+        self._holds = claim
+        killpoint("consumer.after_claim")
+        if claim.attempts > 1:
+            metrics.reclaimed.labels(self.flow.name).inc()
+            log.info("batch_reclaimed", flow=self.flow.name, batch=claim.id, attempts=claim.attempts)
+        try:
+            with Renewal(self.queue, claim) as lease:
+                if fresh:  # what somebody else held may be in the sink already, and stays as it is
+                    self._linger(claim)
+                if claim.attempts <= self.flow.max_attempts or self.sink.holds(claim.id):
+                    self._deliver(claim, lease)
+                else:
+                    self._isolate(claim)
+        except LeaseLost as error:
+            metrics.leases_lost.labels(self.flow.name).inc()
+            log.warning("lease_lost", flow=self.flow.name, batch=claim.id, reason=str(error))
+        finally:
+            self._holds = None
+
+    def _isolate(self, claim: Claim) -> None:
+        """Splits a batch that keeps killing its consumers; what is left alone in the end is the record that does it."""
+        if len(claim.lines) > 1:
+            self.queue.split(claim, attempts=self.flow.max_attempts - 1)
+            log.warning("batch_split", flow=self.flow.name, batch=claim.id, records=len(claim.lines))
+            return
+        reason = f"killed its consumer: {claim.attempts - 1} attempts, none came to an end"
+        letter = DeadLetter(claim.lines[0], reason)
+        self.queue.ack(claim, delivered=0, foreign=int(is_foreign(claim.lines[0])), dead=[letter])
+        metrics.dead.labels(self.flow.name).inc()
+        log.error("record_set_aside", flow=self.flow.name, batch=claim.id, reason=reason)
+
+    def _linger(self, claim: Claim) -> None:
+        """Tops the batch up until it has its records or bytes, or the linger is over."""
+        linger = self.flow.batch.linger
+        over = time.monotonic() + linger
+        pause = 0.01
+        size = sum(map(len, claim.lines))
+        while (room := self._room(len(claim.lines), size)) and (left := over - time.monotonic()) > 0:
+            if self._stopping.wait(min(pause, left)):
+                break
+            before = len(claim.lines)
+            self.queue.fill(claim, room)
+            size += sum(map(len, claim.lines[before:]))
+            pause = min(pause * 2, linger / 8)
+        self._record_bytes = max(1.0, 0.8 * self._record_bytes + 0.2 * size / len(claim.lines))
+
+    def _room(self, records: int, size: int) -> int:
+        """How many more records to ask for, so that the batch comes out near its limits of records and bytes."""
+        limit = self.flow.batch
+        if records >= limit.records or size >= limit.bytes:
+            return 0
+        return max(1, min(limit.records - records, int((limit.bytes - size) / self._record_bytes)))
+
+    def _deliver(self, claim: Claim, lease: Renewal) -> None:
+        delivery = Delivery(claim, flow=self.flow.name, transforms=self.transforms, model=self.model)
+        killpoint("consumer.before_write")
+        if not self._write(delivery, lease):
+            self.give_back()
+            return
+        killpoint("consumer.after_write")
+        dead = delivery.dead
+        self.queue.ack(
+            claim,
+            delivered=delivery.delivered,
+            filtered=delivery.filtered,
+            foreign=delivery.foreign,
+            dead=dead,
+        )
+        killpoint("consumer.after_ack")
+        self.delivered += delivery.delivered
+        metrics.batches.labels(self.flow.name).inc()
+        metrics.delivered.labels(self.flow.name).inc(delivery.delivered)
+        metrics.filtered.labels(self.flow.name).inc(delivery.filtered)
+        metrics.dead.labels(self.flow.name).inc(len(dead))
+        for letter in dead:
+            log.warning("record_set_aside", flow=self.flow.name, batch=claim.id, reason=letter.reason)
+        log.info(
+            "batch_delivered",
+            flow=self.flow.name,
+            batch=claim.id,
+            records=delivery.delivered,
+            filtered=delivery.filtered,
+            dead=len(dead),
+        )
+
+    def _write(self, delivery: Delivery, lease: Renewal) -> bool:
+        """Writes until the sink has taken the batch. False where we must stop first; raises LeaseLost."""
+        backoff = Backoff(first=0.2, cap=SINK_BACKOFF_CAP_SECONDS)
+        while delivery.batch:
+            lease.check()
+            try:
+                with metrics.write_seconds.labels(self.flow.name).time():
+                    self.sink.write(delivery.batch)
+                break
+            except Exception as error:
+                if isinstance(error, RecordsRejected) and _names_records(error, delivery.batch):
+                    delivery.reject(error.reasons)
+                    continue
+                # Also what we don't expect: no record is thrown away because a sink has a bug.
+                self._sink_unavailable(error, delivery.claim, first=backoff.failures == 0)
+                if self._stopping.wait(backoff.next()):
+                    return False
+        if self._unwell:  # as of this batch, or of one that was taken over meanwhile
+            self._sink_available()
+        return True
+
+    def _sink_unavailable(self, error: Exception, claim: Claim, *, first: bool) -> None:
+        expected = isinstance(error, SinkUnavailable | OSError)
+        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        self._unwell = f"sink of {self.flow.name}: {reason}"
+        if first:
+            metrics.sink_unavailable.labels(self.flow.name).set(time.time())
+            log.error("sink_unavailable", flow=self.flow.name, reason=reason, exc_info=None if expected else error)
+            self.queue.renew(claim, f"sink unavailable since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {reason}"[:500])
+
+    def _sink_available(self) -> None:
+        self._unwell = None
+        metrics.sink_unavailable.labels(self.flow.name).set(0)
+        log.info("sink_available", flow=self.flow.name)
+
+
+def _names_records(rejected: RecordsRejected, batch: Batch) -> bool:
+    """Whether the sink names records of the batch that we may take out, and no others: else it would go on for ever."""
+    return bool(rejected.reasons) and all(0 <= index < len(batch) for index in rejected.reasons)

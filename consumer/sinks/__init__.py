@@ -1,0 +1,12 @@
+"""Sinks: where batches are written to.
+
+Adding one is a file here, a line in this table, a test file that runs the sink contract, and a page in `docs/sinks/`.
+"""
+
+SINKS: dict[str, str] = {
+    "csv": "consumer.sinks.csv:CsvSink",
+    "jsonl": "consumer.sinks.jsonl:JsonlSink",
+    "parquet": "consumer.sinks.parquet:ParquetSink",
+    "stdout": "consumer.sinks.stdout:StdoutSink",
+}
+"""The class of each `type`, as a dotted path: imported when a flow uses it, so that no sink pays for another's."""

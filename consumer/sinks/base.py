@@ -1,0 +1,41 @@
+"""What a sink is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from pydantic import BaseModel, ConfigDict
+
+from consumer.batch import Batch
+from pipeline.errors import RecordsRejected, SinkUnavailable
+
+__all__ = ["Batch", "RecordsRejected", "Sink", "SinkUnavailable"]
+
+
+class Sink(BaseModel, ABC):
+    """Writes batches to one place. Its fields are its options in `flows.yaml`, its docstring their help."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @abstractmethod
+    def write(self, batch: Batch) -> None:
+        """Writes a batch. Returning means durable; the same `batch.id` again changes nothing.
+
+        Called from one thread at a time. A batch comes again with the same id and the same records whenever the
+        consumer that had it died, at any point, this call's last instruction included.
+
+        Raises RecordsRejected, before anything is written, naming the records that can't be written: they become dead
+        letters and the rest is offered again under the same id. Raises SinkUnavailable (an OSError counts as one) when
+        no record is to blame: the same batch is offered again later.
+        """
+
+    def holds(self, batch_id: str) -> bool:  # noqa: ARG002 - this one can't tell
+        """Whether any output of this batch is there already, durable or half done.
+
+        Asked before a batch that keeps killing its consumers is split: what is (partly) written under its id must not
+        be written again under the halves' ids. A sink that can't tell says no.
+        """
+        return False
+
+    def check(self, model: type[BaseModel] | None) -> None:
+        """Called once when a flow is checked or started, with the flow's model. Raises ConfigError to refuse it."""

@@ -1,0 +1,166 @@
+"""Files that are there whole or not at all, whatever dies in the middle.
+
+A file is written under a hidden name of its own in the directory where it will stand, synced, and renamed; then the
+directory is synced. A reader sees the finished file or none, and once `commit` has returned a power cut can't take it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.killpoints import killpoint
+
+STALE_AFTER = 3600.0
+"""Seconds since its last change after which a temporary file belongs to nobody who is alive."""
+
+TEMPORARY = re.compile(r"\..+\.tmp-[0-9a-f]{8}")
+"""The hidden name of a file that is being written, or was when its writer died."""
+
+_SLICE = 1 << 18
+_FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync alone leaves data in the disk's cache
+
+
+class Staging:
+    """The files of one batch: all written before the first of them appears. Use as a context manager.
+
+    On leaving, what was not committed is removed.
+    """
+
+    def __init__(self, directories: Directories) -> None:
+        self._directories = directories
+        self._staged: list[tuple[Path, Path]] = []
+
+    def __enter__(self) -> Staging:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for temporary, _final in self._staged:
+            with suppress(OSError):
+                temporary.unlink()
+
+    def add(self, final: Path, chunks: Iterable[bytes]) -> None:
+        """Writes and syncs the file under its hidden name, and closes it. Raises OSError."""
+        temporary = final.with_name(f".{final.name}.tmp-{secrets.token_hex(4)}")
+        # Not mkstemp: that would make a file for this user only, where the umask is what the operator chose.
+        descriptor = self._directories.create(temporary)
+        self._staged.append((temporary, final))
+        with io.FileIO(descriptor, "w") as file:
+            for chunk in chunks:
+                view = memoryview(chunk)
+                while view:
+                    view = view[file.write(view[:_SLICE]) :]
+                    killpoint("sink.mid_write")
+            _sync(file.fileno())
+
+    def commit(self) -> None:
+        """Gives every file its name, for good. Raises OSError."""
+        directories = dict.fromkeys(final.parent for _, final in self._staged)
+        while self._staged:
+            killpoint("sink.before_rename")
+            temporary, final = self._staged[0]
+            temporary.replace(final)
+            del self._staged[0]
+        killpoint("sink.after_rename")
+        for directory in directories:
+            sync_directory(directory)
+
+
+class Directories:
+    """The directories this process writes to: each made durable, and swept of what dead processes left there.
+
+    Each is swept at its first use, and an hour after its last one at the latest: a batch whose consumer was killed is
+    delivered again into the same directories, so someone who is alive comes by there.
+    """
+
+    def __init__(self) -> None:
+        self._used: dict[Path, float] = {}
+        self._lasting: set[Path] = set()
+        self._swept = time.monotonic()
+
+    def create(self, path: Path) -> int:
+        """The descriptor of a new file; makes its directory where there is none. Raises OSError."""
+        self._sweep_when_due()
+        directory = path.parent
+        if directory not in self._used:
+            self._make(directory)
+            sweep(directory)
+        try:
+            return self._open(path)
+        except FileNotFoundError:  # somebody removed the directory under us
+            self._lasting.clear()
+            self._make(directory)
+            return self._open(path)
+
+    def _make(self, directory: Path) -> None:
+        """Makes a directory and its parents, and makes sure that their names outlast a power cut.
+
+        Parents are synced even where they are not new: another consumer may have made them this very moment.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        parents = directory.absolute().parents
+        for parent in parents:
+            try:
+                sync_directory(parent)
+            except OSError:
+                break  # from here up it isn't ours
+            if parent in self._lasting:
+                break
+        self._lasting.update(parents)
+
+    def _open(self, path: Path) -> int:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self._used[path.parent] = time.monotonic()
+        return descriptor
+
+    def _sweep_when_due(self) -> None:
+        now = time.monotonic()
+        if now - self._swept < STALE_AFTER:
+            return
+        self._swept = now
+        for directory, used in list(self._used.items()):
+            sweep(directory)
+            if now - used > STALE_AFTER:
+                del self._used[directory]
+
+
+def sync_directory(directory: Path) -> None:
+    """Makes the names in a directory durable. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _sync(descriptor)
+    except OSError as error:
+        # Some network and FUSE file systems have no such thing as syncing a directory, and say so.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sweep(directory: Path) -> None:
+    """Removes temporary files that nobody has changed for an hour. What can't be removed stays: it is hidden anyway."""
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            if not TEMPORARY.fullmatch(entry.name):
+                continue
+            with suppress(OSError):
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_AFTER:
+                    Path(entry.path).unlink()
+
+
+def _sync(descriptor: int) -> None:
+    if _FULL_SYNC is not None:
+        try:
+            fcntl.fcntl(descriptor, _FULL_SYNC)
+            return
+        except OSError:
+            pass  # a file system without it: the plain one below
+    os.fsync(descriptor)
