@@ -1,0 +1,32 @@
+# One image for all services: what a container does is its command (`millrace produce quotes`, `millrace consume`).
+# A pip configuration for the build, such as a mirror: docker build --secret id=pip,src=$HOME/.config/pip/pip.conf .
+
+FROM python:3.13-slim AS build
+RUN python -m venv /opt/millrace
+ENV PATH=/opt/millrace/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+
+# The dependencies change seldom, so they are a layer of their own, below the code.
+COPY requirements.txt /src/
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
+    pip install -q --require-hashes -r /src/requirements.txt
+COPY requirements-build.txt /src/
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
+    python -m venv /opt/build && /opt/build/bin/pip install -q --require-hashes -r /src/requirements-build.txt
+
+COPY pyproject.toml README.md LICENSE /src/
+COPY pipeline /src/pipeline
+COPY producer /src/producer
+COPY consumer /src/consumer
+RUN /opt/build/bin/pip wheel -q --no-deps --no-build-isolation --wheel-dir /tmp /src \
+ && pip install -q --no-deps --no-index /tmp/millrace-*.whl
+
+FROM python:3.13-slim
+# A fixed number, so that volumes stay readable from one image to the next.
+RUN groupadd --gid 10001 millrace && useradd --uid 10001 --gid millrace --no-create-home --home-dir /tmp --shell /usr/sbin/nologin millrace \
+ && install -d -o millrace -g millrace /data /access /access/redis /access/producer /access/consumer
+COPY --from=build /opt/millrace /opt/millrace
+COPY flows.yaml flows.py /app/
+ENV PATH=/opt/millrace/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp DATA=/data
+WORKDIR /app
+USER 10001:10001
+CMD ["millrace", "--help"]
