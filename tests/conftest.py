@@ -1,0 +1,82 @@
+"""What every test may use: a real server, a list of its own, and a way to wait that is no sleep."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from pipeline.embedded import Embedded
+from pipeline.queue import Queue
+
+if TYPE_CHECKING:
+    from tests.services import Place
+
+DATA = Path(os.environ.get("MILLRACE_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+
+
+def eventually(claim: Callable[[], object], seconds: float = 20.0) -> None:
+    """Returns once the claim holds; fails, showing the claim, if it doesn't within so many seconds."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not claim():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {claim}"
+        pause.wait(0.01)
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """REDIS_URL if it is set, else an embedded Valkey for this worker."""
+    if url := os.environ.get("REDIS_URL"):
+        yield url
+    else:
+        with Embedded() as server:
+            yield server.url
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    """A plain client, for what other people do to the list."""
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def key(request: pytest.FixtureRequest, client: redis.Redis) -> Iterator[str]:
+    """A list that no other test uses; its flow's keys are removed after the test."""
+    name = f"test:{os.getpid()}:{request.node.name}".translate(str.maketrans("", "", "[]{} "))[:120]
+    yield name
+    for left in client.scan_iter(match="*" + name.replace("?", "\\?").replace("*", "\\*") + "*", count=1000):
+        client.delete(left)
+
+
+@pytest.fixture
+def queue(redis_url: str, key: str) -> Iterator[Queue]:
+    """A queue on that list."""
+    queue = Queue(redis_url, key)
+    yield queue
+    queue.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path, redis_url: str, key: str) -> Iterator[Place]:
+    """A folder with flows of the test's own, to run real services in."""
+    from tests.services import Place  # which imports this module
+
+    with Place(tmp_path, redis_url, key) as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def wikimedia_events() -> list[bytes]:
+    """Real recentchange events, one JSON text each."""
+    path = DATA / "recentchange.jsonl"
+    if not path.exists():
+        pytest.skip(f"no recorded events at {path}: set MILLRACE_TEST_DATA")
+    return path.read_bytes().splitlines()

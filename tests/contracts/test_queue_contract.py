@@ -1,0 +1,536 @@
+"""What the queue promises, on a real server: every verb, twice where a reply may be lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+
+from pipeline.envelope import DeadLetter, Record, encode, now
+from pipeline.errors import LeaseLost, ProducerFenced, QueueMisuse, QueueUnavailable
+from pipeline.queue import DeadLetters, Queue
+from tests.conftest import eventually
+from tests.faults.proxy import Proxy
+
+
+def lines(*numbers: int) -> list[bytes]:
+    return [encode(Record({"n": n}), id=str(n), source="test", time=now()) for n in numbers]
+
+
+@pytest.fixture
+def proxy(redis_url: str) -> Iterator[Proxy]:
+    place = urlsplit(redis_url)
+    with Proxy(place.hostname or "127.0.0.1", place.port or 6379) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def remote(proxy: Proxy, redis_url: str, key: str) -> Iterator[Queue]:
+    """The same list, by way of the proxy."""
+    place = urlsplit(redis_url)
+    userinfo, at, _ = place.netloc.rpartition("@")
+    queue = Queue(place._replace(netloc=f"{userinfo}{at}127.0.0.1:{proxy.port}").geturl(), key, lease_seconds=30)
+    yield queue
+    queue.close()
+
+
+def assert_balanced(queue: Queue) -> None:
+    assert queue.books().difference == 0, queue.books()
+
+
+class TestPublish:
+    def test_records_are_claimed_in_the_order_they_were_published(self, queue: Queue) -> None:
+        queue.publish(lines(1, 2))
+        queue.publish(lines(3))
+        claim = queue.claim(10)
+        assert claim is not None
+        assert [b'"n":%d' % n in line for n, line in zip((1, 2, 3), claim.lines, strict=True)] == [True] * 3
+
+    def test_the_list_holds_readable_json_under_its_own_name(self, queue: Queue, client: redis.Redis, key: str) -> None:
+        queue.publish(lines(7))
+        assert client.llen(key) == 1
+        assert b'"data":{"n":7}' in client.lrange(key, 0, 0)[0]
+
+    def test_the_checkpoint_moves_with_the_records(self, queue: Queue) -> None:
+        assert queue.checkpoint("stream") is None
+        queue.publish(lines(1), checkpoint=("stream", [{"offset": 5}]))
+        assert queue.checkpoint("stream") == [{"offset": 5}]
+        queue.publish([], checkpoint=("stream", "later"))
+        assert queue.checkpoint("stream") == "later"
+
+    def test_the_lag_counts_what_is_ready_and_in_flight(self, queue: Queue) -> None:
+        assert queue.publish(lines(1, 2, 3)).lag == 3
+        queue.claim(2)
+        assert queue.publish(lines(4)).lag == 4
+        assert queue.lag() == 4
+
+    def test_a_dead_letter_of_a_producer_keeps_its_exact_bytes(self, queue: Queue, client: redis.Redis) -> None:
+        queue.publish(lines(1), dead=[DeadLetter(b"\xff\x00 {", "not UTF-8")])
+        ((_, letter),) = client.xrange(queue.keys.dead)
+        assert letter[b"record"] == b"\xff\x00 {"
+        assert letter[b"reason"] == b"not UTF-8"
+        assert queue.books().published == 2
+        assert_balanced(queue)
+
+    def test_a_lost_reply_does_not_double_a_publish(self, remote: Queue, proxy: Proxy) -> None:
+        remote.publish(lines(1))
+        lost = proxy.lose_reply_to(b"EXEC")
+        remote.publish(lines(2, 3), checkpoint=("stream", 3))
+        assert lost.is_set()
+        assert remote.publish(lines(4)).lag == 4
+        claim = remote.claim(10)
+        assert claim is not None
+        assert len(claim.lines) == 4
+        assert_balanced(remote)
+
+    def test_a_cut_before_the_publish_does_not_lose_it(self, remote: Queue, proxy: Proxy) -> None:
+        remote.publish(lines(1))
+        proxy.cut()
+        remote.publish(lines(2))
+        assert remote.books().published == remote.books().ready == 2
+
+    def test_a_publish_that_arrives_late_is_not_applied(self, queue: Queue, client: redis.Redis) -> None:
+        """The first connection's transaction is held up on its way; meanwhile the publish was settled on another."""
+        queue.publish(lines(1))
+        late = queue._publishing
+        commands = queue._transaction(2, lines(2), (), None)
+        queue._publishing = type(late)(queue._address)
+        queue._watching = None
+        queue.publish(lines(2))
+        replies = late.exchange(*commands, ("EXEC",))
+        assert replies[-1] is None
+        assert client.llen(queue.keys.ready) == 2
+        assert_balanced(queue)
+
+    def test_a_key_published_within_the_window_is_left_out(self, queue: Queue) -> None:
+        assert queue.publish(lines(1, 2), ids=["1", "2"], seen_seconds=60).records == 2
+        again = queue.publish(lines(2, 3, 3), ids=["2", "3", "3"], seen_seconds=60)
+        assert (again.records, again.duplicates) == (1, 2)
+        assert queue.books().published == queue.books().ready == 3
+
+    def test_two_producers_publish_the_same_key_once(self, redis_url: str, key: str) -> None:
+        queues = [Queue(redis_url, key) for _ in range(4)]
+        start = threading.Barrier(4)
+
+        def publish(queue: Queue) -> None:
+            start.wait()
+            for n in range(50):
+                queue.publish(lines(n), ids=[str(n)], seen_seconds=60)
+
+        threads = [threading.Thread(target=publish, args=(queue,)) for queue in queues]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert queues[0].books().published == queues[0].books().ready == 50
+
+    def test_keys_are_forgotten_after_the_window(self, queue: Queue, client: redis.Redis) -> None:
+        queue.publish(lines(1), ids=["1"], seen_seconds=0.05)
+        eventually(lambda: queue.publish(lines(1), ids=["1"], seen_seconds=0.05).records == 1)
+        queue.publish([], seen_seconds=0.05)
+        eventually(lambda: queue.publish([], seen_seconds=0.05) and client.zcard(queue.keys.seen) == 0)
+
+    def test_a_key_of_another_type_is_refused_by_name(self, queue: Queue, client: redis.Redis, key: str) -> None:
+        client.set(key, "somebody's string")
+        with pytest.raises(QueueMisuse, match="WRONGTYPE"):
+            queue.publish(lines(1))
+
+
+class TestClaim:
+    def test_an_empty_list_gives_nothing(self, queue: Queue) -> None:
+        assert queue.claim(10) is None
+        assert queue.reclaim() is None
+
+    def test_a_claim_takes_the_oldest_and_leaves_the_rest(self, queue: Queue, client: redis.Redis, key: str) -> None:
+        queue.publish(lines(1, 2, 3))
+        claim = queue.claim(2)
+        assert claim is not None
+        assert [b'"n":1' in claim.lines[0], b'"n":2' in claim.lines[1]] == [True, True]
+        assert client.llen(key) == 1
+        assert_balanced(queue)
+
+    def test_a_lost_reply_gives_the_same_batch_again(self, remote: Queue, proxy: Proxy) -> None:
+        remote.publish(lines(1, 2, 3))
+        lost = proxy.lose_reply_to(b"EVALSHA")
+        claim = remote.claim(2)
+        assert lost.is_set()
+        assert claim is not None
+        assert len(claim.lines) == 2
+        assert remote.books().in_flight == 2
+        assert remote.books().ready == 1
+
+    def test_a_waiting_consumer_is_woken_by_the_first_record(self, queue: Queue, redis_url: str, key: str) -> None:
+        other = Queue(redis_url, key)
+        woken = threading.Event()
+
+        def wait() -> None:
+            while (claim := other.claim(10)) is None:
+                other.wait(5)
+            other.ack(claim, delivered=len(claim.lines))
+            woken.set()
+
+        threading.Thread(target=wait, daemon=True).start()
+        eventually(lambda: queue.ask(("CLIENT", "LIST"))[0].count(b"cmd=blmove") >= 1)
+        queue.publish(lines(1))
+        assert woken.wait(2)
+        assert queue.books().delivered == 1
+        assert_balanced(queue)
+
+    def test_a_record_that_woke_a_consumer_which_then_died_goes_to_the_next(self, queue: Queue) -> None:
+        queue.publish(lines(1, 2))
+        queue.wait(1)
+        assert queue.books().ready == 2
+        claim = queue.claim(10)
+        assert claim is not None
+        assert [b'"n":1' in claim.lines[0], b'"n":2' in claim.lines[1]] == [True, True]
+
+    def test_records_come_out_once_however_many_claim_at_once(self, queue: Queue, redis_url: str, key: str) -> None:
+        for start in range(0, 2000, 100):
+            queue.publish(lines(*range(start, start + 100)))
+        taken: list[bytes] = []
+
+        def drain() -> None:
+            mine = Queue(redis_url, key)
+            while claim := mine.claim(37):
+                taken.extend(claim.lines)
+                mine.ack(claim, delivered=len(claim.lines))
+
+        threads = [threading.Thread(target=drain) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(taken) == len(set(taken)) == 2000
+        assert_balanced(queue)
+
+
+class TestFill:
+    def test_a_lingering_batch_is_topped_up_in_order(self, queue: Queue) -> None:
+        queue.publish(lines(1))
+        claim = queue.claim(10)
+        assert claim is not None
+        queue.publish(lines(2, 3))
+        assert queue.fill(claim, 9) == 2
+        assert queue.fill(claim, 9) == 0
+        assert [b'"n":%d' % n in line for n, line in zip((1, 2, 3), claim.lines, strict=True)] == [True] * 3
+        queue.ack(claim, delivered=3)
+        assert_balanced(queue)
+
+    def test_a_lost_reply_does_not_fill_twice(self, remote: Queue, proxy: Proxy) -> None:
+        remote.publish(lines(1))
+        claim = remote.claim(1)
+        assert claim is not None
+        remote.publish(lines(2, 3, 4))
+        proxy.lose_reply_to(b"EVALSHA")
+        assert remote.fill(claim, 2) == 2
+        assert remote.books().in_flight == 3
+        assert remote.books().ready == 1
+
+    def test_a_batch_that_was_taken_over_is_not_filled(self, redis_url: str, key: str) -> None:
+        first, second = Queue(redis_url, key, lease_seconds=0.01), Queue(redis_url, key)
+        first.publish(lines(1, 2))
+        claim = first.claim(1)
+        assert claim is not None
+        eventually(second.reclaim)
+        with pytest.raises(LeaseLost):
+            first.fill(claim, 1)
+        assert second.books().ready == 1
+
+
+class TestLease:
+    def test_a_batch_keeps_its_id_and_records_when_it_is_reclaimed(self, redis_url: str, key: str) -> None:
+        first, second = Queue(redis_url, key, lease_seconds=0.01), Queue(redis_url, key)
+        first.publish(lines(1, 2))
+        mine = first.claim(1)
+        assert mine is not None
+        first.fill(mine, 1)
+        theirs = None
+
+        def taken() -> bool:
+            nonlocal theirs
+            theirs = second.reclaim()
+            return theirs is not None
+
+        eventually(taken)
+        assert theirs is not None
+        assert (theirs.id, theirs.lines, theirs.attempts) == (mine.id, mine.lines, 2)
+        with pytest.raises(LeaseLost):
+            first.ack(mine, delivered=2)
+        with pytest.raises(LeaseLost):
+            first.renew(mine)
+        second.ack(theirs, delivered=2)
+        assert second.books().delivered == 2
+        assert_balanced(second)
+
+    def test_a_lease_that_is_renewed_is_not_taken_over(self, redis_url: str, key: str) -> None:
+        first, second = Queue(redis_url, key, lease_seconds=30), Queue(redis_url, key)
+        first.publish(lines(1))
+        claim = first.claim(1)
+        assert claim is not None
+        first.renew(claim)
+        assert second.reclaim() is None
+
+    def test_one_of_many_gets_an_overdue_batch(self, redis_url: str, key: str) -> None:
+        dead = Queue(redis_url, key, lease_seconds=0.01)
+        dead.publish(lines(1))
+        dead.claim(1)
+        eventually(lambda: dead.books().leases[0].seconds_left < 0)
+        queues = [Queue(redis_url, key) for _ in range(8)]
+        got: list[object] = []
+        start = threading.Barrier(8)
+
+        def reclaim(queue: Queue) -> None:
+            start.wait()
+            got.append(queue.reclaim())
+
+        threads = [threading.Thread(target=reclaim, args=(queue,)) for queue in queues]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sum(claim is not None for claim in got) == 1
+
+    def test_a_lost_reply_to_reclaim_gives_the_same_batch_and_one_attempt(
+        self, remote: Queue, proxy: Proxy, redis_url: str, key: str
+    ) -> None:
+        dead = Queue(redis_url, key, lease_seconds=0.01)
+        dead.publish(lines(1, 2))
+        dead.claim(1)
+        dead.claim(1)
+        eventually(lambda: all(lease.seconds_left < 0 for lease in dead.books().leases))
+        remote.ping()
+        proxy.lose_reply_to(b"EVALSHA")
+        claim = remote.reclaim()
+        assert claim is not None
+        assert claim.attempts == 2
+        assert sorted(lease.attempts for lease in dead.books().leases) == [1, 2]
+
+    def test_a_released_batch_goes_to_the_next_at_once_without_counting_the_attempt(
+        self, queue: Queue, redis_url: str, key: str
+    ) -> None:
+        queue.publish(lines(1))
+        mine = queue.claim(1)
+        assert mine is not None
+        queue.release(mine)
+        theirs = Queue(redis_url, key).reclaim()
+        assert theirs is not None
+        assert (theirs.id, theirs.attempts) == (mine.id, 1)
+
+
+class TestSplit:
+    def test_the_halves_hold_the_same_records_and_go_to_the_next(self, queue: Queue, redis_url: str, key: str) -> None:
+        queue.publish(lines(1, 2, 3))
+        claim = queue.claim(2)
+        assert claim is not None
+        queue.fill(claim, 1)
+        queue.split(claim, attempts=2)
+        assert_balanced(queue)
+        other = Queue(redis_url, key)
+        halves = [other.reclaim(), other.reclaim()]
+        assert [half and half.id for half in halves] == [f"{claim.id}a", f"{claim.id}b"]
+        assert [half and half.attempts for half in halves] == [3, 3]
+        assert [line for half in halves if half for line in half.lines] == claim.lines
+        for half in halves:
+            assert half is not None
+            other.ack(half, delivered=len(half.lines))
+        assert queue.books().delivered == 3
+        assert_balanced(queue)
+
+    def test_a_lost_reply_does_not_split_again(self, remote: Queue, proxy: Proxy) -> None:
+        remote.publish(lines(1, 2, 3, 4))
+        claim = remote.claim(4)
+        assert claim is not None
+        proxy.lose_reply_to(b"EVALSHA")
+        remote.split(claim, attempts=2)
+        assert sorted(lease.records for lease in remote.books().leases) == [2, 2]
+        assert_balanced(remote)
+
+    def test_a_batch_that_was_taken_over_is_not_split(self, queue: Queue, redis_url: str, key: str) -> None:
+        queue.publish(lines(1, 2))
+        claim = queue.claim(2)
+        assert claim is not None
+        queue.release(claim)
+        assert Queue(redis_url, key).reclaim() is not None
+        with pytest.raises(LeaseLost):
+            queue.split(claim, attempts=2)
+
+
+class TestAck:
+    def test_the_ack_moves_dead_letters_and_counters_in_one_step(self, queue: Queue, client: redis.Redis) -> None:
+        queue.publish(lines(1, 2, 3))
+        client.lpush(queue.keys.ready, b"\xff\xfe")
+        claim = queue.claim(10)
+        assert claim is not None
+        dead = [DeadLetter(claim.lines[3], "not UTF-8")]
+        queue.ack(claim, delivered=2, filtered=1, foreign=1, dead=dead)
+        books = queue.books()
+        assert (books.delivered, books.filtered, books.foreign, books.dead, books.in_flight) == (2, 1, 1, 1, 0)
+        ((_, letter),) = client.xrange(queue.keys.dead)
+        assert letter[b"record"] == b"\xff\xfe"
+        assert_balanced(queue)
+        assert client.keys(f"*{queue.keys.ready}*batch*") == []
+
+    def test_a_lost_reply_does_not_count_twice(self, remote: Queue, proxy: Proxy) -> None:
+        remote.publish(lines(1, 2))
+        claim = remote.claim(2)
+        assert claim is not None
+        proxy.lose_reply_to(b"EVALSHA")
+        remote.ack(claim, delivered=1, dead=[DeadLetter(claim.lines[1], "bad")])
+        books = remote.books()
+        assert (books.delivered, books.dead) == (1, 1)
+        assert_balanced(remote)
+
+    def test_a_record_that_is_not_accounted_for_is_refused(self, queue: Queue) -> None:
+        queue.publish(lines(1, 2))
+        claim = queue.claim(2)
+        assert claim is not None
+        with pytest.raises(ValueError, match="2 records"):
+            queue.ack(claim, delivered=1)
+
+
+class TestTrouble:
+    def test_an_outage_is_waited_out(self, remote: Queue, proxy: Proxy) -> None:
+        remote.publish(lines(1))
+        proxy.refuse()
+        done = threading.Event()
+
+        def publish() -> None:
+            remote.publish(lines(2))
+            done.set()
+
+        threading.Thread(target=publish, daemon=True).start()
+        eventually(lambda: remote.outage)
+        proxy.refuse(False)
+        assert done.wait(15)
+        assert remote.outage is None
+        assert remote.books().published == 2
+
+    def test_however_often_a_connection_was_lost_there_is_another(self, queue: Queue) -> None:
+        for number in range(250):  # redis-py's pool makes a hundred, and no more
+            queue.publish(lines(number))
+            queue.lag()
+            queue.close()
+        assert queue.books().published == 250
+
+    def test_giving_up_ends_the_wait(self, remote: Queue, proxy: Proxy) -> None:
+        proxy.refuse()
+        remote.give_up.set()
+        with pytest.raises(QueueUnavailable):
+            remote.publish(lines(1))
+
+    def test_flushed_scripts_are_loaded_again(self, queue: Queue, client: redis.Redis) -> None:
+        queue.publish(lines(1))
+        queue.lag()
+        client.script_flush()
+        claim = queue.claim(1)
+        assert claim is not None
+        client.script_flush()
+        queue.ack(claim, delivered=1)
+        assert_balanced(queue)
+
+    def test_nobody_listening_is_unavailable_not_a_traceback(self, key: str) -> None:
+        queue = Queue("redis://127.0.0.1:1/0", key)
+        queue.give_up.set()
+        with pytest.raises(QueueUnavailable, match="refused"):
+            queue.books()
+
+    def test_a_nonsense_address_is_named(self, key: str) -> None:
+        with pytest.raises(QueueMisuse, match="REDIS_URL"):
+            Queue("localhost:6379", key)
+
+
+class TestLead:
+    def test_one_producer_leads_and_the_other_waits(self, redis_url: str, key: str) -> None:
+        first, second = Queue(redis_url, key), Queue(redis_url, key)
+        assert first.lead(30) == 0
+        assert 0 < second.lead(30) <= 30
+        assert first.lead(30) == 0
+        first.resign()
+        assert second.lead(30) == 0
+
+    def test_a_standby_takes_over_when_the_lease_runs_out_and_the_zombie_is_fenced(
+        self, redis_url: str, key: str
+    ) -> None:
+        first, second = Queue(redis_url, key), Queue(redis_url, key)
+        first.lead(0.05)
+        first.publish(lines(1))
+        eventually(lambda: second.lead(30) == 0, 5)
+        with pytest.raises(ProducerFenced):
+            first.publish(lines(2))
+        with pytest.raises(ProducerFenced):
+            first.lead(30)
+        second.publish(lines(3))
+        assert second.books().published == second.books().ready == 2
+
+    def test_a_lost_reply_after_a_takeover_is_settled_by_the_number_and_then_fenced(
+        self, remote: Queue, proxy: Proxy, redis_url: str, key: str
+    ) -> None:
+        remote.lead(0.05)
+        remote.publish(lines(1))
+        other = Queue(redis_url, key)
+        eventually(lambda: other.lead(30) == 0, 5)
+        proxy.lose_reply_to(b"EXEC")
+        with pytest.raises(ProducerFenced):
+            remote.publish(lines(2))
+        assert other.books().ready == 1
+
+
+class TestDeadLetters:
+    @pytest.fixture
+    def letters(self, queue: Queue) -> DeadLetters:
+        queue.publish(lines(1), dead=[DeadLetter(b"broken", "not JSON"), DeadLetter(b"\xff", "not UTF-8")])
+        return DeadLetters(queue)
+
+    def test_they_are_listed_newest_first_and_found_by_reason_and_time(self, letters: DeadLetters) -> None:
+        assert [letter.record for letter in letters.newest()] == [b"\xff", b"broken"]
+        assert [letter.record for letter in letters.newest(reason="json")] == [b"broken"]
+        (letter,) = letters.newest(reason="utf")
+        assert list(letters.newest(since=letter.time + timedelta(minutes=1))) == []
+        assert len(list(letters.newest(since=letter.time - timedelta(minutes=1)))) == 2
+
+    def test_a_replayed_record_is_delivered_next_and_the_books_balance(self, queue: Queue) -> None:
+        queue.publish(lines(1, 2))
+        rejected = queue.claim(1)
+        assert rejected is not None
+        queue.ack(rejected, delivered=0, dead=[DeadLetter(rejected.lines[0], "rejected")])
+        letters = DeadLetters(queue)
+        (letter,) = letters.newest()
+        assert letters.replay(letter)
+        assert not letters.replay(letter)
+        assert_balanced(queue)
+        claim = queue.claim(10)
+        assert claim is not None
+        assert claim.lines[0] == rejected.lines[0]
+        queue.ack(claim, delivered=2)
+        assert_balanced(queue)
+
+    def test_a_foreign_record_is_not_counted_twice_when_it_is_replayed(
+        self, queue: Queue, client: redis.Redis, key: str
+    ) -> None:
+        client.lpush(key, b'{"by": "hand"}')
+        claim = queue.claim(1)
+        assert claim is not None
+        queue.ack(claim, delivered=0, foreign=1, dead=[DeadLetter(claim.lines[0], "rejected")])
+        letters = DeadLetters(queue)
+        (letter,) = letters.newest()
+        letters.replay(letter)
+        again = queue.claim(1)
+        assert again is not None
+        queue.ack(again, delivered=1, foreign=1)
+        assert queue.books().foreign == 1
+        assert_balanced(queue)
+
+    def test_a_dropped_letter_counts_as_discarded(self, queue: Queue, letters: DeadLetters) -> None:
+        (letter,) = letters.newest(reason="utf")
+        assert letters.drop(letter)
+        assert not letters.drop(letter)
+        assert (queue.books().discarded, queue.books().dead) == (1, 1)
+        assert_balanced(queue)
+
+    def test_a_thousand_letters_are_read_page_by_page(self, queue: Queue) -> None:
+        queue.publish([], dead=[DeadLetter(b"%d" % n, "bad") for n in range(1000)])
+        assert [int(letter.record) for letter in DeadLetters(queue).newest()] == list(range(999, -1, -1))

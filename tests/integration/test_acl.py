@@ -1,0 +1,343 @@
+"""What the users of a Redis may do: all that their service needs, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from pipeline.embedded import Embedded
+from pipeline.envelope import DeadLetter, Record, encode, now
+from pipeline.errors import QueueMisuse
+from pipeline.queue import DeadLetters, Queue
+from pipeline.queue.keys import Keys
+from pipeline.queue.preflight import preflight
+from pipeline.queue.roles import CONSUMER, PRODUCER, READER, RELOADER, Role, user
+
+KEY = "DATA-PIPELINE-KEY"
+OTHER = "OTHER-KEY"
+ROLES = {"producer": PRODUCER, "consumer": CONSUMER, "reader": READER}
+REFUSED_TO_ALL = (
+    "FLUSHALL",
+    "CONFIG SET maxmemory 1",
+    "CONFIG GET requirepass",
+    "KEYS *",
+    "SCAN 0",
+    "ACL LIST",
+    "SAVE",
+    "SHUTDOWN",
+    "CLIENT LIST",
+    "CLIENT KILL TYPE normal",
+    "MONITOR",
+    "SLOWLOG GET",
+    "SCRIPT FLUSH",
+    "EVAL return(1) 0",
+    "FUNCTION LIST",
+    "PUBLISH a b",
+    "SUBSCRIBE a",
+    f"DEL {KEY}",
+    f"SET {KEY} 1",
+    f"RENAME {KEY} x",
+    f"COPY {KEY} x",
+    f"RESTORE {KEY} 0 x",
+    f"MIGRATE 127.0.0.1 1 {KEY} 0 1",
+    "REPLICAOF 127.0.0.1 1",
+)
+REFUSED_TO = {
+    "producer": (
+        *(f"{command} {KEY}" for command in ("LRANGE 0 0", "RPOP", "LTRIM 0 0", "UNLINK", "SORT")),
+        f"LPUSH {OTHER} x",
+        f"LPUSH {KEY}2 x",
+        f"HGETALL {{{KEY}}}:claims",
+        f"HGET {{{KEY}}}:claims b",
+        f"HSET {{{KEY}}}:claims b x",
+        f"LPUSH {{{KEY}}}:batch:b x",
+        f"XRANGE {{{KEY}}}:dead - +",
+    ),
+    "consumer": (
+        f"LPUSH {KEY} x",
+        f"LLEN {OTHER}",
+        f"LLEN {{{OTHER}}}:batch:b",
+        f"SORT {KEY} BY nosort STORE {OTHER}",
+        f"LMOVE {KEY} {OTHER} LEFT LEFT",
+        f"HSET {{{KEY}}}:checkpoints s 1",
+        f"HSET {{{KEY}}}:leader session me",
+        f"INCR {{{KEY}}}:epochs",
+        f"ZADD {{{KEY}}}:seen 1 a",
+    ),
+    "reader": (
+        f"LPUSH {KEY} x",
+        f"RPUSH {KEY} x",
+        f"LTRIM {KEY} 1 0",
+        f"BLMOVE {KEY} {{{KEY}}}:woken RIGHT LEFT 1",
+        f"SORT {KEY} BY nosort STORE {{{KEY}}}:batch:b",
+        f"HSET {{{KEY}}}:counters published 0",
+        f"HINCRBY {{{KEY}}}:counters published 1",
+        f"EXPIRE {{{KEY}}}:counters 1",
+        f"XDEL {{{KEY}}}:dead 1-1",
+        f"UNLINK {{{KEY}}}:dead",
+        "SCRIPT LOAD return(1)",
+        f"LLEN {OTHER}",
+        f"HGETALL {{{OTHER}}}:counters",
+    ),
+}
+
+
+class Guarded:
+    """A server whose `default` user may do anything, with a user for each role on database 1."""
+
+    def __init__(self, server: Embedded) -> None:
+        self.server = server
+        self.admin = redis.Redis.from_url(self.url("default"))
+        self.give("producer", PRODUCER)
+        self.give("consumer", CONSUMER)
+        self.give("reader", READER)
+
+    def url(self, name: str) -> str:
+        userinfo = "" if name == "default" else f"{name}:secret@"
+        return f"redis://{userinfo}127.0.0.1:{self.server.port}/1"
+
+    def give(self, name: str, role: Role, *, key: str = KEY, without: str = "") -> None:
+        rules = role.rules([key]).split()
+        if without:
+            rules.remove(without)
+        self.admin.execute_command("ACL", "SETUSER", name, "reset", "on", ">secret", *rules)
+
+    def empty(self) -> None:
+        self.admin.flushall()
+        self.admin.script_flush()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Guarded]:
+    with Embedded(aof=True, config={"maxmemory": "64mb"}) as server:
+        yield Guarded(server)
+
+
+@pytest.fixture
+def guarded(server: Guarded) -> Guarded:
+    server.empty()
+    return server
+
+
+def produce(url: str, key: str = KEY) -> None:
+    """Everything that a producer ever says to Redis."""
+    lines = [encode(Record({"n": n}), id=str(n), source="s", time=now()) for n in range(7)]
+    queue = Queue(url, key)
+    try:
+        assert queue.lead(30) == 0
+        assert queue.checkpoint("s") in (None, "7")
+        dead = [DeadLetter(b"{", "no JSON")]
+        queue.publish(lines, ids=list("0123456"), seen_seconds=60, dead=dead, checkpoint=("s", "7"))
+        queue._publishing.close()
+        queue.publish(lines, ids=list("0123456"), seen_seconds=60)
+        queue._fence(queue._publishing)
+        assert queue.lag() >= 0
+        queue.resign()
+    finally:
+        queue.close()
+
+
+def consume(url: str, key: str = KEY) -> None:
+    """Everything that a consumer, `status`, `verify` and `dead` ever say to Redis."""
+    queue = Queue(url, key, lease_seconds=30)
+    try:
+        queue.wait(0.01)
+        claim = queue.claim(2)
+        assert claim is not None
+        queue.renew(claim)
+        assert queue.fill(claim, 2) == 2
+        queue.release(claim)
+        again = queue.reclaim()
+        assert again is not None
+        queue.split(again, attempts=0)
+        queue.split(again, attempts=0)  # as after a lost reply
+        half = queue.reclaim()
+        assert half is not None
+        queue.ack(half, delivered=0, filtered=1, dead=[DeadLetter(half.lines[0], "mine")])
+        other = queue.reclaim()
+        assert other is not None
+        queue.ack(other, delivered=2)
+        assert queue.books().difference == 0
+        letters = DeadLetters(queue)
+        assert len(letters) == 2
+        newest, oldest = letters.newest()
+        assert letters.get(newest.id) == newest
+        assert letters.replay(newest)
+        assert letters.drop(oldest)
+        assert queue.lag() == 4
+    finally:
+        queue.close()
+
+
+def read(url: str) -> None:
+    """What somebody who only looks asks for, by Millrace and by redis-cli."""
+    queue = Queue(url, KEY)
+    try:
+        assert queue.books().difference == 0
+        letters = DeadLetters(queue)
+        assert [letters.get(letter.id) for letter in letters.newest()]
+        assert queue.checkpoint("s") == "7"
+        assert queue.lag() == 7
+    finally:
+        queue.close()
+    client = redis.Redis.from_url(url)
+    keys = Keys(KEY)
+    assert client.llen(KEY) == 7
+    assert len(client.lrange(KEY, 0, 0)) == 1
+    assert client.hgetall(keys.counters)[b"published"] == b"8"
+    assert client.zrange(keys.leases, 0, -1, withscores=True) == []
+    assert client.xlen(keys.dead) == 1
+    client.close()
+
+
+def test_every_role_can_do_all_that_its_services_do(guarded: Guarded) -> None:
+    produce(guarded.url("producer"))
+    read(guarded.url("reader"))
+    consume(guarded.url("consumer"))
+    produce(guarded.url("producer"))
+
+
+@pytest.mark.parametrize("role", ["producer", "consumer"])
+def test_preflight_finds_a_server_fit_for_these_users(guarded: Guarded, role: str) -> None:
+    assert [found for found in preflight(guarded.url(role)) if found.level != "ok"] == []
+
+
+def test_preflight_refuses_a_user_who_may_only_read(guarded: Guarded) -> None:
+    (finding,) = preflight(guarded.url("reader"))
+    assert (finding.level, finding.lasting) == ("error", True)
+    assert "docs/how-to/redis.md" in finding.mend
+
+
+@pytest.mark.parametrize(("role", "command"), [(r, c) for r in ROLES for c in (*REFUSED_TO_ALL, *REFUSED_TO[r])])
+def test_what_a_role_does_not_need_is_refused(guarded: Guarded, role: str, command: str) -> None:
+    words = command.split()
+    if words[-1] == KEY and words[0] in ("LRANGE", "RPOP", "LTRIM", "UNLINK", "SORT"):
+        words = [words[0], KEY, *words[1:-1]]
+    client = redis.Redis.from_url(guarded.url(role))
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        client.execute_command(*words)
+    client.close()
+
+
+def test_a_script_gives_nobody_more_than_he_has(guarded: Guarded) -> None:
+    """Not even one that somebody else has loaded, as long as its name is known."""
+    sha = guarded.admin.script_load("return redis.call('DEL', KEYS[1])")
+    guarded.admin.lpush(KEY, "x")
+    for role in ("producer", "consumer"):
+        client = redis.Redis.from_url(guarded.url(role))
+        with pytest.raises(redis.ResponseError, match=r"(?i)permission|ACL"):
+            client.evalsha(sha, 1, KEY)
+        client.close()
+    assert guarded.admin.llen(KEY) == 1
+
+
+DISPENSABLE = {"+client|setinfo"}
+"""redis-py says it and does not mind a refusal, which would only fill `ACL LOG`."""
+
+
+def rules(role: Role) -> list[str]:
+    needed = [rule for rule in role.rules([KEY]).split() if rule[0] in "+~%" and rule not in DISPENSABLE]
+    return [rule for rule in needed if rule != "+info"]  # preflight alone asks for it
+
+
+def work(name: str, guarded: Guarded) -> None:
+    """All that the service does."""
+    url = guarded.url(name)
+    Queue(url, KEY).ping()
+    produce(url) if name == "producer" else consume(url)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"), [(name, rule) for name in ("producer", "consumer") for rule in rules(ROLES[name])]
+)
+def test_nothing_in_a_role_can_be_left_out(guarded: Guarded, name: str, rule: str) -> None:
+    guarded.give(name, ROLES[name], without=rule)
+    if name == "consumer":
+        produce(guarded.url("producer"))
+    try:
+        with pytest.raises((QueueMisuse, AssertionError)):
+            work(name, guarded)
+    finally:
+        guarded.give(name, ROLES[name])
+
+
+@pytest.mark.parametrize("key", ["millrace:quotes", "{tag}:list", "odd*[key]?\\"])
+def test_a_role_fits_any_list_and_that_list_alone(guarded: Guarded, key: str) -> None:
+    for name in ("producer", "consumer"):
+        guarded.give(name, ROLES[name], key=key)
+    try:
+        produce(guarded.url("producer"), key)
+        consume(guarded.url("consumer"), key)
+        for name in ("producer", "consumer"):
+            client = redis.Redis.from_url(guarded.url(name))
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.llen(KEY)
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.llen("oddly-key-x")
+            client.close()
+    finally:
+        for name in ("producer", "consumer"):
+            guarded.give(name, ROLES[name])
+
+
+def test_an_acl_file_with_hashes_lets_the_roles_in_and_default_only_look(tmp_path: Path) -> None:
+    hashed = hashlib.sha256(b"s3cret").hexdigest()
+    file = tmp_path / "users.acl"
+    lines = [
+        user("default", [], READER, [KEY]),
+        user("producer", [hashed], PRODUCER, [KEY]),
+        user("consumer", [hashed], CONSUMER, [KEY]),
+        user("reloader", [hashed], RELOADER, []),
+    ]
+    file.write_text("\n".join(lines) + "\n")
+    with Embedded(config={"aclfile": str(file)}) as server:
+        base = f"127.0.0.1:{server.port}/0"
+        produce(f"redis://producer:s3cret@{base}")
+        read(f"redis://{base}")
+        consume(f"redis://consumer:s3cret@{base}")
+        with pytest.raises(QueueMisuse, match=r"(?i)NOPERM|permission"):
+            produce(f"redis://{base}")
+        client = redis.Redis.from_url(f"redis://reloader:s3cret@{base}")
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            client.ping()
+        file.write_text("\n".join([user("default", [], READER, [OTHER]), *lines[1:]]) + "\n")
+        assert client.execute_command("ACL", "LOAD")
+        with redis.Redis.from_url(f"redis://{base}") as looking:
+            assert looking.llen(OTHER) == 0
+
+
+@pytest.mark.parametrize("command", ["status", "verify", "dead ls s", "dead export s"])
+def test_who_only_looks_needs_no_more_than_a_reader_has(guarded: Guarded, tmp_path: Path, command: str) -> None:
+    produce(guarded.url("producer"))
+    (tmp_path / "flows.yaml").write_text(
+        f"flows: {{s: {{source: {{type: sse, url: 'http://127.0.0.1:1/'}}, "
+        f"queue: {{key: {KEY}}}, sink: {{type: stdout}}}}}}"
+    )
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "REDIS_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *command.split()],
+        cwd=tmp_path,
+        env={**environ, "REDIS_URL": guarded.url("reader")},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "how-to" / "redis.md"
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_the_documented_rules_are_these(name: str) -> None:
+    found = re.search(rf"ACL SETUSER {name} on >\S+\s(.*?)\n(?=ACL|```)", DOCS.read_text(), re.DOTALL)
+    assert found, f"no ACL SETUSER {name} in {DOCS}"
+    assert found[1].split() == ROLES[name].rules([KEY]).split()

@@ -1,0 +1,43 @@
+"""A sink that takes nothing is seen from outside, and the batch waits for it under its lease."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from consumer.runner import Consumer
+from pipeline.envelope import Record, encode, now
+from pipeline.flow import load
+from pipeline.queue import Queue
+from tests.conftest import eventually
+
+
+def test_a_sink_that_is_down_shows_in_the_lease_and_the_batch_is_delivered_once_it_is_back(
+    tmp_path: Path, redis_url: str, key: str, queue: Queue
+) -> None:
+    place = tmp_path / "out"
+    file = tmp_path / "flows.yaml"
+    file.write_text(
+        f"flows: {{s: {{source: {{type: sse, url: 'http://127.0.0.1:1/'}}, queue: {{key: '{key}'}}, lease: 300ms, "
+        f"batch: {{linger: 0}}, sink: {{type: jsonl, path: '{place}'}}}}}}"
+    )
+    flow = load(file)["s"]
+    stopping = threading.Event()
+    consumer = Consumer(flow, redis_url, stopping=stopping, give_up=threading.Event())
+    place.write_text("in the way")
+    running = threading.Thread(target=consumer.run, daemon=True)
+    running.start()
+    queue.publish([encode(Record({"n": 1}), id="1", source="s", time=now())])
+    eventually(lambda: any("sink unavailable since" in lease.note for lease in queue.books().leases))
+    # Far beyond the lease, it is still the same holder, and no attempt was burnt.
+    first = queue.books().leases[0]
+    eventually(lambda: queue.books().leases[0].age_seconds > 1.0)
+    assert (queue.books().leases[0].consumer, queue.books().leases[0].attempts) == (first.consumer, 1)
+    assert consumer.unwell() is not None
+    place.unlink()
+    eventually(lambda: queue.books().delivered == 1, 40)
+    assert consumer.unwell() is None
+    assert [line for written in place.iterdir() for line in written.read_text().splitlines()] == ['{"n":1}']
+    stopping.set()
+    running.join(5)
+    assert not running.is_alive()

@@ -1,0 +1,49 @@
+"""A batch makes each form once, and says which records have none."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from pydantic import BaseModel
+
+from consumer.batch import Batch, field_names
+from pipeline.envelope import Envelope
+from pipeline.errors import RecordsRejected
+
+
+def batch(*texts: bytes) -> Batch:
+    return Batch("b", [Envelope(str(i), "s", "t", None, msgspec.Raw(text)) for i, text in enumerate(texts)])
+
+
+def test_each_form_is_made_once() -> None:
+    one = batch(b'{"a":1}', b"2")
+    assert one.lines is one.lines
+    assert one.records is one.records
+    assert one.table is one.table
+    assert (one.lines, one.records) == ([b'{"a":1}', b"2"], [{"a": 1}, 2])
+
+
+def test_records_without_a_form_are_named() -> None:
+    with pytest.raises(RecordsRejected) as rejection:
+        _ = batch(b"1", b"1e999", b"2").records
+    assert list(rejection.value.reasons) == [1]
+    with pytest.raises(RecordsRejected) as rejection:
+        _ = Batch("b", [Envelope("0", "s", "t", None, object())]).lines
+    assert list(rejection.value.reasons) == [0]
+
+
+def test_a_part_keeps_the_id_and_what_was_made_already() -> None:
+    one = batch(b'{"a":1}', b'{"a":2}', b'{"a":3}')
+    records = one.records
+    part = one.pick([2, 0])
+    assert (part.id, part.lines, len(part)) == ("b", [b'{"a":3}', b'{"a":1}'], 2)
+    assert part.records[0] is records[2]
+
+
+def test_models_and_envelopes_are_as_many() -> None:
+    class Thing(BaseModel):
+        a: int
+
+    with pytest.raises(ValueError, match="1 models for 2 envelopes"):
+        Batch("b", batch(b"1", b"2").envelopes, model=Thing, models=[Thing(a=1)])
+    assert field_names(Thing) == ["a"]

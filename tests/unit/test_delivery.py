@@ -1,0 +1,140 @@
+"""What becomes of each record of a claimed batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from consumer.delivery import Delivery
+from pipeline.envelope import Record, encode, now
+from pipeline.errors import RecordError
+from pipeline.queue import Claim
+
+
+def line(data: Any, id: str = "1") -> bytes:
+    return encode(Record(data), id=id, source="test", time=now())
+
+
+def delivery(*lines: bytes, **options: Any) -> Delivery:
+    return Delivery(Claim("batch-1", "token", 1, 1, list(lines)), flow="test", **options)
+
+
+HOSTILE = {
+    "not JSON": b"{no json",
+    "not UTF-8": b'{"a": "\xff"}',
+    "NaN": b'{"a": NaN}',
+    "nested too deep": b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+    "an array": b"[1, 2]",
+    "a string": b'"text"',
+    "a number": b"7",
+    "null": b"null",
+    "nothing": b"",
+    "a byte order mark": b'\xef\xbb\xbf{"a": 1}',
+    "an envelope of another version": b'{"specversion":"2.0","id":"1","source":"s","type":"t","data":{}}',
+    "an envelope whose version is a number": b'{"specversion":1.0,"id":"1","source":"s","type":"t","data":{}}',
+    "an envelope without an id": b'{"specversion":"1.0","source":"s","type":"t","data":{}}',
+    "two objects": b'{"a":1}{"b":2}',
+}
+
+
+@pytest.mark.parametrize("bytes_", HOSTILE.values(), ids=HOSTILE.keys())
+def test_what_is_no_record_becomes_a_dead_letter_with_its_exact_bytes(bytes_: bytes) -> None:
+    made = delivery(line({"n": 1}), bytes_, line({"n": 2}))
+    assert [letter.original for letter in made.dead] == [bytes_]
+    assert made.dead[0].reason
+    assert made.batch.lines == [b'{"n":1}', b'{"n":2}']
+    assert (made.delivered, made.filtered, made.foreign) == (2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"n": 18446744073709551616}',
+        b'{"n": 1.0000000000000000000001, "e": 1e999}',
+        b'{"a":1,"a":2}',
+        '{"text": "Ünïcödé \u2028 😀"}'.encode(),
+        b'{"a":' + b"[" * 200 + b"]" * 200 + b"}",
+    ],
+)
+def test_odd_but_proper_json_comes_out_byte_for_byte(data: bytes) -> None:
+    made = delivery(line(data))
+    assert made.batch.lines == [data]
+    assert made.dead == []
+
+
+def test_a_hundred_megabytes_in_one_record_are_delivered() -> None:
+    text = b'{"text": "' + b"x" * 100_000_000 + b'"}'
+    assert delivery(text).batch.lines == [text]
+
+
+def test_a_bare_object_is_a_foreign_record_with_an_id_that_stays() -> None:
+    made = delivery(line({"n": 1}), b'{"quote": "by hand"}', b'{"id": 5, "type": 3}')
+    assert [envelope.id for envelope in made.batch.envelopes] == ["1", "batch-1:1", "batch-1:2"]
+    assert made.batch.lines[1:] == [b'{"quote": "by hand"}', b'{"id": 5, "type": 3}']
+    assert made.foreign == 2
+
+
+def test_a_bare_object_over_several_lines_comes_out_on_one() -> None:
+    assert delivery(b'{\n  "a": 1\r\n}').batch.lines == [b'{   "a": 1 }']
+
+
+def test_a_filtered_record_is_counted_as_such() -> None:
+    made = delivery(line({"n": 1}), line({"n": 2}), transforms=[lambda record: record if record["n"] > 1 else None])
+    assert (made.delivered, made.filtered, len(made.dead)) == (1, 1, 0)
+
+
+def test_a_transform_that_raises_sets_that_record_aside() -> None:
+    original = line({"n": 0})
+    made = delivery(line({"n": 1}), original, transforms=[lambda record: {"n": 1 / record["n"]}])
+    assert [letter.original for letter in made.dead] == [original]
+    assert "ZeroDivisionError" in made.dead[0].reason
+    assert made.delivered == 1
+
+
+def test_a_record_that_fails_the_model_is_set_aside_and_the_reason_names_the_field() -> None:
+    class Model(BaseModel):
+        n: int
+
+    made = delivery(line({"n": "seven"}), line({"n": 7}), model=Model)
+    assert "n" in made.dead[0].reason
+    assert "seven" not in made.dead[0].reason
+    assert made.delivered == 1
+
+
+def test_a_record_that_the_sink_rejects_is_set_aside_and_the_rest_is_offered_again() -> None:
+    made = delivery(line({"n": 1}), b"rubbish", line({"n": 2}), line({"n": 3}))
+    made.reject({1: "too long"})
+    assert made.batch.lines == [b'{"n":1}', b'{"n":3}']
+    made.reject({1: "also"})
+    assert made.batch.lines == [b'{"n":1}']
+    assert [letter.reason for letter in made.dead][1:] == ["too long", "also"]
+    assert made.delivered == 1
+
+
+def test_a_record_made_several_of_is_set_aside_whole() -> None:
+    made = delivery(line({"n": 1}), line({"n": 2}), transforms=[lambda record: [record, record]])
+    assert len(made.batch) == 4
+    made.reject({3: "no"})
+    assert made.batch.lines == [b'{"n":1}', b'{"n":1}']
+    assert (made.delivered, len(made.dead)) == (1, 1)
+
+
+def test_what_a_producer_lets_through_is_never_too_deep_for_a_consumer() -> None:
+    def at_depth(levels: int) -> None:
+        if levels:
+            at_depth(levels - 1)
+        else:
+            assert delivery(deepest).dead == []
+
+    def published(depth: int) -> bytes | None:
+        try:
+            return line(b"[" * depth + b"]" * depth)
+        except RecordError:
+            return None
+
+    allowed = [found for depth in range(200, 3000, 20) if (found := published(depth))]
+    assert published(200_000) is None
+    deepest = allowed[-1]
+    at_depth(40)

@@ -1,0 +1,107 @@
+"""Items as records: every kind that Scrapy knows, and the key that names them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import attrs
+import pytest
+import scrapy
+from pydantic import BaseModel
+
+from pipeline.envelope import DeadLetter, Record
+from producer.items import record_of
+
+
+class Field(scrapy.Item):
+    name = scrapy.Field()
+
+
+@dataclasses.dataclass
+class Data:
+    name: str
+
+
+@attrs.define
+class Attrs:
+    name: str
+
+
+class Model(BaseModel):
+    name: str
+
+
+def record(item: Any, key: str | None = "content") -> Record:
+    made = record_of(item, key)
+    assert isinstance(made, Record), made
+    return made
+
+
+@pytest.mark.parametrize("kind", [dict, Field, Data, Attrs, Model])
+def test_every_kind_of_item_gives_the_same_json_and_key_and_its_class_as_type(kind: Any) -> None:
+    made = record(kind(name="Zoë"))
+    assert made.data == '{"name":"Zoë"}'.encode()
+    assert made.key == record({"name": "Zoë"}).key
+    assert made.type == (None if kind is dict else kind.__name__)
+
+
+def test_items_nest() -> None:
+    item = Field(
+        name=[Data("a"), {"b": Attrs("c"), "d": Model(name="e")}, {Decimal("1.50"), datetime(2026, 1, 2, tzinfo=UTC)}]
+    )
+    assert json.loads(record(item).data) == {
+        "name": [{"name": "a"}, {"b": {"name": "c"}, "d": {"name": "e"}}, ["1.50", "2026-01-02T00:00:00Z"]]
+    }
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ({"a": object()}, "object is not something JSON can say"),
+        ({"a": {"b": [b"bytes"]}}, "bytes are not JSON"),
+        ({"a": "\ud800"}, "surrogates not allowed"),
+        (17, "int item"),
+    ],
+)
+def test_an_item_that_json_cannot_say_becomes_a_dead_letter_that_shows_it(item: Any, reason: str) -> None:
+    made = record_of(item, "content")
+    assert isinstance(made, DeadLetter)
+    assert reason in made.reason
+    assert made.original.decode() == repr(item).encode(errors="backslashreplace").decode()
+
+
+def test_an_item_within_itself_becomes_a_dead_letter() -> None:
+    item: dict[str, Any] = {}
+    item["self"] = item
+    assert isinstance(record_of(item, "content"), DeadLetter)
+
+
+def test_the_content_key_does_not_depend_on_the_order_of_fields_but_on_every_value() -> None:
+    assert record({"a": 1, "b": [1, 2]}).key == record({"b": [1, 2], "a": 1}).key
+    assert record({"a": 1, "b": [1, 2]}).key != record({"a": 1, "b": [2, 1]}).key
+    assert record({"a": 1}).key != record({"a": "1"}).key
+
+
+def test_the_content_key_of_a_set_is_the_same_in_every_process() -> None:
+    code = "from producer.items import record_of; print(record_of({'s': {'a', 'b', 'c', 'd', 'e'}}, 'content').key)"
+    keys = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(keys) == 1
+
+
+@pytest.mark.parametrize(
+    ("pointer", "key"),
+    [("/id", "x1"), ("id", "x1"), ("/deep/0/n", "7"), ("/none", None), ("/empty", None), (None, None)],
+)
+def test_a_pointer_names_the_key(pointer: str | None, key: str | None) -> None:
+    assert record({"id": "x1", "deep": [{"n": 7}], "empty": ""}, pointer).key == key
