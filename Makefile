@@ -49,7 +49,8 @@ lock: $(VENV)/runtime ## Resolve all dependencies anew into requirements*.txt
 	@test -x $(VENV)/uv/bin/uv || { $(BIN)/python -m venv $(VENV)/uv && $(VENV)/uv/bin/python -m pip install -qq 'uv>=0.9,<1'; }
 	@$(RESOLVE) pyproject.toml -o requirements.txt
 	@$(RESOLVE) --group build -c requirements.txt -o requirements-build.txt
-	@$(RESOLVE) pyproject.toml --group dev -c requirements.txt -c requirements-build.txt -o requirements-dev.txt
+	@$(RESOLVE) pyproject.toml --extra all -c requirements.txt -o requirements-all.txt
+	@$(RESOLVE) pyproject.toml --extra all --group dev -c requirements-all.txt -c requirements-build.txt -o requirements-dev.txt
 # No address of any index ends up in the files: they hold on every machine, whatever its pip is told.
 RESOLVE = $(VENV)/uv/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 

@@ -72,6 +72,9 @@ def chaos(
     flows: FlowsOption = None,
     compose: Annotated[bool, typer.Option("--compose", help="On the docker compose stack of this folder.")] = False,
     rate: Annotated[float, typer.Option(min=1, max=20_000, help="Events a second of the practice stream.")] = RATE,
+    patience: Annotated[
+        float, typer.Option(min=0, max=3600, help="Seconds until each flow must have published its first record.")
+    ] = 60,
     into: Annotated[Path | None, typer.Option(help="A new folder for all of it; else a temporary one.")] = None,
 ) -> None:
     """Kills producers, consumers and Redis with SIGKILL at random, heals, drains, and counts every record.
@@ -110,6 +113,7 @@ def chaos(
         else:
             rig = _practice_rig(stack, folder, names, consumers, events, rate, compose=compose)
         run = _Run(rig, console, random.Random(seed), stopping)
+        run.begin(patience)
         run.rage(seconds)
         healed = run.heal(DRAIN_SECONDS, end_sources=flows is not None)
         books = rig.books()
@@ -132,6 +136,16 @@ class _Run:
         self._stopping = stopping
         self._started = time.monotonic()
         self._told_at = 0.0
+
+    def begin(self, patience: float) -> None:
+        """Waits until every flow has published something, so that there is something to lose."""
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline and not self._stopping.wait(LOOK_SECONDS):
+            self._rig.look(again=False)
+            books = self._rig.books()
+            if books and all(found.published for found in books.values()):
+                break
+        self._started = time.monotonic()
 
     def rage(self, seconds: float) -> None:
         """Kills until the time is over, and starts again what is down."""

@@ -102,8 +102,20 @@ def print_report(console: Console, kills: Mapping[str, int], found: Sequence[Out
         if outcome.check.differs:
             for line in outcome.check.told():
                 console.print(line)
-    ok = bool(found) and all(outcome.ok for outcome in found) and not why_not
-    why_not = why_not or ("" if found else "Redis doesn't answer")
+    why_not = why_not or _proves_nothing(found)
+    ok = all(outcome.ok for outcome in found) and not why_not
     end = "[green]nothing lost, nothing twice[/green]" if ok else "[bold red]this should not have happened[/bold red]"
     console.print(f"\n{end}{f': {why_not}' if why_not else ''}")
     return ok
+
+
+def _proves_nothing(found: Sequence[Outcome]) -> str:
+    """Why these counts are no proof though they agree; empty where they are one."""
+    if not found:
+        return "Redis doesn't answer"
+    silent = [outcome.flow for outcome in found if not outcome.books.published]
+    return (
+        f"{', '.join(silent)} published nothing, so there was nothing to lose: does its source answer?"
+        if silent
+        else ""
+    )

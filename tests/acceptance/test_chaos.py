@@ -80,10 +80,22 @@ def test_chaos_on_a_flow_of_ones_own_finds_that_its_sink_writes_records_twice(tm
         }
         (tmp_path / "flows.yaml").write_text(json.dumps({"flows": {"mine": flow}}))
         said = chaos("--flows", "flows.yaml", "--flow", "mine", "--seconds", "2", code=1, folder=tmp_path)
-    assert "500 twice" in said
+    published, *_, twice = row(said, "mine")
+    assert published == twice > 0
     assert "this should not have happened" in said
     again = chaos("--flows", "flows.yaml", "--flow", "mine", "--seconds", "2", code=2, folder=tmp_path)
     assert again.startswith("Millrace chaos  seed ")  # and then that the sink's folder is not empty
+
+
+def test_chaos_in_which_nothing_was_published_is_no_proof_and_fails(tmp_path: Path) -> None:
+    flow = {
+        "source": {"type": "sse", "url": "http://127.0.0.1:9/"},
+        "sink": {"type": "jsonl", "path": "out"},
+    }
+    (tmp_path / "flows.yaml").write_text(json.dumps({"flows": {"mine": flow}}))
+    options = ("--flow", "mine", "--seconds", "2", "--patience", "1")
+    said = chaos("--flows", "flows.yaml", *options, code=1, folder=tmp_path)
+    assert "mine published nothing" in said
 
 
 @pytest.mark.parametrize(
