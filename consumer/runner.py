@@ -81,6 +81,7 @@ class Consumer:
             if not self._give_up.is_set():
                 raise
         finally:
+            self.sink.close()
             log.info("consumer_done", flow=self.flow.name, delivered=self.delivered)
 
     def give_back(self) -> None:

@@ -39,3 +39,6 @@ class Sink(BaseModel, ABC):
 
     def check(self, model: type[BaseModel] | None) -> None:
         """Called once when a flow is checked or started, with the flow's model. Raises ConfigError to refuse it."""
+
+    def close(self) -> None:
+        """Called once when the consumer stops, after the last write: give back what is open (a connection)."""
