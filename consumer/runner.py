@@ -166,18 +166,29 @@ class Consumer:
     def _deliver(self, claim: Claim, lease: Renewal) -> None:
         delivery = Delivery(claim, flow=self.flow.name, transforms=self.transforms, model=self.model)
         killpoint("consumer.before_write")
-        if not self._write(delivery, lease):
-            self.give_back()
-            return
-        killpoint("consumer.after_write")
-        dead = delivery.dead
-        self.queue.ack(
-            claim,
-            delivered=delivery.delivered,
-            filtered=delivery.filtered,
-            foreign=delivery.foreign,
-            dead=dead,
-        )
+        backoff = Backoff(first=0.2, cap=SINK_BACKOFF_CAP_SECONDS)
+        while True:
+            if not self._write(delivery, lease, backoff):
+                self.give_back()
+                return
+            killpoint("consumer.after_write")
+            dead = delivery.dead
+            try:
+                self.queue.ack(
+                    claim,
+                    delivered=delivery.delivered,
+                    filtered=delivery.filtered,
+                    foreign=delivery.foreign,
+                    dead=dead,
+                    writes=self.sink.with_ack(delivery.batch),
+                )
+                break
+            except SinkUnavailable as error:  # of what a sink writes in the ack's own step
+                if not self._wait_for_sink(error, claim, backoff):
+                    self.give_back()
+                    return
+        if self._unwell:  # as of this batch, or of one that was taken over meanwhile
+            self._sink_available()
         killpoint("consumer.after_ack")
         self.delivered += delivery.delivered
         metrics.batches.labels(self.flow.name).inc()
@@ -195,9 +206,8 @@ class Consumer:
             dead=len(dead),
         )
 
-    def _write(self, delivery: Delivery, lease: Renewal) -> bool:
+    def _write(self, delivery: Delivery, lease: Renewal, backoff: Backoff) -> bool:
         """Writes until the sink has taken the batch. False where we must stop first; raises LeaseLost."""
-        backoff = Backoff(first=0.2, cap=SINK_BACKOFF_CAP_SECONDS)
         while delivery.batch:
             lease.check()
             try:
@@ -209,12 +219,15 @@ class Consumer:
                     delivery.reject(error.reasons)
                     continue
                 # Also what we don't expect: no record is thrown away because a sink has a bug.
-                self._sink_unavailable(error, delivery.claim, first=backoff.failures == 0)
-                if self._stopping.wait(backoff.next()):
+                if not self._wait_for_sink(error, delivery.claim, backoff):
                     return False
-        if self._unwell:  # as of this batch, or of one that was taken over meanwhile
-            self._sink_available()
         return True
+
+    def _wait_for_sink(self, error: Exception, claim: Claim, backoff: Backoff) -> bool:
+        """Waits as long as the backoff or the sink says. False where we must stop first."""
+        self._sink_unavailable(error, claim, first=backoff.failures == 0)
+        asked = error.retry_after if isinstance(error, SinkUnavailable) else None
+        return not self._stopping.wait(backoff.next(at_least=asked or 0.0))
 
     def _sink_unavailable(self, error: Exception, claim: Claim, *, first: bool) -> None:
         expected = isinstance(error, SinkUnavailable | OSError)

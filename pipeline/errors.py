@@ -15,7 +15,7 @@ MillraceError
 │   ├── SourceUnavailable  try again after a while (`retry_after` seconds, where the source said so)
 │   └── SourceRefused      trying again won't help: a 404, a wrong content type, a spider that doesn't exist
 ├── SinkError
-│   ├── SinkUnavailable    try the same batch again after a while: no record is to blame
+│   ├── SinkUnavailable    try the same batch again after a while (`retry_after`): no record is to blame
 │   └── RecordsRejected    these records can't be written, the others can: `reasons` by index
 └── StackError             docker compose said no
 """
@@ -93,7 +93,14 @@ class SinkError(MillraceError):
 
 
 class SinkUnavailable(SinkError):
-    """The sink can't take the batch now; no record is to blame, and the same batch is offered again later."""
+    """The sink can't take the batch now; no record is to blame, and the same batch is offered again later.
+
+    `retry_after` is in seconds where the destination asked for a wait.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class RecordsRejected(SinkError):

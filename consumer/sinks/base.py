@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
 from consumer.batch import Batch
 from pipeline.errors import RecordsRejected, SinkUnavailable
 
-__all__ = ["Batch", "RecordsRejected", "Sink", "SinkUnavailable"]
+__all__ = ["Batch", "Command", "RecordsRejected", "Sink", "SinkUnavailable"]
+
+Command: TypeAlias = tuple[Any, ...]
+"""A command to Redis: its name, its key, its arguments."""
 
 
 class Sink(BaseModel, ABC):
@@ -28,6 +33,14 @@ class Sink(BaseModel, ABC):
         letters and the rest is offered again under the same id. Raises SinkUnavailable (an OSError counts as one) when
         no record is to blame: the same batch is offered again later.
         """
+
+    def with_ack(self, batch: Batch) -> Sequence[Command]:  # noqa: ARG002 - most have nothing to say to Redis
+        """What is to be written to the queue's own Redis in the same step as the ack, and not by `write`.
+
+        Called after `write`, with the same batch. Each command is RPUSH, XADD or HSET, a key, and at most 1,000
+        arguments. They are carried out with the ack or not at all, so once.
+        """
+        return ()
 
     def holds(self, batch_id: str) -> bool:  # noqa: ARG002 - this one can't tell
         """Whether any output of this batch is there already, durable or half done.

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import msgspec
 
 from pipeline.envelope import DeadLetter
-from pipeline.errors import LeaseLost, QueueFull, QueueUnavailable
+from pipeline.errors import LeaseLost, QueueFull, QueueMisuse, QueueUnavailable, SinkUnavailable
+from pipeline.queue.connection import Command
 from pipeline.queue.session import SESSION_SECONDS, Session
 
 FULL_POLL_SECONDS = 0.25
@@ -150,24 +151,46 @@ class Claiming(Session):
             raise LeaseLost(f"batch {claim.id} was taken over")
 
     def ack(
-        self, claim: Claim, *, delivered: int, filtered: int = 0, foreign: int = 0, dead: Sequence[DeadLetter] = ()
+        self,
+        claim: Claim,
+        *,
+        delivered: int,
+        filtered: int = 0,
+        foreign: int = 0,
+        dead: Sequence[DeadLetter] = (),
+        writes: Sequence[Command] = (),
     ) -> None:
         """The batch is durable: drops it, sets its dead letters aside and moves the counters, in one step.
 
         Each record of the batch is either delivered, filtered or dead; `foreign` says how many of them were not
-        published by us. Raises LeaseLost where the batch is no longer ours; then nothing was changed.
+        published by us. `writes` are what a sink has to say to this very Redis: RPUSH, XADD or HSET, a key, and at most
+        a few thousand arguments each; they are carried out in the same step.
+
+        Raises LeaseLost where the batch is no longer ours, SinkUnavailable where Redis won't have the writes; then
+        nothing was changed.
         """
         if delivered + filtered + len(dead) != len(claim.lines):
             raise ValueError(f"{len(claim.lines)} records, but {delivered} + {filtered} + {len(dead)} accounted for")
         keys = self.keys
-        (ours,) = self.ask_script(
-            "ack",
-            [keys.leases, keys.claims, keys.counters, self._session_key, keys.dead, *keys.parts(claim.id, claim.steps)],
-            [
-                *(claim.id, claim.token, delivered, filtered, foreign, SESSION_SECONDS),
-                *(part for letter in dead for part in (letter.reason, letter.original)),
-            ],
-        )
+        parts = keys.parts(claim.id, claim.steps)
+        try:
+            (ours,) = self.ask_script(
+                "ack",
+                [
+                    *(keys.leases, keys.claims, keys.counters, self._session_key, keys.dead),
+                    *parts,
+                    *(write[1] for write in writes),
+                ],
+                [
+                    *(claim.id, claim.token, delivered, filtered, foreign, SESSION_SECONDS, len(parts), len(dead)),
+                    *(part for letter in dead for part in (letter.reason, letter.original)),
+                    *(word for write in writes for word in (len(write), *write)),
+                ],
+            )
+        except QueueMisuse as error:
+            if not writes:
+                raise
+            raise SinkUnavailable(str(error)) from error
         if not ours:
             raise LeaseLost(f"batch {claim.id} was taken over before its ack")
 

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from pipeline.envelope import DeadLetter, Record, encode, now
-from pipeline.errors import LeaseLost, ProducerFenced, QueueMisuse, QueueUnavailable
+from pipeline.errors import LeaseLost, ProducerFenced, QueueMisuse, QueueUnavailable, SinkUnavailable
 from pipeline.queue import DeadLetters, Queue
 from tests.conftest import eventually
 from tests.faults.proxy import Proxy
@@ -383,6 +383,55 @@ class TestAck:
         books = remote.books()
         assert (books.delivered, books.dead) == (1, 1)
         assert_balanced(remote)
+
+    def test_what_a_sink_writes_to_this_redis_is_written_with_the_ack_and_once(
+        self, remote: Queue, proxy: Proxy, client: redis.Redis, key: str
+    ) -> None:
+        remote.publish(lines(1, 2))
+        claim = remote.claim(2)
+        assert claim is not None
+        list_, stream, hash_ = f"{{{key}}}:out", f"{{{key}}}:stream", f"{{{key}}}:hash"
+        writes = [
+            ("RPUSH", list_, *range(900)),
+            ("RPUSH", list_, b"\xff"),
+            ("XADD", stream, "*", "a", 1),
+            ("HSET", hash_, "f", "v"),
+        ]
+        proxy.lose_reply_to(b"EVALSHA")
+        remote.ack(claim, delivered=1, dead=[DeadLetter(claim.lines[1], "bad")], writes=writes)
+        assert (client.llen(list_), client.lindex(list_, -1)) == (901, b"\xff")
+        assert [fields for _, fields in client.xrange(stream)] == [{b"a": b"1"}]
+        assert client.hgetall(hash_) == {b"f": b"v"}
+        assert (remote.books().delivered, remote.books().dead) == (1, 1)
+        assert_balanced(remote)
+
+    @pytest.mark.parametrize("command", [("RPUSH", "x"), ("XADD", "*", "f", "x"), ("HSET", "f", "x")])
+    def test_a_key_that_holds_something_else_leaves_the_batch_and_all_other_keys_as_they_were(
+        self, queue: Queue, client: redis.Redis, key: str, command: tuple[str, ...]
+    ) -> None:
+        queue.publish(lines(1))
+        claim = queue.claim(1)
+        assert claim is not None
+        client.set(f"{{{key}}}:out", "a string")
+        writes = [("RPUSH", f"{{{key}}}:other", "y"), (command[0], f"{{{key}}}:out", *command[1:])]
+        with pytest.raises(SinkUnavailable, match=f"WRONGTYPE.*{command[0]}.*out"):
+            queue.ack(claim, delivered=1, writes=writes)
+        assert not client.exists(f"{{{key}}}:other")
+        assert queue.books().in_flight == 1
+        client.delete(f"{{{key}}}:out")
+        queue.ack(claim, delivered=1, writes=writes)
+        assert client.exists(f"{{{key}}}:other", f"{{{key}}}:out") == 2
+        assert_balanced(queue)
+
+    def test_who_lost_the_lease_writes_nothing(self, redis_url: str, key: str, client: redis.Redis) -> None:
+        slow, quick = Queue(redis_url, key, lease_seconds=0.05), Queue(redis_url, key)
+        slow.publish(lines(1))
+        claim = slow.claim(1)
+        assert claim is not None
+        eventually(lambda: quick.reclaim())
+        with pytest.raises(LeaseLost):
+            slow.ack(claim, delivered=1, writes=[("RPUSH", f"{{{key}}}:out", "x")])
+        assert not client.exists(f"{{{key}}}:out")
 
     def test_a_record_that_is_not_accounted_for_is_refused(self, queue: Queue) -> None:
         queue.publish(lines(1, 2))

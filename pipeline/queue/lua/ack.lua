@@ -1,12 +1,14 @@
 #!lua flags=allow-oom
--- ack: the batch is durable. Drop it, set its dead letters aside, move the counters: one step.
+-- ack: the batch is durable. Drop it, set its dead letters aside, move the counters: one step. A sink that writes to
+-- this very Redis has its writes carried out in it.
 --
 -- Guarantee: all or nothing, only while the lease is ours, and once: sent again after a lost reply it answers 1.
 --
--- KEYS  1 leases  2 claims  3 counters  4 session  5 dead  6… the lists of the batch
--- ARGV  1 id  2 token  3 delivered  4 filtered  5 foreign  6 session time to live (s)
+-- KEYS  1 leases  2 claims  3 counters  4 session  5 dead  6… the lists of the batch, then the key of each write
+-- ARGV  1 id  2 token  3 delivered  4 filtered  5 foreign  6 session time to live (s)  7 lists of the batch  8 dead letters
 --       then for each dead letter: reason, original bytes
--- Returns 1, or 0 if the lease is lost.
+--       then for each write: how many words, then these: RPUSH, XADD or HSET, its key, its arguments
+-- Returns 1, or 0 if the lease is lost; an error if a write's key holds something else, and then nothing is changed.
 local leases, claims, counters, session, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id, token = ARGV[1], ARGV[2]
 
@@ -16,10 +18,35 @@ if not claim or claim.token ~= token then
   return redis.call('HGET', session, 'acked') == token and 1 or 0
 end
 
-for i = 7, #ARGV, 2 do
+local parts, first_write = tonumber(ARGV[7]), 9 + 2 * ARGV[8]
+
+-- What a failed command leaves behind in a script stays: so ask first, in words that any user of the list has.
+local i = first_write
+while i < #ARGV do
+  local command, key = ARGV[i + 1], ARGV[i + 2]
+  local found
+  if command == 'RPUSH' then
+    found = redis.pcall('LLEN', key)
+  elseif command == 'XADD' then
+    found = redis.pcall('XLEN', key)
+  else
+    found = redis.pcall('HGET', key, '')
+  end
+  if type(found) == 'table' and found.err then
+    return redis.error_reply(found.err .. ' (' .. command .. ' ' .. key .. ')')
+  end
+  i = i + 1 + ARGV[i]
+end
+
+i = first_write
+while i < #ARGV do
+  redis.call(unpack(ARGV, i + 1, i + ARGV[i]))
+  i = i + 1 + ARGV[i]
+end
+for i = 9, first_write - 1, 2 do
   redis.call('XADD', dead, '*', 'reason', ARGV[i], 'attempts', claim.attempts, 'batch', id, 'record', ARGV[i + 1])
 end
-for i = 6, #KEYS do
+for i = 6, 5 + parts do
   redis.call('UNLINK', KEYS[i])
 end
 redis.call('HDEL', claims, id)
