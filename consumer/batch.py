@@ -27,7 +27,7 @@ class Batch:
     The records are held as the bytes that Redis returned until something asks for more; each form is made once.
     Asking for a form raises RecordsRejected, naming the records that can't take it (a number that Python can't hold).
     `id` is safe as a file name. `envelopes` holds one envelope a record, in the order of publication. With a `model`,
-    `models` holds each record as that model, validated.
+    `models` holds each record as that model, validated. A sink that knows how many bytes it put out sets `written`.
     """
 
     def __init__(
@@ -46,6 +46,8 @@ class Batch:
         self.envelopes = envelopes
         self.model = model
         self.models = models
+        self.written = 0
+        """Bytes that the sink put out for the whole batch, as encoded and compressed; 0 where it can't tell."""
 
     def __len__(self) -> int:
         return len(self.envelopes)
