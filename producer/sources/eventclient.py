@@ -8,15 +8,11 @@ wire is all here. No message made here holds a header, a query string or a URL's
 from __future__ import annotations
 
 import http.client
-import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import structlog
@@ -27,12 +23,12 @@ from sseclient import SSEClient
 
 from pipeline.backoff import Backoff
 from pipeline.errors import SourceRefused, SourceUnavailable
+from pipeline.web import keep_urls_out_of_logs, retry_after, shown, status_text, why_no_answer
 from producer.addresses import is_private, leads_elsewhere
 from producer.sources.eventstream import EventParser, StreamEvent
 from producer.sources.guard import GuardedAdapter, PrivateAddress
 
 CHUNK_BYTES = 65_536
-LONGEST_RETRY_AFTER = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -114,9 +110,7 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
         self._parser = self._new_parser(last_id, None)
         self._events: Iterator[StreamEvent] = iter(())
         self.resp: requests.Response | None = None
-        for name in ("urllib3.connection", "urllib3.connectionpool"):
-            # They write whole URLs, secrets included, at debug and (for a malformed header) at warning level.
-            logging.getLogger(name).setLevel(logging.ERROR)
+        keep_urls_out_of_logs()
         session = _Session()
         try:
             super().__init__(url, last_id=last_id, retry=0, session=session, chunk_size=CHUNK_BYTES)
@@ -214,7 +208,7 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
             return None
         if status == HTTPStatus.OK:
             raise self._refused(f"sent {content_type[:100]!r}, expected text/event-stream")
-        reason = f"answered {_status(status)}"
+        reason = f"answered {status_text(status)}"
         if status >= 500 or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS):
             return _Failure(reason, retry_after(answer.headers.get("retry-after")))
         raise self._refused(reason)
@@ -229,7 +223,7 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
         except ValueError:
             usable = False
         if not usable:
-            raise self._refused(f"answered {_status(answer.status_code)} without a usable Location")
+            raise self._refused(f"answered {status_text(answer.status_code)} without a usable Location")
         if (old.scheme, new.scheme) == ("https", "http"):
             raise self._refused("redirects from https to http")
         self._log.info("sse_redirected", to=shown(target))
@@ -289,53 +283,9 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
         return SourceRefused(f"{self._shown}: {reason}")
 
     def _why(self, error: BaseException) -> str:
-        """What went wrong, in words of ours: the text of an exception here holds the URL."""
-        if isinstance(error, requests.ConnectTimeout):
-            return f"no connection within {self._limits.connect_timeout:g} s"
-        if isinstance(error, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):
-            return f"silent for {self._limits.read_timeout:g} s"
-        reason = type(error).__name__
-        cause: Any = error
-        for _ in range(10):
-            if cause is None:
-                break
-            if isinstance(cause, OSError) and cause.strerror:
-                reason = cause.strerror
-            cause = cause.__cause__ or cause.__context__
-        return reason
+        limits = self._limits
+        return why_no_answer(error, connect_timeout=limits.connect_timeout, read_timeout=limits.read_timeout)
 
 
 def _inward(url: str) -> str:
     return f"redirects to {shown(url)}, a private address: if that is meant, set allow_private"
-
-
-def shown(url: str) -> str:
-    """The URL without what may be secret: no user, password, query or fragment."""
-    try:
-        parts = urlsplit(url)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-    except ValueError:
-        return "(not a URL)"
-
-
-def retry_after(value: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header (RFC 9110 10.2.3: seconds or a date), at most a day; None without one."""
-    if not value:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value[:10]), LONGEST_RETRY_AFTER)
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return min(max((moment - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_RETRY_AFTER)
-
-
-def _status(code: int) -> str:
-    try:
-        return f"{code} {HTTPStatus(code).phrase}"
-    except ValueError:
-        return str(code)
