@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import msgspec
@@ -13,7 +14,16 @@ import structlog
 
 from pipeline import envelope
 from pipeline.envelope import DeadLetter, Position, Record
-from pipeline.errors import EnvelopeError, MillraceError, PublishesLost, QueueFull, QueueUnavailable, RecordError
+from pipeline.errors import (
+    EnvelopeError,
+    MillraceError,
+    PublishesLost,
+    QueueFull,
+    QueueUnavailable,
+    RecordError,
+    SourceError,
+    SourceUnavailable,
+)
 from pipeline.killpoints import killpoint
 from pipeline.observe import metrics
 from pipeline.queue import Queue
@@ -36,6 +46,7 @@ class _Entry(msgspec.Struct):
     id: str
     position: Position | None
     dead: DeadLetter | None = None
+    record: Record | DeadLetter | None = None  # as it came, where somebody wants to hear of it
 
 
 class Publisher:
@@ -45,7 +56,8 @@ class Publisher:
     flight records number `max_ready` or more, or Redis is full, nothing is published, and `put` blocks once the buffer
     is full. Once `stopping` is set `max_ready` holds nothing back any more: what was read is put on the list, at most
     the buffer beyond it. `seen_seconds` is the dedupe window, `key` a JSON pointer to what it goes by instead of the
-    record's own key.
+    record's own key. `acknowledge` is called from the thread with the records of each publish, once they are on the
+    list; what it raises is raised once, as a SourceError, from the next `put`, `flush` or `close`.
     `published`, `duplicates` and `dead` count records of this publisher; a dead letter counts as published too.
 
     An error that waiting won't mend ends the thread and is raised from the next `put`, `flush` or `close`. Where Redis
@@ -63,6 +75,7 @@ class Publisher:
         max_ready: int = 1_000_000,
         seen_seconds: float = 0,
         key: str | None = None,
+        acknowledge: Callable[[Sequence[Record | DeadLetter]], None] | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
         self._queue = queue
@@ -73,6 +86,7 @@ class Publisher:
         self._max_ready = max_ready
         self._seen_seconds = seen_seconds
         self._key = key
+        self._acknowledge = acknowledge
         self._stopping = stopping or threading.Event()
         self._buffer: deque[_Entry] = deque()
         self._buffered_bytes = 0
@@ -84,6 +98,7 @@ class Publisher:
         self._flushing = 0
         self._closing = False
         self._error: MillraceError | None = None
+        self._unacknowledged: SourceError | None = None
         self._lag = 0
         self._held_back = False
         self.published = 0
@@ -102,7 +117,10 @@ class Publisher:
     def put(self, record: Record | DeadLetter) -> None:
         """Takes one record; blocks while the buffer is full. What can't be said in JSON becomes a dead letter."""
         entry = self._entry(record)
+        if self._acknowledge:
+            entry.record = record
         with self._changed:
+            self._raise_unacknowledged()
             self._put += 1  # from here on a flush waits for it
             while not self.has_room and not self._error and not self._closing:
                 self._changed.wait()
@@ -128,6 +146,7 @@ class Publisher:
             self._raise_error()
             if not done:
                 raise QueueUnavailable(f"{target - self._done} records could not be published within {timeout:g} s")
+            self._raise_unacknowledged()
 
     def close(self, timeout: float | None = None) -> None:
         """Flushes and stops. Raises what `flush` does; then `unpublished` tells how many records were left behind."""
@@ -241,6 +260,8 @@ class Publisher:
         killpoint("producer.after_publish")
         self._lag = result.lag
         self._go_on()
+        if self._acknowledge:
+            self._tell(self._acknowledge, [entry.record for entry in batch if entry.record is not None])
         with self._changed:
             self._done += len(batch)
             self.published += result.records + len(dead)
@@ -253,6 +274,20 @@ class Publisher:
         for letter in dead:
             log.warning("record_set_aside", flow=self._flow, reason=letter.reason)
         log.debug("records_published", flow=self._flow, records=result.records, duplicates=result.duplicates)
+
+    def _tell(
+        self, acknowledge: Callable[[Sequence[Record | DeadLetter]], None], records: list[Record | DeadLetter]
+    ) -> None:
+        """What goes wrong here is the source's failure, not the list's: the records are on it, and we go on."""
+        try:
+            acknowledge(records)
+        except SourceError as error:
+            self._unacknowledged = error
+        except Exception as error:
+            log.exception("acknowledge_failed", flow=self._flow)
+            self._unacknowledged = SourceUnavailable(f"{type(error).__name__}: {error}")
+        else:
+            killpoint("producer.after_acknowledge")
 
     def _wait_for_room_on_the_list(self) -> None:
         """Holds back while the list and what is in flight stand at the high-water mark."""
@@ -279,3 +314,8 @@ class Publisher:
     def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
+
+    def _raise_unacknowledged(self) -> None:
+        if self._unacknowledged is not None:
+            error, self._unacknowledged = self._unacknowledged, None
+            raise error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import structlog
 
@@ -18,8 +19,12 @@ from producer.sources.base import Source
 
 log = structlog.get_logger(__name__)
 
-RESIGN_SECONDS = 1.0
-"""How long a stop may wait for Redis to hear that we no longer lead. Else a standby waits for our lease to run out."""
+PARTING_SECONDS = 1.0
+"""How long a stop may wait for the source to give back what it holds, and for Redis to hear that we no longer lead.
+Else others wait for what was given to us to run out."""
+
+DEDUPE_SECONDS = 600.0
+"""The dedupe window of a source that may give a record again, where its flow says nothing else."""
 
 FAILURES_BEFORE_GIVING_UP = 10
 """So many failures in a row without a single record, and the producer stops with an error that everybody sees."""
@@ -39,7 +44,7 @@ class Producer:
         self.ended = threading.Event()
         self._stopping = stopping
         self._error: MillraceError | None = None
-        self._publisher = open_publisher(flow, self.queue, stopping)
+        self._publisher = open_publisher(flow, self.queue, self.source, stopping)
         self._leadership = Leadership(self.queue, flow.name, stopping=stopping, lost=self._fail)
         self._unwell: str | None = None
 
@@ -52,6 +57,9 @@ class Producer:
         # A reader that blocks in its source is left behind: what it has not put has not been read.
         try:
             self._publisher.close()
+        except SourceError as error:
+            # All is on the list; what the source still has of it comes again, to whoever reads it next.
+            log.warning("records_not_acknowledged", flow=self.flow.name, reason=str(error))
         except QueueError:
             log.error("records_not_published", flow=self.flow.name, records=self._publisher.unpublished)
             raise
@@ -64,7 +72,8 @@ class Producer:
                 dead=self._publisher.dead,
                 ended=self.ended.is_set(),
             )
-        self._resign()
+            self._part(self.source.close)
+        self._part(self._leadership.resign)
         if self._error is not None:
             raise self._error
 
@@ -89,35 +98,44 @@ class Producer:
             self._error = error
         self.ended.set()
 
-    def _resign(self) -> None:
-        resigning = threading.Thread(target=self._leadership.resign, name=f"resign {self.flow.name}", daemon=True)
-        resigning.start()
-        resigning.join(RESIGN_SECONDS)
+    def _part(self, parting: Callable[[], None]) -> None:
+        thread = threading.Thread(target=parting, name=f"part {self.flow.name}", daemon=True)
+        thread.start()
+        thread.join(PARTING_SECONDS)
 
     def _read_until_it_ends(self) -> None:
         backoff = Backoff(first=0.5, cap=30.0)
         while not self._stopping.is_set():
             try:
-                self._publisher.flush()
-                resume_from = self.queue.checkpoint(self.flow.name)
-                log.info("source_opened", flow=self.flow.name, resume_from=resume_from)
-                for record in self.source.read(resume_from):
-                    self._publisher.put(record)
-                    if backoff.failures:
-                        backoff.reset()
-                        self._unwell = None
-                    if self._stopping.is_set():
-                        return
-                self._publisher.flush()
+                self._read_on(backoff)
             except PublishesLost:
                 # What the old publisher still holds comes again, from the checkpoint that Redis does remember.
-                self._publisher = open_publisher(self.flow, self.queue, self._stopping)
+                self._publisher = open_publisher(self.flow, self.queue, self.source, self._stopping)
             except (SourceRefused, QueueError):
                 raise
             except Exception as error:
                 self._after_failure(error, backoff)
             else:
                 return
+
+    def _read_on(self, backoff: Backoff) -> None:
+        """Reads from the checkpoint to the source's end, or until stopped."""
+        self._publisher.flush()
+        resume_from = self.queue.checkpoint(self.flow.name)
+        log.info("source_opened", flow=self.flow.name, resume_from=resume_from)
+        reading = self.source.read(resume_from)
+        try:
+            for record in reading:
+                self._publisher.put(record)
+                if backoff.failures:
+                    backoff.reset()
+                    self._unwell = None
+                if self._stopping.is_set():
+                    break
+            self._publisher.flush()  # while it is open: what it gave can still be acknowledged
+        finally:
+            if callable(close := getattr(reading, "close", None)):  # a mere iterator has none, and holds nothing
+                close()
 
     def _after_failure(self, error: Exception, backoff: Backoff) -> None:
         metrics.source_failures.labels(self.flow.name).inc()
@@ -137,8 +155,9 @@ class Producer:
         self._stopping.wait(wait)
 
 
-def open_publisher(flow: Flow, queue: Queue, stopping: threading.Event) -> Publisher:
+def open_publisher(flow: Flow, queue: Queue, source: Source, stopping: threading.Event) -> Publisher:
     """A publisher to the flow's list, as the flow says."""
+    acknowledges = type(source).published is not Source.published
     return Publisher(
         queue,
         flow=flow.name,
@@ -146,7 +165,15 @@ def open_publisher(flow: Flow, queue: Queue, stopping: threading.Event) -> Publi
         records=flow.publish.records,
         linger=flow.publish.linger,
         max_ready=flow.queue.max_ready,
-        seen_seconds=flow.dedupe.window if flow.dedupe else 0,
+        seen_seconds=dedupe_seconds(flow, source),
         key=flow.dedupe.key if flow.dedupe else None,
+        acknowledge=source.published if acknowledges else None,
         stopping=stopping,
     )
+
+
+def dedupe_seconds(flow: Flow, source: Source) -> float:
+    """The flow's dedupe window; 0 for none, as `dedupe: null` says where the source itself would have one."""
+    if flow.dedupe:
+        return flow.dedupe.window
+    return DEDUPE_SECONDS if source.redelivers and "dedupe" not in flow.model_fields_set else 0.0

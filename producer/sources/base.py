@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -27,6 +27,9 @@ class Source(BaseModel, ABC):
     exclusive: ClassVar[bool] = False
     """True where two producers reading at once would publish everything twice: then one leads, others stand by."""
 
+    redelivers: ClassVar[bool] = False
+    """True where what was published may come again, under the same key: then its flow has dedupe by default."""
+
     @abstractmethod
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """Yields records in order, blocking while there are none.
@@ -38,4 +41,21 @@ class Source(BaseModel, ABC):
 
         Raises SourceUnavailable when it can't be read now (it is called again after a while), SourceRefused when
         trying again won't help. Any other exception counts as SourceUnavailable, and its traceback is logged.
+        """
+
+    def published(self, records: Sequence[Record | DeadLetter]) -> None:
+        """Called when what `read` yielded is on the list: a source that has to acknowledge it does so here.
+
+        From the publisher's thread, in order, once for every publish, with the very objects that were yielded, so that
+        a subclass of `Record` or `DeadLetter` can carry a receipt. What dedupe left out is among them. What is raised
+        here is a failure of the source: `read` begins again, and what was published but not acknowledged comes again.
+
+        Before a `read` that is given up in good order is closed, everything that it yielded has been through here.
+        """
+
+    def close(self) -> None:
+        """Called once when the producer stops: give back what others wait for (a membership, what was taken and not
+        yielded).
+
+        `read` may still block in its own thread; no record of it counts any more. Not waited for longer than a second.
         """
