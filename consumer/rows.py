@@ -124,7 +124,7 @@ def rows_of(sink: FileSink, model: type[BaseModel] | None, key: str | None) -> R
         pointers = [_pointer(pointer) for pointer in sink.pointers(model).values()]
         column = pointers.index(_pointer(key)) if key and _pointer(key) in pointers else None
         return CsvRows(WHOLE if key is None or column is None else key, sink, column)
-    raise ConfigError(f"{type(sink).__name__} is not a kind of file that can be read again here")
+    raise ConfigError(f"{type(sink).__name__} is not a kind of file that can be read again")
 
 
 def _is_parquet(sink: FileSink) -> bool:

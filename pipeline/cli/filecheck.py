@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from consumer.readback import SHOWN, Found, Readback
+from consumer.readback import SHOWN, Found
+from consumer.readers import Reader, reader_of
 from consumer.rows import WHOLE
 from consumer.sinks import SINKS
 from consumer.sinks.base import Sink
-from consumer.sinks.files import FileSink
 from pipeline.errors import ConfigError
 from pipeline.flow import Flow
 from pipeline.queue import Books
@@ -38,23 +38,20 @@ class FileCheck:
         self._allow_repeats = allow_repeats
         self._delivered = 0
         self._named_by_content = False
-        self._readback: Readback | None = None
+        self._reader: Reader | None = None
         sink = flow.sink.build(SINKS, Sink)
-        if not isinstance(sink, FileSink):
-            self.why_not = f"sink {flow.sink.type} has no files to read again"
-            return
         key = _key_of(flow)
         self._named_by_content = key == CONTENT
         try:
-            self._readback = Readback(sink, model=flow.load_model(), key=key if isinstance(key, str) else None)
+            self._reader = reader_of(sink, model=flow.load_model(), key=key if isinstance(key, str) else None)
         except ConfigError as error:
-            self.why_not = str(error)
+            self.why_not = f"sink {flow.sink.type}: {error}"
 
     def read(self, before: Books, books_after: Callable[[], Books]) -> None:
         """Reads all files; `before` are the books from before that, `books_after` asks for those from behind it."""
-        if self._readback is None:
+        if self._reader is None:
             return
-        found = self.found = self._readback.read()
+        found = self.found = self._reader.read()
         after = books_after()
         self._delivered = after.delivered
         self.missing = max(0, before.delivered - _settled(found, before))
@@ -62,7 +59,7 @@ class FileCheck:
 
     def identities(self) -> Iterator[str]:
         """What identifies each record in the files; of a damaged one as far as it can be read."""
-        return self._readback.identities() if self._readback else iter(())
+        return self._reader.identities() if self._reader else iter(())
 
     @property
     def identified(self) -> bool:

@@ -184,7 +184,7 @@ def test_a_sink_without_files_says_that_it_is_not_read(place: Place) -> None:
     place.flow(sink={"type": "stdout"}, source=KEYED)
     done = CliRunner().invoke(verify.app, ["--sink"], env={"REDIS_URL": place.redis_url})
     assert done.exit_code == 0
-    assert "sink stdout has no files" in done.output
+    assert "sink stdout: it has no files" in done.output
 
 
 def test_following_ends_with_1_as_soon_as_a_record_is_missing(place: Place, client: redis.Redis) -> None:

@@ -1,0 +1,33 @@
+"""Readers: how the output of each kind of sink is read again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from pydantic import BaseModel
+
+from consumer.readback import Found, Readback
+from consumer.sinks.base import Sink
+from consumer.sinks.files import FileSink
+from pipeline.errors import ConfigError
+
+
+class Reader(Protocol):
+    """The output of one sink."""
+
+    def read(self) -> Found:
+        """All there is, at one instant. Raises SinkUnavailable where the sink's place can't be reached."""
+
+    def identities(self) -> Iterator[str]:
+        """What identifies each record; of what is damaged as far as it can be read."""
+
+
+def reader_of(sink: Sink, *, model: type[BaseModel] | None = None, key: str | None = None) -> Reader:
+    """How to read this sink's output. `key` is the JSON pointer of what names a record in its source.
+
+    Raises ConfigError, whose message says why, where it can't be read again.
+    """
+    if isinstance(sink, FileSink):
+        return Readback(sink, model=model, key=key)
+    raise ConfigError("it has no files or tables to read again")
