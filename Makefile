@@ -12,10 +12,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --require-ha
 WORKERS ?= 4
 say = @echo "· $(1)"
 
-.PHONY: help demo test check fmt acceptance faults soak lock clean
+.PHONY: help demo test check fmt acceptance faults soak bench bench-quick lock clean
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/runtime ## See it work: both flows, a killed consumer, balanced books; no Docker, no Redis, no network
 	@$(BIN)/millrace demo $(ARGS)
@@ -44,6 +44,12 @@ faults: $(VENV)/all ## Kill, cut and fill everything there is, count the records
 soak: $(VENV)/all ## The queue against its model, for hours if you like: SEQUENCES=20000
 	@MILLRACE_SEQUENCES=$(or $(SEQUENCES),4000) $(BIN)/python -m pytest -q -n $(WORKERS) tests/faults/test_model.py $(ARGS)
 
+bench: $(VENV)/bench/ready ## Millrace beside its peers, every row of docs/how-to/benchmarks.md; half an hour; ARGS='--only 3' for one
+	@$(VENV)/bench/bin/python -m bench $(ARGS)
+
+bench-quick: $(VENV)/bench/ready ## The same, smaller: fails on a wrong answer, never on a time; two minutes
+	@$(VENV)/bench/bin/python -m bench --quick $(ARGS)
+
 lock: $(VENV)/runtime ## Resolve all dependencies anew into requirements*.txt
 	$(call say,resolving)
 	@test -x $(VENV)/uv/bin/uv || { $(BIN)/python -m venv $(VENV)/uv && $(VENV)/uv/bin/python -m pip install -qq 'uv>=0.9,<1'; }
@@ -51,6 +57,7 @@ lock: $(VENV)/runtime ## Resolve all dependencies anew into requirements*.txt
 	@$(RESOLVE) --group build -c requirements.txt -o requirements-build.txt
 	@$(RESOLVE) pyproject.toml --extra all -c requirements.txt -o requirements-all.txt
 	@$(RESOLVE) pyproject.toml --extra all --group dev -c requirements-all.txt -c requirements-build.txt -o requirements-dev.txt
+	@$(RESOLVE) pyproject.toml bench/requirements.in -c requirements.txt -o bench/requirements.txt
 # No address of any index ends up in the files: they hold on every machine, whatever its pip is told.
 RESOLVE = $(VENV)/uv/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
@@ -74,4 +81,11 @@ $(VENV)/runtime: requirements.txt requirements-build.txt pyproject.toml | $(VENV
 $(VENV)/all: requirements-dev.txt $(VENV)/runtime
 	$(call say,installing what its tests and checks need)
 	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+# Apart, since the peers bring dependencies of their own.
+$(VENV)/bench/ready: bench/requirements.txt | $(VENV)/pip
+	$(call say,installing what the benchmarks measure against: half a minute)
+	@$(PYTHON) -m venv --clear $(VENV)/bench
+	@$(VENV)/bench/bin/python -m pip --disable-pip-version-check install -qq --require-hashes -r $<
 	@touch $@

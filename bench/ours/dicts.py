@@ -1,0 +1,26 @@
+"""A source of Python dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import Field
+
+from bench.data import Events
+from bench.peers.stopwatch import mark
+from producer.sources.base import Position, Record, Source
+
+
+class DictSource(Source):
+    """Yields the benchmark's events as dicts, each with its number as its position."""
+
+    count: int = Field(description="How many.")
+    folder: Path = Field(description="Where to note when the first was asked for.")
+
+    def read(self, resume_from: Position | None) -> Iterator[Record]:
+        """See `Source.read`."""
+        records = Events().dicts(self.count)
+        mark(self.folder, "began")
+        for number, record in enumerate(records[(resume_from or 0) :], resume_from or 0):
+            yield Record(record, key=record["meta"]["id"], position=number + 1)

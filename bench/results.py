@@ -1,0 +1,61 @@
+"""The results as JSON: every round of every figure, and what machine it was; no name of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.lab import Lab
+from bench.rounds import Outcome
+from bench.server import version_of
+
+
+def machine(lab: Lab) -> dict[str, Any]:
+    """What the figures depend on besides the code."""
+    return {
+        "cpus": os.cpu_count(),
+        "processor": _processor(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "server": version_of(lab.redis),
+        "events": "recorded" if lab.events.recorded else "made up",
+        "event_bytes": lab.events.mean_bytes,
+    }
+
+
+def write(path: Path, lab: Lab, outcomes: Sequence[Outcome]) -> None:
+    """Writes the file."""
+    rows = [
+        {
+            "row": outcome.row.number,
+            "what": outcome.row.what,
+            "figure": outcome.figure.name,
+            "unit": outcome.figure.unit,
+            "ours": outcome.row.ours,
+            "peer": outcome.row.peer,
+            "goal": str(outcome.figure.goal),
+            "median": outcome.median,
+            "met": outcome.met,
+            "rounds": {"ours": outcome.ours, "peer": outcome.peer, "ratio": outcome.values if outcome.peer else []},
+        }
+        for outcome in outcomes
+    ]
+    report = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "quick": lab.quick,
+        "machine": machine(lab),
+        "rows": rows,
+    }
+    path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()

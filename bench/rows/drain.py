@@ -1,0 +1,148 @@
+"""Rows 1 to 5: a whole consumer service empties a list, and a peer does."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bench import check
+from bench.data import Form, bare, enveloped
+from bench.lab import Lab
+from bench.rounds import Figure, Goal, Row, Side
+
+BATCH = 500
+JSONL = {"type": "jsonl", "path": "output"}
+
+
+def ours(
+    lab: Lab,
+    count: int,
+    verify: Callable[[Path], None],
+    *,
+    consumers: int = 1,
+    batch: int = BATCH,
+    **flow: Any,
+) -> Side:
+    """`millrace consume`, from the moment a full list is there until every record is counted as delivered."""
+
+    def run() -> tuple[float, ...]:
+        with lab.folder() as folder, contextlib.ExitStack() as stack:
+            lab.fill(enveloped, count)
+            options = {"batch": {"records": batch, "bytes": "64MiB"}, "sink": JSONL, **flow}
+            started = [stack.enter_context(lab.millrace(folder, "consume", **options)) for _ in range(consumers)]
+            lab.await_idle(*started)
+            began = lab.release()
+            ended = lab.await_counter("delivered", count, *started)
+            for process in started:
+                process.stop()
+            verify(folder)
+            return (count / (ended - began),)
+
+    return run
+
+
+def peer(lab: Lab, form: Form, count: int, verify: Callable[[Path], None], name: str, what: str, *more: object) -> Side:
+    """A peer's process, from the moment a full list is there until it says that all is written."""
+
+    def run() -> tuple[float, ...]:
+        with lab.folder() as folder:
+            lab.fill(form, count)
+            with lab.peer(folder, name, what, count, *more) as process:
+                lab.await_file(folder / "ready", process)
+                began = lab.release()
+                ended = float(lab.await_file(folder / "ended", process))
+                process.wait()
+            verify(folder)
+            return (count / (ended - began),)
+
+    return run
+
+
+def verifying(
+    lab: Lab, who: str, count: int, form: Form = bare, spelling: Callable[[bytes], bytes] = check.exactly
+) -> Callable[[Path], None]:
+    """Compares the lines of all `.jsonl` files with what was put in."""
+
+    def verify(folder: Path) -> None:
+        check.agree(who, check.total(check.lines_in(folder), spelling), lab.sum_of(form, count, spelling))
+
+    return verify
+
+
+def _row(
+    number: str,
+    what: str,
+    goal: float,
+    peer_name: str,
+    full: int,
+    quick: int,
+    theirs: Callable[[Lab, int], Side],
+    *,
+    written: Form = bare,
+    **flow: Any,
+) -> Row:
+    @contextlib.contextmanager
+    def sides(lab: Lab) -> Iterator[tuple[Side, Side]]:
+        count = lab.size(full, quick)
+        yield ours(lab, count, verifying(lab, f"row {number}, ours", count, written), **flow), theirs(lab, count)
+
+    return Row(number, what, "millrace consume", peer_name, (Figure("records/s", Goal(goal)),), sides)
+
+
+def _seed(lab: Lab, count: int) -> Side:
+    return peer(lab, bare, count, verifying(lab, "seed", count, spelling=check.as_json), "seed", "consume")
+
+
+def _faststream(what: str, spelling: Callable[[bytes], bytes]) -> Callable[[Lab, int], Side]:
+    def side(lab: Lab, count: int) -> Side:
+        from bench.peers.faststream_batch import formed
+
+        verify = verifying(lab, "FastStream", count, spelling=spelling)
+        return peer(lab, formed, count, verify, "faststream_batch", what)
+
+    return side
+
+
+def _unsafe(what: str, written: Form) -> Callable[[Lab, int], Side]:
+    def side(lab: Lab, count: int) -> Side:
+        return peer(lab, enveloped, count, verifying(lab, "unsafe", count, written), "unsafe", what, BATCH)
+
+    return side
+
+
+ROWS = [
+    _row("1", "consume to JSONL", 25, "one by one, json (the tutorial)", 50_000, 5_000, _seed),
+    _row("2", "consume to JSONL", 6, "FastStream batch", 100_000, 20_000, _faststream("consume", check.as_json)),
+    _row(
+        "3",
+        "consume to JSONL",
+        0.95,
+        "unsafe RPOP 500, same decode, same write",
+        200_000,
+        50_000,
+        _unsafe("decoded", bare),
+    ),
+    _row(
+        "4",
+        "pass bytes through",
+        0.65,
+        "unsafe RPOP 500, no decode, same write",
+        200_000,
+        50_000,
+        _unsafe("bytes", enveloped),
+        written=enveloped,
+        sink={**JSONL, "envelope": True},
+    ),
+    _row(
+        "5",
+        "with a pydantic model",
+        3.5,
+        "FastStream batch, same model",
+        50_000,
+        10_000,
+        _faststream("consume-model", check.only_its_id),
+        model="flows:RecentChange",
+    ),
+]
