@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-import msgspec
 import structlog
 
-from pipeline import envelope
-from pipeline.envelope import DeadLetter, Position, Record
+from pipeline.envelope import DeadLetter, Record
 from pipeline.errors import (
-    EnvelopeError,
     MillraceError,
     PublishesLost,
     QueueFull,
     QueueUnavailable,
-    RecordError,
     SourceError,
     SourceUnavailable,
 )
 from pipeline.killpoints import killpoint
 from pipeline.observe import metrics
 from pipeline.queue import Queue
+from producer.entries import Entries, Entry
 
 log = structlog.get_logger(__name__)
 
@@ -37,16 +33,6 @@ PUBLISH_BYTES = 8 * 1024 * 1024
 """A publish is cut short at this size, so that no transaction keeps Redis from others for long."""
 
 HOLD_POLL_SECONDS = 0.5
-
-
-class _Entry(msgspec.Struct):
-    """One record, ready to be sent: its envelope, or a dead letter."""
-
-    line: bytes
-    id: str
-    position: Position | None
-    dead: DeadLetter | None = None
-    record: Record | DeadLetter | None = None  # as it came, where somebody wants to hear of it
 
 
 class Publisher:
@@ -85,16 +71,15 @@ class Publisher:
         self._linger = linger
         self._max_ready = max_ready
         self._seen_seconds = seen_seconds
-        self._key = key
+        self._entries = Entries(source, session=queue.session, key=key)
         self._acknowledge = acknowledge
         self._stopping = stopping or threading.Event()
-        self._buffer: deque[_Entry] = deque()
+        self._buffer: deque[Entry] = deque()
         self._buffered_bytes = 0
         self._since = 0.0  # when the oldest record in the buffer came
         self._changed = threading.Condition()
         self._put = 0  # records ever put, and of these the records that are done with
         self._done = 0
-        self._numbers = itertools.count(1)
         self._flushing = 0
         self._closing = False
         self._error: MillraceError | None = None
@@ -116,7 +101,7 @@ class Publisher:
 
     def put(self, record: Record | DeadLetter) -> None:
         """Takes one record; blocks while the buffer is full. What can't be said in JSON becomes a dead letter."""
-        entry = self._entry(record)
+        entry = self._entries.make(record)
         if self._acknowledge:
             entry.record = record
         with self._changed:
@@ -171,28 +156,6 @@ class Publisher:
     ) -> None:
         self.close()
 
-    def _entry(self, record: Record | DeadLetter) -> _Entry:
-        if isinstance(record, DeadLetter):
-            return _Entry(record.original, "", record.position, record)
-        try:
-            if self._key:
-                record = self._with_key(record, self._key)
-            id = record.key or f"{self._queue.session}-{next(self._numbers)}"
-            line = envelope.encode(record, id=id, source=self._source, time=envelope.now())
-        except (RecordError, EnvelopeError) as error:
-            original = record.data if isinstance(record.data, bytes) else repr(record.data).encode(errors="replace")
-            return _Entry(original, "", record.position, DeadLetter(original, str(error)))
-        return _Entry(line, id, record.position)
-
-    @staticmethod
-    def _with_key(record: Record, pointer: str) -> Record:
-        data = envelope.decode_json(record.data) if isinstance(record.data, bytes) else record.data
-        value = envelope.resolve(pointer, data)
-        if value is None:
-            return record
-        key = value if isinstance(value, str) else envelope.encode_json(value).decode()
-        return msgspec.structs.replace(record, key=key)
-
     def _run(self) -> None:
         try:
             while (batch := self._next()) is not None:
@@ -208,7 +171,7 @@ class Publisher:
         with self._changed:
             self._changed.notify_all()
 
-    def _next(self) -> list[_Entry] | None:
+    def _next(self) -> list[Entry] | None:
         """Waits for a batch: enough records, or the oldest has lingered, or a flush; None when closed."""
         with self._changed:
             while True:
@@ -222,8 +185,8 @@ class Publisher:
                     return self._cut()
                 self._changed.wait(left)
 
-    def _cut(self) -> list[_Entry]:
-        batch: list[_Entry] = []
+    def _cut(self) -> list[Entry]:
+        batch: list[Entry] = []
         size = 0
         while self._buffer and len(batch) < self._records and (not batch or size < PUBLISH_BYTES):
             entry = self._buffer.popleft()
@@ -234,7 +197,7 @@ class Publisher:
         self._changed.notify_all()
         return batch
 
-    def _publish(self, batch: list[_Entry]) -> None:
+    def _publish(self, batch: list[Entry]) -> None:
         alive = [entry for entry in batch if entry.dead is None]
         dead = [entry.dead for entry in batch if entry.dead is not None]
         position = next((entry.position for entry in reversed(batch) if entry.position is not None), None)

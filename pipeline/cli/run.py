@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +18,7 @@ import typer
 
 from pipeline.cli.books import read_books
 from pipeline.cli.check import build_all
-from pipeline.cli.services import FlowsOption, choose, settings_with
+from pipeline.cli.services import FlowsOption, choose, leave, settings_with
 from pipeline.cli.status import NamesArgument
 from pipeline.embedded import Embedded
 from pipeline.errors import ConfigError, QueueError
@@ -53,6 +54,12 @@ def run(
     port: Annotated[
         int | None, typer.Option(help="Port of the embedded Valkey; else 6379, or a free one if that is taken.")
     ] = None,
+    inline: Annotated[
+        bool, typer.Option("--inline", help="One flow in this process, source to sink with no Redis: to try it out.")
+    ] = False,
+    records: Annotated[
+        int | None, typer.Option(min=1, help="With --inline: end after so many records of the source.")
+    ] = None,
 ) -> None:
     """Runs these flows here: a process for each producer, and consumers for all of them; restarts what fails.
 
@@ -62,10 +69,17 @@ def run(
     A service that fails too often is given up while the others go on. Once nobody consumes any more, or every source
     has ended or was given up and the lists are empty, it ends.
 
-    Exit codes: 0 stopped, or all done; 1 a service failed too often; 2 a flow is wrong.
+    --inline runs one flow in this process instead, with no Redis and no second try: an error of the source or the sink
+    ends it at once, with its traceback.
+
+    Exit codes: 0 stopped, or all done; 1 a service failed too often, or --inline failed; 2 a flow is wrong.
     """
     settings = settings_with(flows)
     chosen = choose(settings, names or [])
+    if inline:
+        leave(_run_inline(settings, chosen, records))
+    if records is not None:
+        raise ConfigError("--records says where --inline ends: add --inline")
     build_all(chosen)  # a mistake is said once, here, and not by every child
     logs.configure(settings.log, settings.log_level, service="run")
     stopping, at_once = threading.Event(), threading.Event()
@@ -93,6 +107,26 @@ def run(
         if supervisor.failed:
             log.error("services_failed", services=supervisor.failed)
             sys.exit(1)
+
+
+def _run_inline(settings: Settings, flows: list[Flow], records: int | None) -> int:
+    from pipeline.inline import Inline  # only here: a supervisor needs no source and no sink
+
+    if len(flows) != 1:
+        raise ConfigError(f"--inline runs one flow: name one of {', '.join(flow.name for flow in flows)}")
+    logs.configure(settings.log, settings.log_level, service="inline")
+    running = Inline(flows[0], records=records)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, running.stop)
+    code = 0
+    try:
+        running.run()
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    counts = {name: getattr(running, name) for name in ("read", "delivered", "filtered", "duplicates")}
+    log.info("inline_done", flow=flows[0].name, **counts, dead=len(running.dead))
+    return code
 
 
 def _failures_to_isolate(flows: list[Flow]) -> int:

@@ -1,0 +1,59 @@
+"""Entries: what a source yields, made ready for the list."""
+
+from __future__ import annotations
+
+import itertools
+
+import msgspec
+
+from pipeline import envelope
+from pipeline.envelope import DeadLetter, Position, Record
+from pipeline.errors import EnvelopeError, RecordError
+
+
+class Entry(msgspec.Struct):
+    """One record, ready to be sent: its envelope, or a dead letter."""
+
+    line: bytes
+    id: str
+    position: Position | None
+    dead: DeadLetter | None = None
+    record: Record | DeadLetter | None = None
+    """As it came, where somebody wants to hear of it."""
+
+
+class Entries:
+    """Makes entries of records. `source` is what their envelopes say they come from.
+
+    A record without a key gets an id of `session` and a number. With `key`, a JSON pointer, what that finds in the data
+    is the record's key.
+    """
+
+    def __init__(self, source: str, *, session: str, key: str | None = None) -> None:
+        self._source = source
+        self._session = session
+        self._key = key
+        self._numbers = itertools.count(1)
+
+    def make(self, record: Record | DeadLetter) -> Entry:
+        """The entry of what a source yielded. What can't be said in JSON becomes a dead letter."""
+        if isinstance(record, DeadLetter):
+            return Entry(record.original, "", record.position, record)
+        try:
+            if self._key:
+                record = _with_key(record, self._key)
+            id = record.key or f"{self._session}-{next(self._numbers)}"
+            line = envelope.encode(record, id=id, source=self._source, time=envelope.now())
+        except (RecordError, EnvelopeError) as error:
+            original = record.data if isinstance(record.data, bytes) else repr(record.data).encode(errors="replace")
+            return Entry(original, "", record.position, DeadLetter(original, str(error)))
+        return Entry(line, id, record.position)
+
+
+def _with_key(record: Record, pointer: str) -> Record:
+    data = envelope.decode_json(record.data) if isinstance(record.data, bytes) else record.data
+    value = envelope.resolve(pointer, data)
+    if value is None:
+        return record
+    key = value if isinstance(value, str) else envelope.encode_json(value).decode()
+    return msgspec.structs.replace(record, key=key)
