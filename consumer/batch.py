@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
-from pipeline.envelope import Envelope
+from pipeline.envelope import Envelope, one_line
 from pipeline.errors import EnvelopeError, RecordError, RecordsRejected
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F")
 T = TypeVar("T")
+
+_data = attrgetter("data")
 
 _NO_SUCH_FORM = (EnvelopeError, RecordError, PydanticSerializationError)
 
@@ -55,7 +59,16 @@ class Batch:
     @cached_property
     def lines(self) -> list[bytes]:
         """Each record's data as one line of JSON, without the line break."""
-        return _each(lambda envelope: envelope.text, self.envelopes)
+        if set(map(type, map(_data, self.envelopes))) - {msgspec.Raw}:
+            return _each(lambda envelope: envelope.text, self.envelopes)
+        lines = list(map(bytes, map(_data, self.envelopes)))
+        text = b"".join(lines)
+        return [one_line(line) for line in lines] if b"\n" in text or b"\r" in text else lines
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Each record's id."""
+        return [envelope.id for envelope in self.envelopes]
 
     @cached_property
     def envelope_lines(self) -> list[bytes]:

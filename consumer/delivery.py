@@ -33,8 +33,9 @@ class Delivery:
     ) -> None:
         self.claim = claim
         self._reasons: dict[int, str] = {}  # by place in the claim
-        envelopes, places = self._open()
-        self.foreign = len(self._reasons) + sum(opened.foreign for opened in envelopes)
+        self.foreign = 0
+        published = envelope.decode_published(claim.lines)
+        envelopes, places = self._open_one_by_one() if published is None else (published, range(len(published)))
         outcome = apply(envelopes, transforms, model)
         for index, reason in outcome.rejected.items():
             self._reasons[places[index]] = reason
@@ -60,7 +61,7 @@ class Delivery:
         """Records of the claim that the sink holds once `batch` is written."""
         return len(self.claim.lines) - self.filtered - len(self._reasons)
 
-    def _open(self) -> tuple[list[Envelope], list[int]]:
+    def _open_one_by_one(self) -> tuple[list[Envelope], Sequence[int]]:
         envelopes: list[Envelope] = []
         places: list[int] = []
         for place, line in enumerate(self.claim.lines):
@@ -72,4 +73,5 @@ class Delivery:
             else:
                 envelopes.append(opened)
                 places.append(place)
+        self.foreign = len(self._reasons) + sum(opened.foreign for opened in envelopes)
         return envelopes, places

@@ -12,9 +12,11 @@ knows CloudEvents can read the list, and a person can read it with `redis-cli LR
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from operator import attrgetter
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from pydantic import BaseModel
@@ -24,7 +26,7 @@ from pipeline.errors import EnvelopeError, RecordError
 Position: TypeAlias = Any
 """A place in one source: anything JSON can say (an event id, a cursor, {"file": …, "offset": …})."""
 
-SPECVERSION = "1.0"
+SPECVERSION: Literal["1.0"] = "1.0"
 
 NESTING_MARGIN = 100
 """Levels that a reader of an envelope may already be deep in its stack, beyond where the writer was."""
@@ -57,7 +59,7 @@ class DeadLetter(msgspec.Struct):
     position: Position | None = None
 
 
-class Envelope(msgspec.Struct):
+class Envelope(msgspec.Struct, gc=False):
     """One record on the wire. `data` is the JSON text (`msgspec.Raw`), or a Python value once a transform made one."""
 
     id: str
@@ -65,8 +67,13 @@ class Envelope(msgspec.Struct):
     type: str
     time: str | None = None
     data: Any = None
-    foreign: bool = False
-    """True where the list held a bare JSON object that somebody else pushed."""
+    specversion: Literal["1.0"] | None = None
+    """None where the list held a bare JSON object that somebody else pushed."""
+
+    @property
+    def foreign(self) -> bool:
+        """True where the list held a bare JSON object that somebody else pushed."""
+        return self.specversion is None
 
     @property
     def text(self) -> bytes:
@@ -102,8 +109,20 @@ class _Wire(msgspec.Struct):
     data: Any
 
 
+_Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Published(Envelope, gc=False):
+    """An envelope as we publish it, and no other: what isn't one is looked at again as `_Seen`, to say what it is."""
+
+    id: _Text
+    source: _Text
+    type: _Text
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+
 class _Seen(msgspec.Struct):
-    """The envelope as it is decoded: everything optional, so that a missing attribute can be named."""
+    """Any object, as it is decoded: everything optional, so that a missing attribute can be named."""
 
     specversion: str | None = None
     id: str | None = None
@@ -121,7 +140,9 @@ def _other_types(value: Any) -> Any:
 
 _encoder = msgspec.json.Encoder(enc_hook=_other_types)
 _decoder = msgspec.json.Decoder()
+_published_decoder = msgspec.json.Decoder(_Published)
 _seen_decoder = msgspec.json.Decoder(_Seen)
+_specversion = attrgetter("specversion")
 _LINE_BREAKS = re.compile(rb"[\r\n]+")
 
 
@@ -196,6 +217,19 @@ def checked_text(text: bytes) -> None:
         raise RecordError(_why(error)) from error
 
 
+def decode_published(lines: Sequence[bytes]) -> list[Envelope] | None:
+    """The envelopes of all lines, where each of them is one that we published; None where some line is not.
+
+    That is what nearly every batch holds, so this is done with no Python code a line; `decode` is for the others.
+    """
+    try:
+        envelopes: list[Envelope] = list(map(_published_decoder.decode, lines))
+        deque(map(bytes.decode, lines), maxlen=0)  # msgspec doesn't look whether all that it skips is UTF-8
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    return envelopes if all(map(_specversion, envelopes)) else None
+
+
 def decode(line: bytes, *, foreign_id: Callable[[], str]) -> Envelope:
     """What stands on the list: an envelope, or a bare JSON object that somebody pushed by hand.
 
@@ -208,16 +242,16 @@ def decode(line: bytes, *, foreign_id: Callable[[], str]) -> Envelope:
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         # An object whose own "id" is a number is a fine record, though no envelope.
         if isinstance(error, msgspec.ValidationError) and _is_bare_object(line):
-            return Envelope(foreign_id(), "foreign", "record", None, msgspec.Raw(line), True)
+            return Envelope(foreign_id(), "foreign", "record", None, msgspec.Raw(line))
         raise EnvelopeError(_why(error)) from error
     if seen.specversion is None:
-        return Envelope(foreign_id(), "foreign", "record", None, msgspec.Raw(line), True)
+        return Envelope(foreign_id(), "foreign", "record", None, msgspec.Raw(line))
     if seen.specversion != SPECVERSION:
         raise EnvelopeError(f"envelope of an unknown version: specversion {seen.specversion!r}, expected '1.0'")
     if not (seen.id and seen.source and seen.type):
         missing = [name for name in ("id", "source", "type") if not getattr(seen, name)]
         raise EnvelopeError(f"envelope without {', '.join(missing)}")
-    return Envelope(seen.id, seen.source, seen.type, seen.time, seen.data)
+    return Envelope(seen.id, seen.source, seen.type, seen.time, seen.data, SPECVERSION)
 
 
 def is_foreign(line: bytes) -> bool:
