@@ -10,7 +10,7 @@ import structlog
 
 from consumer.batch import Batch
 from consumer.delivery import Delivery
-from consumer.renewal import Renewal
+from consumer.renewal import Lease, Renewal
 from consumer.sinks import SINKS
 from consumer.sinks.base import Sink
 from pipeline.backoff import Backoff
@@ -58,6 +58,7 @@ class Consumer:
         )
         self.ended = threading.Event()
         self.delivered = 0
+        self._renewal = Renewal(self.queue)
         self._stopping = stopping
         self._give_up = give_up
         self._until_empty = until_empty
@@ -71,8 +72,8 @@ class Consumer:
             while not self._stopping.is_set():
                 if (claim := self._left_behind()) is not None:
                     self._take(claim)
-                elif (claim := self.queue.claim(self._room(0, 0))) is not None:
-                    self._take(claim, fresh=True)
+                elif (claim := self.queue.claim(room := self._room(0, 0))) is not None:
+                    self._take(claim, fresh=True, full=len(claim.lines) >= room)
                 elif self._until_empty and self.queue.lag() == 0:
                     return
                 else:
@@ -81,11 +82,14 @@ class Consumer:
             if not self._give_up.is_set():
                 raise
         finally:
+            self._give_back_ahead()
+            self._renewal.close()
             self.sink.close()
             log.info("consumer_done", flow=self.flow.name, delivered=self.delivered)
 
     def give_back(self) -> None:
         """Releases what is held, from another thread, when there is no time left to finish it."""
+        self._give_back_ahead()
         if (claim := self._holds) is None:
             return
         what = {"flow": self.flow.name, "batch": claim.id, "records": len(claim.lines)}
@@ -96,10 +100,16 @@ class Consumer:
         else:
             log.warning("batch_released", **what)
 
+    def _give_back_ahead(self) -> None:
+        try:
+            self.queue.release_ahead()
+        except QueueError as error:
+            log.warning("batch_left_to_its_lease", flow=self.flow.name, reason=str(error))
+
     @property
     def idle(self) -> bool:
         """True while no batch is in hand, so that nothing has to wait for Redis or the sink."""
-        return self._holds is None
+        return self._holds is None and not self.queue.has_ahead
 
     def unwell(self) -> str | None:
         """None while records can flow, else what is in the way: for /readyz."""
@@ -109,15 +119,20 @@ class Consumer:
         """A batch whose consumer went silent, where the last claim saw that there is one."""
         return self.queue.reclaim() if self.queue.overdue else None
 
-    def _take(self, claim: Claim, *, fresh: bool = False) -> None:
+    def _take(self, claim: Claim, *, fresh: bool = False, full: bool = False) -> None:
         self._holds = claim
         killpoint("consumer.after_claim")
         if claim.attempts > 1:
             metrics.reclaimed.labels(self.flow.name).inc()
             log.info("batch_reclaimed", flow=self.flow.name, batch=claim.id, attempts=claim.attempts)
         try:
-            with Renewal(self.queue, claim) as lease:
-                if fresh:  # what somebody else held may be in the sink already, and stays as it is
+            with self._renewal.of(claim) as lease:
+                self._weigh(claim)
+                if full and not self._stopping.is_set():
+                    # There is more: Redis gets the next batch ready while this one is written. A consumer that came
+                    # to the end of the list takes nothing ahead that an idle one could have.
+                    self.queue.claim_ahead(self._room(0, 0))
+                elif fresh:  # what somebody else held may be in the sink already, and stays as it is
                     self._linger(claim)
                 if claim.attempts <= self.flow.max_attempts or self.sink.holds(claim.id):
                     self._deliver(claim, lease)
@@ -154,7 +169,11 @@ class Consumer:
             self.queue.fill(claim, room)
             size += sum(map(len, claim.lines[before:]))
             pause = min(pause * 2, linger / 8)
-        self._record_bytes = max(1.0, 0.8 * self._record_bytes + 0.2 * size / len(claim.lines))
+
+    def _weigh(self, claim: Claim) -> None:
+        """Learns what a record weighs, from the batch at hand and those before it."""
+        mean = sum(map(len, claim.lines)) / len(claim.lines)
+        self._record_bytes = max(1.0, 0.8 * self._record_bytes + 0.2 * mean)
 
     def _room(self, records: int, size: int) -> int:
         """How many more records to ask for, so that the batch comes out near its limits of records and bytes."""
@@ -163,7 +182,7 @@ class Consumer:
             return 0
         return max(1, min(limit.records - records, int((limit.bytes - size) / self._record_bytes)))
 
-    def _deliver(self, claim: Claim, lease: Renewal) -> None:
+    def _deliver(self, claim: Claim, lease: Lease) -> None:
         delivery = Delivery(claim, flow=self.flow.name, transforms=self.transforms, model=self.model)
         killpoint("consumer.before_write")
         backoff = Backoff(first=0.2, cap=SINK_BACKOFF_CAP_SECONDS)
@@ -206,7 +225,7 @@ class Consumer:
             dead=len(dead),
         )
 
-    def _write(self, delivery: Delivery, lease: Renewal, backoff: Backoff) -> bool:
+    def _write(self, delivery: Delivery, lease: Lease, backoff: Backoff) -> bool:
         """Writes until the sink has taken the batch. False where we must stop first; raises LeaseLost."""
         while delivery.batch:
             lease.check()

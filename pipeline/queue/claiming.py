@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -25,8 +28,18 @@ class Claim(msgspec.Struct):
     lines: list[bytes]
 
 
+class _Ahead(msgspec.Struct):
+    """A claim that was asked for before its time."""
+
+    number: int
+    id: str
+    token: str
+    records: int
+    started: bool = False
+
+
 class Claiming(Session):
-    """The consumer's half of a queue. One thread at a time claims; others may renew."""
+    """The consumer's half of a queue. One thread at a time claims and acks; others may renew and release."""
 
     def __init__(
         self,
@@ -43,6 +56,7 @@ class Claiming(Session):
         """Whether some lease had run out when the last claim looked; at the start nobody knows."""
         self._claims = 0
         self._reclaims = 0
+        self._ahead: _Ahead | None = None
 
     def wait(self, seconds: float) -> None:
         """Waits inside Redis until a record is ready, at most so long. It takes nothing: claim does.
@@ -57,24 +71,88 @@ class Claiming(Session):
             self.give_up.wait(min(seconds, FULL_POLL_SECONDS))
 
     def claim(self, records: int) -> Claim | None:
-        """Takes up to so many of the oldest records as a batch under a lease; None where none is ready."""
+        """Takes up to so many of the oldest records as a batch under a lease; None where none is ready.
+
+        Where a batch was claimed ahead it is that one, however many records it has.
+        """
         while True:
+            ahead = self._ahead
             number = self._claims + 1
-            id, token = f"{self.session}-{number:06d}", f"{self.session}.claim.{number}"
-            keys = self.keys
-            (held, overdue), lines = self.ask_script(
-                "claim",
-                [keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, self._session_key, keys.batch(id)],
-                [id, token, number, records, self.lease_ms, self.name, SESSION_SECONDS],
-                ("LRANGE", keys.batch(id), 0, -1),
-            )
+            id, token = self._names(number)
+            asking = partial(self._exchange_claim, number, ahead.records if ahead else records, ahead=ahead is not None)
+            (held, overdue), lines = self._collected() or self._persist(asking)
             self.overdue = bool(overdue)
             if held == 0:
+                self._ahead = None
                 return None
+            claim = Claim(id, token, 1, 1, lines)
+            ours = held == len(lines) and (ahead is None or ahead.started or self._start(claim)) and self._holds(claim)
             self._claims = number
-            if held == len(lines) and self._holds(claim := Claim(id, token, 1, 1, lines)):
+            self._ahead = None
+            if ours:
                 return claim
             # The reply was lost for longer than the lease: the batch is someone else's now. Take another.
+
+    def claim_ahead(self, records: int) -> None:
+        """Asks for the next batch without waiting for the answer, which the next `claim` returns.
+
+        So Redis works while we do. The batch is under our lease from now on, but no attempt is counted before it is
+        begun: with the ack of the batch before it, or by `claim`.
+        """
+        if self._ahead is None:
+            number = self._claims + 1
+            self._ahead = _Ahead(number, *self._names(number), records)
+            with suppress(QueueUnavailable):  # `claim` asks again
+                self._exchange_claim(number, records, ahead=True, post=True)
+
+    def keep_ahead(self) -> None:
+        """Extends the lease on a batch that was claimed ahead, if there is one and it is ours."""
+        if (ahead := self._ahead) is not None:
+            keys = self.keys
+            self.ask_script("renew", [keys.leases, keys.claims], [ahead.id, ahead.token, self.lease_ms, ""])
+
+    def release_ahead(self) -> None:
+        """Gives back a batch that was claimed ahead, if there is one."""
+        if (ahead := self._ahead) is not None:
+            self._ahead, self._claims = None, ahead.number
+            self.ask_script("release", [self.keys.leases, self.keys.claims], [ahead.id, ahead.token])
+
+    @property
+    def has_ahead(self) -> bool:
+        """Whether a batch was claimed ahead."""
+        return self._ahead is not None
+
+    def _names(self, number: int) -> tuple[str, str]:
+        """The id and the token of our claim of that number."""
+        return f"{self.session}-{number:06d}", f"{self.session}.claim.{number}"
+
+    def _exchange_claim(self, number: int, records: int, *, ahead: bool, post: bool = False) -> list[Any]:
+        id, token = self._names(number)
+        keys, connection = self.keys, self._connection
+        commands = (
+            connection.script(
+                "claim",
+                [keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, self._session_key, keys.batch(id)],
+                *(id, token, number, records, self.lease_ms, self.name, SESSION_SECONDS, 0 if ahead else 1),
+            ),
+            ("LRANGE", keys.batch(id), 0, -1),
+        )
+        if post:
+            connection.post(*commands)
+            return []
+        return connection.exchange(*commands)
+
+    def _collected(self) -> list[Any] | None:
+        """The answer to the claim ahead, if there is one."""
+        with suppress(QueueUnavailable):
+            return self._connection.collect() if self._ahead else None
+        return None
+
+    def _start(self, claim: Claim) -> bool:
+        """Begins a batch that was claimed ahead. Returns whether it is ours still."""
+        keys = self.keys
+        (ours,) = self.ask_script("start", [keys.leases, keys.claims], [claim.id, claim.token, self.lease_ms])
+        return bool(ours)
 
     def fill(self, claim: Claim, records: int) -> int:
         """Tops up a batch that still lingers with up to so many records, renews its lease, and returns how many came.
@@ -171,26 +249,35 @@ class Claiming(Session):
         """
         if delivered + filtered + len(dead) != len(claim.lines):
             raise ValueError(f"{len(claim.lines)} records, but {delivered} + {filtered} + {len(dead)} accounted for")
-        keys = self.keys
+        keys, ahead = self.keys, self._ahead
         parts = keys.parts(claim.id, claim.steps)
-        try:
-            (ours,) = self.ask_script(
+
+        def attempt() -> list[Any]:
+            connection = self._connection
+            ack = connection.script(
                 "ack",
                 [
                     *(keys.leases, keys.claims, keys.counters, self._session_key, keys.dead),
                     *parts,
                     *(write[1] for write in writes),
                 ],
-                [
-                    *(claim.id, claim.token, delivered, filtered, foreign, SESSION_SECONDS, len(parts), len(dead)),
-                    *(part for letter in dead for part in (letter.reason, letter.original)),
-                    *(word for write in writes for word in (len(write), *write)),
-                ],
+                *(claim.id, claim.token, delivered, filtered, foreign, SESSION_SECONDS, len(parts), len(dead)),
+                *(part for letter in dead for part in (letter.reason, letter.original)),
+                *(word for write in writes for word in (len(write), *write)),
             )
+            if ahead is None:
+                return connection.exchange(ack)
+            start = connection.script("start", [keys.leases, keys.claims], ahead.id, ahead.token, self.lease_ms)
+            return connection.exchange(ack, start)
+
+        try:
+            ours, *started = self._persist(attempt)
         except QueueMisuse as error:
             if not writes:
                 raise
             raise SinkUnavailable(str(error)) from error
+        if ahead is not None:
+            ahead.started = bool(started[0])
         if not ours:
             raise LeaseLost(f"batch {claim.id} was taken over before its ack")
 

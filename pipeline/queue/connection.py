@@ -49,6 +49,8 @@ class Connection:
         self._address = address
         self._wire: Any = None
         self._scripts: dict[str, bytes] = {}
+        self._posted = 0  # replies that are still to come before those of the next exchange
+        self._collected: list[Any] | None = None
         self.generation = 0
         """Grows with each new connection, so that who keeps state in one (a WATCH) can see that it is gone."""
 
@@ -73,6 +75,8 @@ class Connection:
             self._wire.disconnect()
             self._wire = None
             self._scripts = {}
+            self._posted = 0
+            self._collected = None
 
     def exchange(self, *commands: Command) -> list[Any]:
         """Sends the commands in one go and returns a reply for each.
@@ -89,6 +93,23 @@ class Connection:
             if isinstance(reply, Exception):
                 raise self._failed(reply)
         return replies
+
+    def post(self, *commands: Command) -> None:
+        """Sends commands without waiting for their replies, which `collect` returns; one lot at a time.
+
+        Raises as `exchange` does.
+        """
+        self._exchange(commands, wait=False)
+
+    def collect(self) -> list[Any] | None:
+        """The replies to what was posted; None where they are lost or one is an error. Nobody knows then what was done.
+
+        Raises QueueUnavailable where the connection breaks.
+        """
+        if self._posted:
+            self._exchange(())
+        replies, self._collected = self._collected, None
+        return None if replies is None or any(isinstance(reply, Exception) for reply in replies) else replies
 
     def script(self, name: str, keys: Sequence[str], *arguments: Any) -> Command:
         """The command that runs `lua/<name>.lua`. Connects, and makes the scripts known, where that is still to do."""
@@ -123,10 +144,17 @@ class Connection:
         name = host.decode() if isinstance(host, bytes) else host or ""
         return Place(name.strip("?") or self._wire.host, port)
 
-    def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+    def _exchange(self, commands: Sequence[Command], *, wait: bool = True) -> list[Any]:
         self.open()
         try:
-            self._wire.send_packed_command(self._wire.pack_commands(commands), check_health=False)
+            if commands:
+                self._wire.send_packed_command(self._wire.pack_commands(commands), check_health=False)
+            if not wait:
+                self._posted = len(commands)
+                return []
+            if self._posted:  # they come first, while Redis works on what was sent just now
+                self._collected = [self._reply() for _ in range(self._posted)]
+                self._posted = 0
             return [self._reply() for _ in commands]
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
             raise self._failed(error) from error

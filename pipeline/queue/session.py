@@ -61,10 +61,6 @@ class Session:
         """None while Redis answers and has the replicas it should, else what is the matter."""
         return self._outage.reason or self._replicas.shortage
 
-    def ping(self) -> None:
-        """Asks Redis once. Raises QueueUnavailable or QueueMisuse."""
-        self._connection.exchange(("PING",))
-
     def close(self) -> None:
         """Drops the connections that are this session's or this thread's."""
         self.close_own()

@@ -12,7 +12,7 @@ import redis
 
 from pipeline.envelope import DeadLetter, Record, encode, now
 from pipeline.errors import LeaseLost, ProducerFenced, QueueMisuse, QueueUnavailable, SinkUnavailable
-from pipeline.queue import DeadLetters, Queue
+from pipeline.queue import Claim, DeadLetters, Queue
 from tests.conftest import eventually
 from tests.faults.proxy import Proxy
 
@@ -302,7 +302,7 @@ class TestLease:
         dead.claim(1)
         dead.claim(1)
         eventually(lambda: all(lease.seconds_left < 0 for lease in dead.books().leases))
-        remote.ping()
+        remote.lag()
         proxy.lose_reply_to(b"EVALSHA")
         claim = remote.reclaim()
         assert claim is not None
@@ -319,6 +319,127 @@ class TestLease:
         theirs = Queue(redis_url, key).reclaim()
         assert theirs is not None
         assert (theirs.id, theirs.attempts) == (mine.id, 1)
+
+
+class TestClaimAhead:
+    """A batch that is asked for while the one before it is still in hand."""
+
+    @staticmethod
+    def two(queue: Queue) -> Claim:
+        """Claims the first of two batches, and the second ahead."""
+        queue.publish(lines(1, 2, 3, 4))
+        claim = queue.claim(2)
+        assert claim is not None
+        queue.claim_ahead(2)
+        return claim
+
+    def test_the_next_claim_is_the_batch_that_was_claimed_ahead(self, queue: Queue) -> None:
+        first = self.two(queue)
+        eventually(lambda: queue.books().ready == 0)
+        queue.ack(first, delivered=2)
+        second = queue.claim(1)
+        assert second is not None
+        assert [b'"n":%d' % n in line for n, line in zip((3, 4), second.lines, strict=True)] == [True] * 2
+        queue.ack(second, delivered=2)
+        assert queue.books().delivered == 4
+        assert_balanced(queue)
+
+    def test_on_an_empty_list_there_is_none_and_later_ones_come(self, queue: Queue) -> None:
+        queue.claim_ahead(5)
+        assert queue.claim(5) is None
+        queue.publish(lines(1))
+        claim = queue.claim(5)
+        assert claim is not None
+        assert len(claim.lines) == 1
+
+    def test_no_attempt_is_counted_until_it_is_begun(self, queue: Queue) -> None:
+        first = self.two(queue)
+        eventually(lambda: len(queue.books().leases) == 2)
+        assert sorted(lease.attempts for lease in queue.books().leases) == [0, 1]
+        queue.ack(first, delivered=2)
+        assert [lease.attempts for lease in queue.books().leases] == [1]
+
+    def test_begun_without_an_ack_before_it_counts_its_attempt_too(self, queue: Queue) -> None:
+        first = self.two(queue)
+        second = queue.claim(2)
+        assert second is not None
+        assert second.attempts == 1
+        assert {lease.batch: lease.attempts for lease in queue.books().leases} == {first.id: 1, second.id: 1}
+
+    def test_who_dies_with_it_leaves_it_to_the_next_as_a_first_attempt(
+        self, queue: Queue, redis_url: str, key: str
+    ) -> None:
+        dead = Queue(redis_url, key, lease_seconds=0.01)
+        self.two(dead)
+        eventually(lambda: len(queue.books().leases) == 2 and all(x.seconds_left < 0 for x in queue.books().leases))
+        claims = [queue.reclaim(), queue.reclaim()]
+        assert sorted(claim.attempts for claim in claims if claim) == [1, 2]
+
+    def test_a_lost_connection_loses_no_batch(self, remote: Queue, proxy: Proxy) -> None:
+        first = self.two(remote)
+        eventually(lambda: remote.books().ready == 0)
+        proxy.cut()
+        remote.ack(first, delivered=2)
+        second = remote.claim(2)
+        assert second is not None
+        assert len(second.lines) == 2
+        assert {lease.batch: lease.attempts for lease in remote.books().leases} == {second.id: 1}
+
+    @pytest.mark.parametrize("reply", ["first", "second"])
+    def test_a_lost_reply_claims_no_second_batch(self, remote: Queue, proxy: Proxy, reply: str) -> None:
+        remote.publish(lines(1, 2, 3, 4, 5, 6))
+        first = remote.claim(2)
+        assert first is not None
+        proxy.lose_reply_to(b"EVALSHA")
+        if reply == "first":
+            remote.claim_ahead(2)
+            remote.ack(first, delivered=2)
+        else:
+            remote.ack(first, delivered=2)
+            remote.claim_ahead(2)
+        assert remote.claim(2) is not None
+        assert remote.books().in_flight == 2
+        assert_balanced(remote)
+
+    def test_given_back_it_goes_to_the_next_with_its_id(self, queue: Queue, redis_url: str, key: str) -> None:
+        first = self.two(queue)
+        queue.release_ahead()
+        assert not queue.has_ahead
+        theirs = Queue(redis_url, key).reclaim()
+        assert theirs is not None
+        assert theirs.id != first.id
+        assert theirs.attempts == 1
+        queue.publish(lines(5))
+        mine = queue.claim(1)
+        assert mine is not None
+        assert b'"n":5' in mine.lines[0]
+
+    def test_renewed_it_stays_ours(self, redis_url: str, key: str) -> None:
+        queue = Queue(redis_url, key, lease_seconds=30)
+        self.two(queue)
+        eventually(lambda: len(queue.books().leases) == 2)
+        before = min(lease.seconds_left for lease in queue.books().leases)
+        eventually(lambda: min(lease.seconds_left for lease in queue.books().leases) < before - 0.1)
+        first, ahead = sorted(queue.books().leases, key=lambda lease: lease.batch)
+        queue.keep_ahead()
+        renewed = {lease.batch: lease.seconds_left for lease in queue.books().leases}
+        assert renewed[ahead.batch] > renewed[first.batch]
+
+    def test_taken_over_while_it_waited_it_is_left_to_who_has_it(
+        self, queue: Queue, client: redis.Redis, redis_url: str, key: str
+    ) -> None:
+        first = self.two(queue)
+        queue.publish(lines(5))
+        eventually(lambda: len(queue.books().leases) == 2)
+        ahead = next(lease.batch for lease in queue.books().leases if lease.batch != first.id)
+        client.zadd(queue.keys.leases, {ahead: 1})
+        theirs = Queue(redis_url, key).reclaim()
+        assert theirs is not None
+        assert theirs.id == ahead
+        mine = queue.claim(2)
+        assert mine is not None
+        assert mine.id not in (first.id, ahead)
+        assert b'"n":5' in mine.lines[0]
 
 
 class TestSplit:

@@ -56,11 +56,24 @@ class FaultyConnection(Connection):
         if fault == "reply lost":
             super().exchange(*commands)
         elif fault == "late":
-            self.open()
-            self.on_their_way.append((self._wire, commands))
-            self._wire = None
+            self._send_later(commands)
         self.close()
         raise QueueUnavailable(fault)
+
+    def post(self, *commands: Command) -> None:
+        fault, self.fault = self.fault, "none"
+        if fault == "late":
+            self._send_later(commands)
+        elif fault != "request lost":
+            super().post(*commands)
+        if fault != "none":
+            self.close()
+            raise QueueUnavailable(fault)
+
+    def _send_later(self, commands: tuple[Command, ...]) -> None:
+        self.open()
+        self.on_their_way.append((self._wire, commands))
+        self._wire, self._posted = None, 0
 
     def arrive(self) -> None:
         for wire, commands in self.on_their_way:
@@ -154,6 +167,21 @@ class Flow(RuleBasedStateMachine):
         self.consumers[who].suffer(fault)
         claim = self.consumers[who].claim(count)
         return multiple() if claim is None else (who, claim)
+
+    @rule(who=st.integers(0, 2), count=st.integers(1, 6), fault=FAULTS)
+    def claim_ahead(self, who: int, count: int, fault: str) -> None:
+        self.consumers[who].suffer(fault)
+        self.consumers[who].claim_ahead(count)
+
+    @rule(who=st.integers(0, 2), fault=FAULTS)
+    def keep_ahead(self, who: int, fault: str) -> None:
+        self.consumers[who].suffer(fault)
+        self.consumers[who].keep_ahead()
+
+    @rule(who=st.integers(0, 2), fault=FAULTS)
+    def release_ahead(self, who: int, fault: str) -> None:
+        self.consumers[who].suffer(fault)
+        self.consumers[who].release_ahead()
 
     @rule(who=st.integers(0, 2))
     def wait(self, who: int) -> None:

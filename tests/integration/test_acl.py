@@ -251,7 +251,8 @@ def rules(role: Role) -> list[str]:
 def work(name: str, guarded: Guarded) -> None:
     """All that the service does."""
     url = guarded.url(name)
-    Queue(url, KEY).ping()
+    with redis.Redis.from_url(url) as client:
+        client.ping()  # what anybody's health check asks
     produce(url) if name == "producer" else consume(url)
 
 

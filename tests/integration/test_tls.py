@@ -208,7 +208,7 @@ def test_a_certificate_for_another_host_is_refused_unless_names_are_not_checked(
     try:
         url = f"rediss://localhost:{terminator.port}/0?ssl_ca_certs={ours.file}"
         assert "localhost" in refused(url)
-        Queue(f"{url}&ssl_check_hostname=false", "other-name").ping()
+        Queue(f"{url}&ssl_check_hostname=false", "other-name").lag()
     finally:
         terminator.close()
 
@@ -223,7 +223,7 @@ def test_a_certificate_that_is_over_is_refused(server: Embedded, ours: Authority
 
 def test_a_certificate_that_nobody_checks_is_warned_of(tls: Terminator) -> None:
     url = f"rediss://127.0.0.1:{tls.port}/0?ssl_cert_reqs=none"
-    Queue(url, "unchecked").ping()
+    Queue(url, "unchecked").lag()
     finding = next(f for f in preflight(url) if "TLS" in f.message)
     assert (finding.level, "ssl_ca_certs" in finding.mend) == ("warning", True)
 

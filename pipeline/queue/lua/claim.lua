@@ -8,6 +8,7 @@
 --
 -- KEYS  1 ready  2 woken  3 leases  4 claims  5 counters  6 session  7 batch
 -- ARGV  1 id  2 token  3 number  4 want  5 lease (ms)  6 consumer  7 session time to live (s)
+--       8 attempts to begin with: 1, or 0 for one that is claimed ahead of its time (start counts it)
 -- Returns {records now in the batch, 1 if some lease has run out else 0}; records is -1 where this claim was made
 -- before and its batch is no longer ours.
 local ready, woken, leases, claims = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -39,7 +40,7 @@ redis.call('SORT', ready, 'BY', 'nosort', 'DESC', 'LIMIT', 0, records, 'STORE', 
 redis.call('LTRIM', ready, 0, -(records + 1))
 redis.call('ZADD', leases, now + ARGV[5], id)
 redis.call('HSET', claims, id, cjson.encode({
-  token = token, consumer = ARGV[6], attempts = 1, steps = 1, records = records, since = now,
+  token = token, consumer = ARGV[6], attempts = tonumber(ARGV[8]), steps = 1, records = records, since = now,
 }))
 redis.call('HINCRBY', counters, 'in_flight', records)
 redis.call('HSET', session, 'claimed', number)

@@ -16,7 +16,7 @@ if not claim or claim.token ~= token then
   return 0
 end
 claim.token = ''
-claim.attempts = claim.attempts - 1
+claim.attempts = math.max(0, claim.attempts - 1) -- one claimed ahead was never begun
 redis.call('HSET', claims, id, cjson.encode(claim))
 redis.call('ZADD', leases, 0, id)
 return 1
