@@ -127,7 +127,7 @@ class KafkaCluster:
 
 @functools.cache
 def _librdkafka() -> ctypes.CDLL:
-    """The library that confluent-kafka brings along: looked up through its extension module, wherever the wheel has it."""
+    """The library that confluent-kafka brings along, found through its extension module."""
     c = ctypes.CDLL(cimpl.__file__)
     pointer, text, number, short = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_int16
     for name, result, arguments in (
