@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -13,6 +14,36 @@ import requests
 import urllib3
 
 LONGEST_RETRY_AFTER = 86_400.0
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NOT_IN_A_HEADER = re.compile(r"[\0\r\n]")
+
+
+def checked_url(url: str, example: str) -> str:
+    """The URL, if it is one of http or https. Raises ValueError, in words of ours: others would hold parts of it."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"expected a URL such as {example}")
+    return url
+
+
+def checked_headers(headers: dict[str, str]) -> dict[str, str]:
+    """The headers, if they can be sent. Raises ValueError naming the one that can't, and no value."""
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError("a header's name can hold only letters, digits and !#$%&'*+.^_`|~-")
+        if not sendable(value):
+            raise ValueError(f"the value of {name} holds a line break, a NUL, or blanks at an end")
+    return headers
+
+
+def sendable(value: str) -> bool:
+    """Whether this can be a header's value."""
+    return not _NOT_IN_A_HEADER.search(value) and value == value.strip()
 
 
 def shown(url: str) -> str:

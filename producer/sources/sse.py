@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -15,14 +14,12 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from pipeline.envelope import checked_text, decode_json, resolve, timestamp
 from pipeline.errors import EnvelopeError, RecordError
 from pipeline.units import Duration, Size
+from pipeline.web import checked_headers, checked_url, sendable
 from producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused
 from producer.sources.eventclient import EventClient, Limits
 from producer.sources.eventstream import StreamEvent
 
 WIKIMEDIA_HOST = "stream.wikimedia.org"
-
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_NOT_IN_A_HEADER = re.compile(r"[\0\r\n]")
 
 Wait = Annotated[Duration, Field(gt=0, le=86_400)]
 
@@ -93,30 +90,17 @@ class SseSource(Source):
     @field_validator("url")
     @classmethod
     def _an_http_url(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
-            # In words of our own: what the standard library says holds parts of the URL.
-            raise ValueError("expected a URL such as https://stream.wikimedia.org/v2/stream/recentchange")
-        return url
+        return checked_url(url, "https://stream.wikimedia.org/v2/stream/recentchange")
 
     @field_validator("headers")
     @classmethod
     def _sendable(cls, headers: dict[str, str]) -> dict[str, str]:
-        for name, value in headers.items():
-            if not _HEADER_NAME.fullmatch(name):
-                raise ValueError("a header's name can hold only letters, digits and !#$%&'*+.^_`|~-")
-            if _NOT_IN_A_HEADER.search(value) or value != value.strip():
-                raise ValueError(f"the value of {name} holds a line break, a NUL, or blanks at an end")
-        return headers
+        return checked_headers(headers)
 
     @field_validator("user_agent")
     @classmethod
     def _one_line(cls, user_agent: str) -> str:
-        if _NOT_IN_A_HEADER.search(user_agent) or user_agent != user_agent.strip():
+        if not sendable(user_agent):
             raise ValueError("holds a line break, a NUL, or blanks at an end")
         return user_agent
 

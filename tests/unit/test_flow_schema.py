@@ -71,7 +71,7 @@ def subschemas(found: Any) -> Iterator[dict[str, Any]]:
         elif keyword in ("title", "description", "format", "$ref", "$schema"):
             assert isinstance(value, str)
         else:
-            assert keyword in ("const", "default", "examples"), f"{keyword} is no keyword that this test knows"
+            assert keyword in ("const", "default", "examples", "writeOnly"), f"{keyword} is no keyword that this test knows"
 
 
 def resolved(reference: str) -> Any:
