@@ -21,6 +21,7 @@ COMMANDS = [
     "consume",
     "check",
     "schema",
+    "test",
     "status",
     "verify",
     "up",

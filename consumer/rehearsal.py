@@ -1,0 +1,97 @@
+"""Rehearsal: what a flow would make of one record, and what its sink would write, with nothing written."""
+
+from __future__ import annotations
+
+import gzip
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from consumer.batch import Batch
+from consumer.delivery import Delivery
+from consumer.sinks import SINKS
+from consumer.sinks.base import Sink
+from consumer.sinks.files import FileSink
+from pipeline.errors import RecordsRejected
+from pipeline.flow import Flow
+from pipeline.queue import Claim
+
+BATCH = "BATCH"
+"""Stands for the batch's id in what is shown: nobody knows it before."""
+
+
+class Output(msgspec.Struct):
+    """What would be written to one place: a file, or the sink itself. `columns` are a Parquet file's, with types."""
+
+    place: str
+    text: str
+    columns: dict[str, str] | None = None
+
+
+class Rehearsed(msgspec.Struct):
+    """What would become of a record: `verdict` is delivered, filtered or dead, and `reason` why, where it is dead."""
+
+    verdict: str
+    reason: str | None
+    outputs: list[Output]
+
+
+class Rehearsal:
+    """One flow's transforms, model and sink, for one record at a time.
+
+    A file sink really writes, into a scratch directory, and what is shown is read from there. Of any other sink it is
+    the records as JSON that it would be given.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        self._sink: Sink = flow.sink.build(SINKS, Sink)
+        self._model = flow.load_model()
+        self._transforms = flow.load_transforms()
+
+    def of(self, line: bytes) -> Rehearsed:
+        """What would become of a record that stands on the list like this."""
+        claim = Claim(BATCH, "rehearsal", 1, 1, [line])
+        delivery = Delivery(claim, flow=self._flow.name, transforms=self._transforms, model=self._model)
+        outputs: list[Output] = []
+        while delivery.batch:
+            try:
+                outputs = self._outputs(delivery.batch)
+                break
+            except RecordsRejected as rejected:
+                delivery.reject(rejected.reasons)
+        if delivery.dead:
+            return Rehearsed("dead", delivery.dead[0].reason, [])
+        return Rehearsed("filtered" if delivery.filtered else "delivered", None, outputs)
+
+    def _outputs(self, batch: Batch) -> list[Output]:
+        if not isinstance(self._sink, FileSink):
+            lines = batch.envelope_lines if getattr(self._sink, "envelope", False) else batch.lines
+            return [Output(f"sink {self._flow.sink.type}", b"\n".join(lines).decode())]
+        with tempfile.TemporaryDirectory(prefix="millrace-") as scratch:
+            self._sink.model_copy(update={"path": Path(scratch)}).write(batch)
+            found = sorted(path for path in Path(scratch).rglob("*") if path.is_file())
+            return [_shown(path, self._sink.path / path.relative_to(scratch)) for path in found]
+
+
+def _shown(path: Path, place: Path) -> Output:
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        table = pq.ParquetFile(path).read()
+        columns = {field.name: str(field.type) for field in table.schema}
+        return Output(str(place), "\n".join(map(_row, table.to_pylist())), columns)
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        content = gzip.decompress(content)
+    elif path.suffix == ".zst":
+        import pyarrow as pa
+
+        content = pa.input_stream(pa.BufferReader(content), compression="zstd").read()
+    return Output(str(place), content.decode(errors="replace").rstrip("\r\n"))
+
+
+def _row(row: dict[str, Any]) -> str:
+    return msgspec.json.encode(row, enc_hook=str).decode()
