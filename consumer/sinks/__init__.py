@@ -7,7 +7,9 @@ SINKS: dict[str, str] = {
     "csv": "consumer.sinks.csv:CsvSink",
     "http": "consumer.sinks.http:HttpSink",
     "jsonl": "consumer.sinks.jsonl:JsonlSink",
+    "null": "consumer.sinks.null:NullSink",
     "parquet": "consumer.sinks.parquet:ParquetSink",
+    "python": "consumer.sinks.python:PythonSink",
     "stdout": "consumer.sinks.stdout:StdoutSink",
 }
 """The class of each `type`, as a dotted path: imported when a flow uses it, so that no sink pays for another's."""

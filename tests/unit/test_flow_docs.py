@@ -109,6 +109,11 @@ def test_every_flows_file_that_a_page_shows_passes_the_check(
 ) -> None:
     for name in re.findall(r"\$\{(\w+)\}", EXAMPLES[place]):
         monkeypatch.setenv(name, "secret")
+    for code, name in re.findall(
+        r"```python\n(# (\w+)\.py.*?)```", (ROOT / place.partition(":")[0]).read_text(), re.DOTALL
+    ):
+        (folder / f"{name}.py").write_text(code)  # what the page itself shows
+        monkeypatch.delitem(sys.modules, name, raising=False)
     (folder / "flows.yaml").write_text(EXAMPLES[place])
     assert load_all(folder / "flows.yaml")
 

@@ -71,7 +71,8 @@ def subschemas(found: Any) -> Iterator[dict[str, Any]]:
         elif keyword in ("title", "description", "format", "$ref", "$schema"):
             assert isinstance(value, str)
         else:
-            assert keyword in ("const", "default", "examples", "writeOnly"), f"{keyword} is no keyword that this test knows"
+            known = ("const", "default", "examples", "writeOnly")
+            assert keyword in known, f"{keyword} is no keyword that this test knows"
 
 
 def resolved(reference: str) -> Any:
