@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
@@ -31,6 +31,8 @@ BUFFER_BATCHES = 2
 
 PUBLISH_BYTES = 8 * 1024 * 1024
 """A publish is cut short at this size, so that no transaction keeps Redis from others for long."""
+
+ROOM_BYTES = BUFFER_BATCHES * PUBLISH_BYTES
 
 HOLD_POLL_SECONDS = 0.5
 
@@ -68,16 +70,18 @@ class Publisher:
         self._flow = flow
         self._source = source
         self._records = records
+        self._room = BUFFER_BATCHES * records
         self._linger = linger
         self._max_ready = max_ready
         self._seen_seconds = seen_seconds
         self._entries = Entries(source, session=queue.session, key=key)
         self._acknowledge = acknowledge
         self._stopping = stopping or threading.Event()
-        self._buffer: deque[Entry] = deque()
+        self._buffer: list[Entry] = []
         self._buffered_bytes = 0
         self._since = 0.0  # when the oldest record in the buffer came
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()  # `put` takes it as it is: a Condition is Python code
+        self._changed = threading.Condition(self._lock)
         self._put = 0  # records ever put, and of these the records that are done with
         self._done = 0
         self._flushing = 0
@@ -95,30 +99,39 @@ class Publisher:
     @property
     def has_room(self) -> bool:
         """False while `put` would block."""
-        return (
-            len(self._buffer) < BUFFER_BATCHES * self._records and self._buffered_bytes < BUFFER_BATCHES * PUBLISH_BYTES
-        )
+        return len(self._buffer) < self._room and self._buffered_bytes < ROOM_BYTES
+
+    @property
+    def _ends(self) -> bool:
+        """Whether `put` has something to raise."""
+        return bool(self._error or self._closing or self._unacknowledged)
 
     def put(self, record: Record | DeadLetter) -> None:
         """Takes one record; blocks while the buffer is full. What can't be said in JSON becomes a dead letter."""
         entry = self._entries.make(record)
         if self._acknowledge:
             entry.record = record
-        with self._changed:
-            self._raise_unacknowledged()
+        with self._lock:
             self._put += 1  # from here on a flush waits for it
-            while not self.has_room and not self._error and not self._closing:
-                self._changed.wait()
-            self._raise_error()
-            if self._closing:
-                raise QueueUnavailable("the publisher is closed")
-            if not self._buffer:
+            buffer = self._buffer
+            if self._ends or len(buffer) >= self._room or self._buffered_bytes >= ROOM_BYTES:
+                self._await_room()
+            if not buffer:
                 self._since = time.monotonic()
                 self._changed.notify_all()
-            self._buffer.append(entry)
+            buffer.append(entry)
             self._buffered_bytes += len(entry.line)
-            if len(self._buffer) == self._records:
+            if len(buffer) == self._records:
                 self._changed.notify_all()
+
+    def _await_room(self) -> None:
+        """Blocks while the buffer is full. Raises what keeps this record from ever being published by us."""
+        self._raise_unacknowledged()
+        while not self.has_room and not self._ends:
+            self._changed.wait()
+        self._raise_error()
+        if self._closing:
+            raise QueueUnavailable("the publisher is closed")
 
     def flush(self, timeout: float | None = None) -> None:
         """Returns once all that was put is on the list. Raises QueueUnavailable after `timeout` seconds."""
@@ -186,13 +199,12 @@ class Publisher:
                 self._changed.wait(left)
 
     def _cut(self) -> list[Entry]:
-        batch: list[Entry] = []
-        size = 0
-        while self._buffer and len(batch) < self._records and (not batch or size < PUBLISH_BYTES):
-            entry = self._buffer.popleft()
-            batch.append(entry)
-            size += len(entry.line)
-        self._buffered_bytes -= size
+        batch = self._buffer[: self._records]
+        if self._buffered_bytes > PUBLISH_BYTES:
+            sizes = itertools.accumulate(len(entry.line) for entry in batch)
+            batch = batch[: max(1, sum(size <= PUBLISH_BYTES for size in sizes))]
+        del self._buffer[: len(batch)]
+        self._buffered_bytes -= sum([len(entry.line) for entry in batch])
         self._since = time.monotonic()
         self._changed.notify_all()
         return batch

@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 from pipeline.envelope import DeadLetter
 from pipeline.errors import LeaseLost, QueueUnavailable
 from pipeline.queue import Claim, Queue
-from pipeline.queue.connection import Command, Connection
+from pipeline.queue.connection import Command, Connection, packed
 
 FAULTS = st.sampled_from(["none", "none", "none", "request lost", "reply lost", "late"])
 
@@ -77,7 +77,7 @@ class FaultyConnection(Connection):
 
     def arrive(self) -> None:
         for wire, commands in self.on_their_way:
-            wire.send_packed_command(wire.pack_commands(commands), check_health=False)
+            wire.send_packed_command([packed(commands)], check_health=False)
             for _ in commands:
                 with contextlib.suppress(redis.ResponseError):
                     wire.read_response()

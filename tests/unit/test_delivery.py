@@ -121,12 +121,9 @@ def test_a_record_made_several_of_is_set_aside_whole() -> None:
     assert (made.delivered, len(made.dead)) == (1, 1)
 
 
-def test_what_a_producer_lets_through_is_never_too_deep_for_a_consumer() -> None:
-    def at_depth(levels: int) -> None:
-        if levels:
-            at_depth(levels - 1)
-        else:
-            assert delivery(deepest).dead == []
+def test_what_a_producer_could_just_say_and_a_consumer_deeper_in_its_stack_cannot_is_set_aside_alone() -> None:
+    def at_depth(levels: int) -> Delivery:
+        return at_depth(levels - 1) if levels else delivery(deepest, line(b"1"))
 
     def published(depth: int) -> bytes | None:
         try:
@@ -134,7 +131,9 @@ def test_what_a_producer_lets_through_is_never_too_deep_for_a_consumer() -> None
         except RecordError:
             return None
 
-    allowed = [found for depth in range(200, 3000, 20) if (found := published(depth))]
     assert published(200_000) is None
-    deepest = allowed[-1]
-    at_depth(40)
+    deepest = [found for depth in range(200, 3000, 20) if (found := published(depth))][-1]
+    opened = at_depth(60)
+    assert opened.delivered + len(opened.dead) == 2
+    assert opened.delivered >= 1
+    assert [letter.original for letter in opened.dead] in ([], [deepest])
