@@ -12,9 +12,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import pyarrow.parquet as pq
+import redis
+import yaml
 
 from pipeline import envelope
 from pipeline.envelope import Record
@@ -34,7 +36,9 @@ QUICKLY = 4.0
 class Service:
     """One `millrace` command as a process of its own. Its log is JSON lines in a file, read anew at each look."""
 
-    def __init__(self, arguments: Iterable[str], folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, arguments: Iterable[str], folder: Path, environ: Mapping[str, str], stdin: int = subprocess.DEVNULL
+    ) -> None:
         number = len(list(folder.glob("*.log"))) + 1
         self.arguments = list(arguments)
         self.log_path = folder / f"{number:02d}-{self.arguments[0]}.log"
@@ -44,7 +48,7 @@ class Service:
                 [sys.executable, "-m", "pipeline.cli", *self.arguments],
                 cwd=folder,
                 env=dict(environ),
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=output,
                 stderr=log,
             )
@@ -161,6 +165,16 @@ class Place:
         # JSON is YAML too.
         (self.folder / "flows.yaml").write_text(json.dumps({"flows": self.flows}, indent=2))
 
+    def example(self, name: str) -> None:
+        """Puts an example of `examples/` here, as it is but for its lists, which are of the test's own."""
+        folder = Path(__file__).resolve().parents[1] / "examples" / name
+        for path in folder.glob("*.py"):
+            (self.folder / path.name).write_text(path.read_text())
+        self.flows = yaml.safe_load((folder / "flows.yaml").read_text())["flows"]
+        for flow, options in self.flows.items():
+            options["queue"] = {**options.get("queue", {}), "key": self.key_of(flow)}
+        (self.folder / "flows.yaml").write_text(json.dumps({"flows": self.flows}, indent=2))
+
     def module(self, text: str) -> None:
         """A module of the user's, `theirs.py` beside `flows.yaml`."""
         (self.folder / "theirs.py").write_text(text)
@@ -168,12 +182,16 @@ class Place:
     def key_of(self, name: str = "numbers") -> str:
         return f"{self.key}-{name}"
 
-    def start(self, *arguments: str, http: bool = False, **environ: str) -> Service:
-        """Starts `millrace ARGUMENTS` with this environment; `REDIS_URL=""` leaves it out."""
+    def start(self, *arguments: str, http: bool = False, stdin: int = subprocess.DEVNULL, **environ: str) -> Service:
+        """Starts `millrace ARGUMENTS` with this environment; `REDIS_URL=""` leaves it out.
+
+        `stdin` is as `subprocess.Popen` takes it: with PIPE, write to `process.stdin` of what is returned.
+        """
         mine = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "REDIS_"))}
         mine |= {"REDIS_URL": self.redis_url, "MILLRACE_LOG": "json", "MILLRACE_GRACE_SECONDS": "5"}
         mine |= {"MILLRACE_HTTP": "127.0.0.1:0"} if http else {}
-        service = Service(arguments, self.folder, {name: value for name, value in (mine | environ).items() if value})
+        environment = {name: value for name, value in (mine | environ).items() if value}
+        service = Service(arguments, self.folder, environment, stdin)
         self.services.append(service)
         return service
 
@@ -236,6 +254,11 @@ class Place:
         assert self.numbers(name) == expected
         books = self.books(name)
         assert (books.difference, books.lag, books.delivered) == (0, 0, len(expected)), books
+
+
+def on_the_list(client: redis.Redis, key: str) -> list[Any]:
+    """The data of every record that is ready on a list, oldest first."""
+    return [json.loads(line)["data"] for line in reversed(cast("list[bytes]", client.lrange(key, 0, -1)))]
 
 
 def read(path: Path) -> list[dict[str, Any]]:

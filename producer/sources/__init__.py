@@ -5,7 +5,9 @@ Adding one is a file here, a line in this table, a test file that runs the sourc
 """
 
 SOURCES: dict[str, str] = {
+    "python": "producer.sources.python:PythonSource",
     "scrapy": "producer.sources.scrapy:ScrapySource",
     "sse": "producer.sources.sse:SseSource",
+    "stdin": "producer.sources.stdin:StdinSource",
 }
 """The class of each `type`, as a dotted path: imported when a flow uses it."""

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib.metadata import version
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from pipeline.envelope import checked_text, decode_json, resolve, timestamp
-from pipeline.errors import EnvelopeError, RecordError
+from pipeline.envelope import timestamp
 from pipeline.units import Duration, Size
 from pipeline.web import checked_headers, checked_url, sendable
 from producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused
 from producer.sources.eventclient import EventClient, Limits
-from producer.sources.eventstream import StreamEvent
+from producer.sources.fields import Fields, Format
 
 WIKIMEDIA_HOST = "stream.wikimedia.org"
 
@@ -39,7 +38,7 @@ class SseSource(Source):
     headers: dict[str, str] = Field(
         default_factory=dict, repr=False, description="Further request headers, such as Authorization."
     )
-    format: Literal["json", "text"] = Field(
+    format: Format = Field(
         default="json",
         description="json: the data is JSON, what is not becomes a dead letter. text: the data becomes a JSON string.",
     )
@@ -114,16 +113,12 @@ class SseSource(Source):
         """See `Source.read`. Positions are event ids; a stream without any has none and starts anew after a restart."""
         if resume_from is not None and not isinstance(resume_from, str):
             raise SourceRefused(f"the checkpoint is a {type(resume_from).__name__}, not an event id")
-        key, time = self._pointers()
+        fields = Fields(self.format, *self._pointers())
         has_ids = resume_from is not None
         with closing(self._client(resume_from)) as events:
             for event in events:
                 has_ids = has_ids or bool(event.id)
-                position = event.id if has_ids else None
-                try:
-                    yield self._record(event, position, key, time)
-                except RecordError as error:
-                    yield DeadLetter(event.raw, str(error), position)
+                yield fields.record(event.raw, position=event.id if has_ids else None, type=event.event)
 
     def _client(self, resume_from: str | None) -> EventClient:
         headers = {"User-Agent": self.user_agent} | {name.title(): value for name, value in self.headers.items()}
@@ -150,49 +145,3 @@ class SseSource(Source):
         key = "/meta/id" if wikimedia and "key" not in self.model_fields_set else self.key
         time = "/meta/dt" if wikimedia and "time" not in self.model_fields_set else self.time
         return key, time
-
-    def _record(self, event: StreamEvent, position: str | None, key: str | None, time: str | None) -> Record:
-        """Raises RecordError where the data is not what `format` says."""
-        raw = event.raw
-        if self.format == "text":
-            return Record(_text(raw), position=position, type=event.event)
-        if not (key or time):
-            checked_text(raw)
-            return Record(raw, position=position, type=event.event)
-        try:
-            value = decode_json(raw)
-        except EnvelopeError:
-            # A number too large for Python is JSON all the same; it only can't be looked into.
-            checked_text(raw)
-            value = None
-        return Record(
-            raw,
-            key=_as_key(resolve(key, value)) if key else None,
-            position=position,
-            type=event.event,
-            time=_as_time(resolve(time, value)) if time else None,
-        )
-
-
-def _text(raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise RecordError(f"not UTF-8: byte {raw[error.start]:#04x} at offset {error.start}") from error
-
-
-def _as_key(found: Any) -> str | None:
-    if isinstance(found, str):
-        return found or None
-    return str(found) if isinstance(found, int) and not isinstance(found, bool) else None
-
-
-def _as_time(found: Any) -> datetime | None:
-    try:
-        if isinstance(found, str):
-            return datetime.fromisoformat(found)
-        if isinstance(found, int | float) and not isinstance(found, bool):
-            return datetime.fromtimestamp(found, UTC)
-    except (ValueError, OverflowError, OSError):
-        pass
-    return None

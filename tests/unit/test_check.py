@@ -11,13 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from consumer.sinks import SINKS
 from pipeline.cli.check import build_all, load_all
 from pipeline.errors import ConfigError
 from pipeline.flow import load
+from producer.sources import SOURCES
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "    source: {type: scrapy, spider: quotes}\n"
 SINK = "    sink: {type: stdout}\n"
+
+TYPES = ", ".join(sorted(SOURCES))
 
 Errors = Callable[[str], list[str]]
 
@@ -118,8 +122,8 @@ def test_mistakes_of_several_flows_of_every_kind_are_said_in_the_order_of_the_fi
 @pytest.mark.parametrize(
     ("part", "expected"),
     [
-        ("source: {type: scrapi}", "unknown source type, 'scrapi': did you mean 'scrapy'? expected scrapy, sse, or"),
-        ("source: {type: kafka}", "unknown source type, 'kafka': expected scrapy, sse, or the path of a class"),
+        ("source: {type: scrapi}", f"unknown source type, 'scrapi': did you mean 'scrapy'? expected {TYPES}, or"),
+        ("source: {type: pigeon}", f"unknown source type, 'pigeon': expected {TYPES}, or the path of a class"),
         ("source: {type: 'consumer.sinks.stdout:StdoutSink'}", "is no source: expected a class derived from producer."),
         ("source: {type: 'json:loads'}", "'json:loads' is no source: expected a class derived from producer.sources."),
         ("source: {type: 'producer.sources.sse:SseSorce'}", "has no SseSorce: did you mean 'SseSource'?"),
@@ -138,7 +142,7 @@ def test_an_unknown_type_of_source_is_said_with_those_there_are(part: str, expec
 def test_an_unknown_type_of_sink_is_said_with_those_there_are(errors: Errors) -> None:
     assert errors(f"flows:\n  a:\n{SOURCE}    sink: {{type: s3, path: x}}\n") == [
         "flows.yaml:4:18: flows.a.sink.type: unknown sink type, 's3': "
-        "expected csv, jsonl, parquet, stdout, or the path of a class, such as mine:MySink"
+        f"expected {', '.join(sorted(SINKS))}, or the path of a class, such as mine:MySink"
     ]
 
 
@@ -235,8 +239,8 @@ def test_an_installed_package_adds_types_by_entry_points(installed: Path, errors
     path.write_text("flows:\n  a:\n    source: {type: count}\n    sink: {type: keep, label: x}\n")
     assert load_all(path)["a"].sink.type == "keep"
     found = errors("flows:\n  a:\n    source: {type: cont}\n    sink: {type: nope, label: x}\n")
-    assert "did you mean 'count'? expected count, scrapy, sse, or" in found[0]
-    assert "expected csv, jsonl, keep, parquet, stdout, or" in found[1]
+    assert f"did you mean 'count'? expected {', '.join(sorted({*SOURCES, 'count'}))}, or" in found[0]
+    assert f"expected {', '.join(sorted({*SINKS, 'keep'}))}, or" in found[1]
 
 
 def test_the_schema_has_the_types_that_an_installed_package_adds(installed: Path) -> None:
