@@ -84,8 +84,9 @@ $(VENV)/all: requirements-dev.txt $(VENV)/runtime
 	@touch $@
 
 # Apart, since the peers bring dependencies of their own.
-$(VENV)/bench/ready: bench/requirements.txt | $(VENV)/pip
+$(VENV)/bench/ready: bench/requirements.txt requirements-build.txt pyproject.toml | $(VENV)/pip
 	$(call say,installing what the benchmarks measure against: half a minute)
 	@$(PYTHON) -m venv --clear $(VENV)/bench
-	@$(VENV)/bench/bin/python -m pip --disable-pip-version-check install -qq --require-hashes -r $<
+	@$(VENV)/bench/bin/python -m pip --disable-pip-version-check install -qq --require-hashes -r bench/requirements.txt -r requirements-build.txt
+	@$(VENV)/bench/bin/python -m pip --disable-pip-version-check install -qq --no-deps --no-build-isolation --editable .
 	@touch $@

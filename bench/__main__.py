@@ -72,12 +72,12 @@ def _line(outcome: Outcome, seconds: float) -> str:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Millrace and its peers, side by side.")
     parser.add_argument("--quick", action="store_true", help="smaller and shorter: two minutes for all rows")
-    parser.add_argument("--rounds", type=int, help="how often each side of a row runs (default: 5, quick: 2)")
+    parser.add_argument("--rounds", type=int, help="how often each side of a row runs (default: 5, quick: 1)")
     parser.add_argument("--only", type=_rows, default=ROWS, metavar="1,3", help="only these rows; 6 means 6a and 6b")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--scratch", type=Path, metavar="FOLDER", help="write the runs' files there (default: TMPDIR)")
     options = parser.parse_args(arguments)
-    options.rounds = options.rounds or (2 if options.quick else 5)
+    options.rounds = options.rounds or (1 if options.quick else 5)
     return options
 
 

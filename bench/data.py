@@ -89,6 +89,11 @@ def unique_id(number: int) -> bytes:
     return b"%08x-0000-4000-a000-%012x" % (number, number)
 
 
+def number_of(id: bytes) -> int:
+    """Which event has this id."""
+    return int(id[:8], 16)
+
+
 def bare(events: Iterable[bytes]) -> Iterator[bytes]:
     """The events themselves, as in a tutorial."""
     return iter(events)

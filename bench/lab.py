@@ -52,8 +52,11 @@ class Lab:
         self._sums: dict[tuple[Any, ...], check.Sum] = {}
         self._folders = 0
 
-    def size(self, full: int, quick: int) -> int:
-        return quick if self.quick else full
+    def empty(self) -> None:
+        """Empties the database, and returns when its memory is free: a server that still frees is slower."""
+        self.redis.execute_command("FLUSHDB", "SYNC")
+        while self.redis.info("memory")["lazyfree_pending_objects"]:
+            time.sleep(POLL_SECONDS)
 
     @contextlib.contextmanager
     def folder(self) -> Iterator[Path]:
@@ -68,7 +71,11 @@ class Lab:
 
     def fill(self, form: Form, count: int) -> None:
         """Empties the database and puts so many events on a list that `release` hands out, the oldest at its tail."""
-        self.redis.flushdb()
+        self.empty()
+        self.fill_again(form, count)
+
+    def fill_again(self, form: Form, count: int) -> None:
+        """The same, without emptying the database: for consumers that are there already."""
         template = f"{form.__name__}-{count}"
         if not self._templates.exists(template):
             self.say(f"filling a list of {count:,} records")
@@ -80,7 +87,7 @@ class Lab:
     def forget(self) -> None:
         """Drops the filled lists: the next row has others."""
         self._templates.flushdb()
-        self.redis.flushdb()
+        self.empty()
 
     def release(self) -> float:
         """Gives the list its name. Returns the moment before."""
@@ -101,10 +108,13 @@ class Lab:
 
     def millrace(self, folder: Path, *arguments: str, **flow: Any) -> Process:
         """Starts `millrace ARGUMENTS` on a flow with these options; what it leaves out is the default."""
-        options = {"source": {"type": "sse", "url": "http://127.0.0.1:9/"}, "queue": {"key": KEY}, **flow}
-        # JSON is YAML too.
-        (folder / "flows.yaml").write_text(json.dumps({"flows": {FLOW: options}}))
+        _write_flow(folder, flow)
         return Process(["-m", "pipeline.cli", *arguments], folder, {"REDIS_URL": self.url})
+
+    def stripped(self, folder: Path, count: int, **flow: Any) -> Process:
+        """Starts `millrace consume` without books, leases and fencing."""
+        _write_flow(folder, flow)
+        return Process(["-m", "bench.ours.stripped", str(folder), str(count)], folder, {"REDIS_URL": self.url})
 
     def peer(self, folder: Path, name: str, *arguments: object) -> Process:
         """Starts `bench/peers/NAME.py URL KEY FOLDER ARGUMENTS`."""
@@ -186,6 +196,11 @@ class Process:
         if not self.ended:
             self._process.kill()
             self._process.wait()
+
+
+def _write_flow(folder: Path, flow: Mapping[str, Any]) -> None:
+    options = {"source": {"type": "sse", "url": "http://127.0.0.1:9/"}, "queue": {"key": KEY}, **flow}
+    (folder / "flows.yaml").write_text(json.dumps({"flows": {FLOW: options}}))  # JSON is YAML too
 
 
 def _until(claim: Callable[[], bool], processes: Sequence[Process], what: str) -> None:

@@ -33,11 +33,11 @@ def write(path: Path, lab: Lab, outcomes: Sequence[Outcome]) -> None:
     rows = [
         {
             "row": outcome.row.number,
-            "what": outcome.row.what,
+            "what": outcome.what,
             "figure": outcome.figure.name,
             "unit": outcome.figure.unit,
             "ours": outcome.row.ours,
-            "peer": outcome.row.peer,
+            "peer": outcome.peer_name,
             "goal": str(outcome.figure.goal),
             "median": outcome.median,
             "met": outcome.met,

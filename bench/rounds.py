@@ -46,14 +46,19 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table. `sides` prepares a row and gives both sides, the second None where there is no peer."""
+    """One row of the table.
+
+    `sides` prepares a row for so many records (pages, consumers) and gives both sides, the second None where there is
+    no peer. `size` is that number in a full run and in a quick one; it stands in `what` and `peer` as `{size}`.
+    """
 
     number: str
     what: str
     ours: str
     peer: str
     figures: tuple[Figure, ...]
-    sides: Callable[[Lab], AbstractContextManager[tuple[Side, Side | None]]]
+    size: tuple[int, int]
+    sides: Callable[[Lab, int], AbstractContextManager[tuple[Side, Side | None]]]
     once: bool = False
     """Whether it is measured once, since it takes long and has no noise to speak of."""
 
@@ -64,9 +69,18 @@ class Outcome:
 
     row: Row
     figure: Figure
+    size: int
     ours: list[float] = field(default_factory=list)
     peer: list[float] = field(default_factory=list)
     """As many as `ours`; empty where there is no peer."""
+
+    @property
+    def what(self) -> str:
+        return self.row.what.format(size=self.size)
+
+    @property
+    def peer_name(self) -> str:
+        return self.row.peer.format(size=self.size)
 
     @property
     def values(self) -> list[float]:
@@ -86,15 +100,17 @@ class Outcome:
 
 def play(row: Row, lab: Lab) -> list[Outcome]:
     """Plays the rounds of a row. Raises WrongAnswer."""
-    outcomes = [Outcome(row, figure) for figure in row.figures]
+    size = row.size[lab.quick]
+    outcomes = [Outcome(row, figure, size) for figure in row.figures]
     rounds = 1 if row.once else lab.rounds
-    with row.sides(lab) as (ours, peer):
+    with row.sides(lab, size) as (ours, peer):
         for number in range(1, rounds + 1):
-            lab.say(f"row {row.number}: {row.what}, round {number} of {rounds}, {row.ours}")
+            told = f"row {row.number}, {outcomes[0].what}, round {number} of {rounds}"
+            lab.say(f"{told}: {row.ours}")
             for outcome, value in zip(outcomes, ours(), strict=True):
                 outcome.ours.append(value)
             if peer is not None:
-                lab.say(f"row {row.number}: {row.what}, round {number} of {rounds}, {row.peer}")
+                lab.say(f"{told}: {outcomes[0].peer_name}")
                 for outcome, value in zip(outcomes, peer(), strict=True):
                     outcome.peer.append(value)
     return outcomes

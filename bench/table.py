@@ -20,13 +20,13 @@ def print_table(outcomes: Sequence[Outcome], console: Console) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for outcome in outcomes:
         row, figure = outcome.row, outcome.figure
-        what = f"{row.what}, {figure.name}" if figure.name else row.what
+        what = f"{outcome.what}, {figure.name}" if figure.name else outcome.what
         unit = "×" if outcome.peer else f" {figure.goal.unit}"
         low, high = min(outcome.values), max(outcome.values)
         table.add_row(
             row.number,
             what,
-            row.peer,
+            outcome.peer_name,
             f"{short(middle(outcome.ours))} {figure.unit}",
             f"{short(middle(outcome.peer))} {figure.unit}" if outcome.peer else "",
             f"{short(outcome.median)}{unit}",

@@ -1,6 +1,16 @@
 """What is measured: a file a group of rows."""
 
-from bench.rounds import Row
-from bench.rows import drain, publish
+import re
 
-ROWS: list[Row] = [*drain.ROWS, *publish.ROWS]
+from bench.rounds import Row
+from bench.rows import crawl, depth, drain, idle, latency, memory, parquet, publish, stream, stripped
+
+_GROUPS = (drain, publish, crawl, stream, latency, parquet, depth, memory, idle, stripped)
+
+
+def _place(row: Row) -> tuple[int, str]:
+    number, letter = re.fullmatch(r"(\d+)(\w?)", row.number).groups()  # type: ignore[union-attr]
+    return int(number), letter
+
+
+ROWS: list[Row] = sorted((row for group in _GROUPS for row in group.ROWS), key=_place)

@@ -1,4 +1,4 @@
-"""Rows 1 to 5: a whole consumer service empties a list, and a peer does."""
+"""Rows 1 to 5 and 10: a whole consumer service empties a list, and a peer does, or fewer of ours."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bench.lab import Lab
 from bench.rounds import Figure, Goal, Row, Side
 
 BATCH = 500
+MODEL = "flows:RecentChange"
 JSONL = {"type": "jsonl", "path": "output"}
 
 
@@ -43,13 +44,13 @@ def ours(
     return run
 
 
-def peer(lab: Lab, form: Form, count: int, verify: Callable[[Path], None], name: str, what: str, *more: object) -> Side:
+def peer(lab: Lab, form: Form, count: int, verify: Callable[[Path], None], name: str, *more: object) -> Side:
     """A peer's process, from the moment a full list is there until it says that all is written."""
 
     def run() -> tuple[float, ...]:
         with lab.folder() as folder:
             lab.fill(form, count)
-            with lab.peer(folder, name, what, count, *more) as process:
+            with lab.peer(folder, name, *more) as process:
                 lab.await_file(folder / "ready", process)
                 began = lab.release()
                 ended = float(lab.await_file(folder / "ended", process))
@@ -76,23 +77,21 @@ def _row(
     what: str,
     goal: float,
     peer_name: str,
-    full: int,
-    quick: int,
+    size: tuple[int, int],
     theirs: Callable[[Lab, int], Side],
     *,
     written: Form = bare,
     **flow: Any,
 ) -> Row:
     @contextlib.contextmanager
-    def sides(lab: Lab) -> Iterator[tuple[Side, Side]]:
-        count = lab.size(full, quick)
+    def sides(lab: Lab, count: int) -> Iterator[tuple[Side, Side]]:
         yield ours(lab, count, verifying(lab, f"row {number}, ours", count, written), **flow), theirs(lab, count)
 
-    return Row(number, what, "millrace consume", peer_name, (Figure("records/s", Goal(goal)),), sides)
+    return Row(number, what, "millrace consume", peer_name, (Figure("records/s", Goal(goal)),), size, sides)
 
 
 def _seed(lab: Lab, count: int) -> Side:
-    return peer(lab, bare, count, verifying(lab, "seed", count, spelling=check.as_json), "seed", "consume")
+    return peer(lab, bare, count, verifying(lab, "seed", count, spelling=check.as_json), "seed", "consume", count)
 
 
 def _faststream(what: str, spelling: Callable[[bytes], bytes]) -> Callable[[Lab, int], Side]:
@@ -100,28 +99,33 @@ def _faststream(what: str, spelling: Callable[[bytes], bytes]) -> Callable[[Lab,
         from bench.peers.faststream_batch import formed
 
         verify = verifying(lab, "FastStream", count, spelling=spelling)
-        return peer(lab, formed, count, verify, "faststream_batch", what)
+        return peer(lab, formed, count, verify, "faststream_batch", what, count)
 
     return side
 
 
 def _unsafe(what: str, written: Form) -> Callable[[Lab, int], Side]:
     def side(lab: Lab, count: int) -> Side:
-        return peer(lab, enveloped, count, verifying(lab, "unsafe", count, written), "unsafe", what, BATCH)
+        return peer(lab, enveloped, count, verifying(lab, "unsafe", count, written), "unsafe", what, count, BATCH)
 
     return side
 
 
+@contextlib.contextmanager
+def _two_and_one(lab: Lab, count: int) -> Iterator[tuple[Side, Side]]:
+    verify = verifying(lab, "row 10", count)
+    yield ours(lab, count, verify, consumers=2, model=MODEL), ours(lab, count, verify, model=MODEL)
+
+
 ROWS = [
-    _row("1", "consume to JSONL", 25, "one by one, json (the tutorial)", 50_000, 5_000, _seed),
-    _row("2", "consume to JSONL", 6, "FastStream batch", 100_000, 20_000, _faststream("consume", check.as_json)),
+    _row("1", "consume to JSONL", 25, "one by one, json (the tutorial)", (50_000, 5_000), _seed),
+    _row("2", "consume to JSONL", 6, "FastStream batch", (100_000, 20_000), _faststream("consume", check.as_json)),
     _row(
         "3",
         "consume to JSONL",
         0.95,
         "unsafe RPOP 500, same decode, same write",
-        200_000,
-        50_000,
+        (200_000, 50_000),
         _unsafe("decoded", bare),
     ),
     _row(
@@ -129,8 +133,7 @@ ROWS = [
         "pass bytes through",
         0.65,
         "unsafe RPOP 500, no decode, same write",
-        200_000,
-        50_000,
+        (200_000, 50_000),
         _unsafe("bytes", enveloped),
         written=enveloped,
         sink={**JSONL, "envelope": True},
@@ -140,9 +143,17 @@ ROWS = [
         "with a pydantic model",
         3.5,
         "FastStream batch, same model",
-        50_000,
-        10_000,
+        (50_000, 10_000),
         _faststream("consume-model", check.only_its_id),
-        model="flows:RecentChange",
+        model=MODEL,
+    ),
+    Row(
+        "10",
+        "two consumers, pydantic model",
+        "2 × millrace consume",
+        "one of them",
+        (Figure("records/s", Goal(1.4)),),
+        (100_000, 20_000),
+        _two_and_one,
     ),
 ]

@@ -20,13 +20,13 @@ def ours(lab: Lab, count: int) -> Side:
 
     def run() -> tuple[float, ...]:
         with lab.folder() as folder:
-            lab.redis.flushdb()
+            lab.empty()
             source = {"type": "bench.ours.dicts:DictSource", "count": count, "folder": str(folder)}
             with lab.millrace(folder, "produce", "events", source=source, sink={"type": "stdout"}) as process:
                 began = float(lab.await_file(folder / "began", process))
                 ended = lab.await_counter("published", count, process)
                 process.wait()
-            _verify(lab, "millrace produce", count, lambda line: bytes(msgspec.json.decode(line, type=_Wire).data))
+            verify(lab, "millrace produce", count, published)
             if (position := lab.redis.hget(lab.keys.checkpoints, "events")) != b"%d" % count:
                 raise WrongAnswer(f"millrace produce: the checkpoint is {position!r} after {count} records")
             return (count / (ended - began),)
@@ -39,12 +39,12 @@ def peer(lab: Lab, count: int, name: str, data_of: Callable[[bytes], bytes]) -> 
 
     def run() -> tuple[float, ...]:
         with lab.folder() as folder:
-            lab.redis.flushdb()
+            lab.empty()
             with lab.peer(folder, name, "produce", count) as process:
                 began = float(lab.await_file(folder / "began", process))
                 ended = float(lab.await_file(folder / "ended", process))
                 process.wait()
-            _verify(lab, name, count, data_of)
+            verify(lab, name, count, data_of)
             return (count / (ended - began),)
 
     return run
@@ -54,7 +54,14 @@ class _Wire(msgspec.Struct):
     data: msgspec.Raw
 
 
-def _verify(lab: Lab, who: str, count: int, data_of: Callable[[bytes], bytes]) -> None:
+def published(line: bytes) -> bytes:
+    """The data in an envelope of ours."""
+    return bytes(msgspec.json.decode(line, type=_Wire).data)
+
+
+def verify(lab: Lab, who: str, count: int, data_of: Callable[[bytes], bytes]) -> None:
+    """Compares what stands on the list with what was put in."""
+
     def lines() -> Iterator[bytes]:
         for first in range(0, count + SLICE, SLICE):
             yield from map(data_of, lab.redis.lrange(KEY, first, first + SLICE - 1))  # type: ignore[arg-type]
@@ -69,18 +76,17 @@ def _unpacked(line: bytes) -> bytes:
 
 
 def _row(
-    number: str, goal: float, name: str, module: str, full: int, quick: int, data_of: Callable[[bytes], bytes]
+    number: str, goal: float, name: str, module: str, size: tuple[int, int], data_of: Callable[[bytes], bytes]
 ) -> Row:
     @contextlib.contextmanager
-    def sides(lab: Lab) -> Iterator[tuple[Side, Side]]:
-        count = lab.size(full, quick)
+    def sides(lab: Lab, count: int) -> Iterator[tuple[Side, Side]]:
         yield ours(lab, count), peer(lab, count, module, data_of)
 
     figures = (Figure("records/s", Goal(goal)),)
-    return Row(number, "publish dicts with checkpoints", "millrace produce", name, figures, sides)
+    return Row(number, "publish dicts with checkpoints", "millrace produce", name, figures, size, sides)
 
 
 ROWS = [
-    _row("6a", 10, "one by one, json (the tutorial)", "seed", 50_000, 5_000, bytes),
-    _row("6b", 2.5, "FastStream publish_batch", "faststream_batch", 100_000, 20_000, _unpacked),
+    _row("6a", 10, "one by one, json (the tutorial)", "seed", (50_000, 5_000), bytes),
+    _row("6b", 2.5, "FastStream publish_batch", "faststream_batch", (100_000, 20_000), _unpacked),
 ]

@@ -1,0 +1,81 @@
+"""`millrace consume` without books, leases and fencing: what a claim and an ack would cost if they only moved records.
+
+    python -m bench.ours.stripped FOLDER COUNT
+
+The service is the same to the last line, but the scripts that Redis is given do nothing but cut a slice off the list
+and drop it, and no lease is renewed. Nothing counts what was delivered, so it says itself when it has acked COUNT.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import TracebackType
+
+import consumer.runner
+from bench.peers.stopwatch import mark
+from pipeline.cli import main
+from pipeline.queue import Claim, Queue
+from pipeline.queue.connection import SCRIPTS
+
+STRIPPED = {
+    "claim": b"""#!lua flags=allow-oom
+local ready, woken, batch = KEYS[1], KEYS[2], KEYS[7]
+while redis.call('LMOVE', woken, ready, 'LEFT', 'RIGHT') do end
+local records = math.min(tonumber(ARGV[4]), redis.call('LLEN', ready))
+if records == 0 then
+  return {0, 0}
+end
+redis.call('SORT', ready, 'BY', 'nosort', 'DESC', 'LIMIT', 0, records, 'STORE', batch)
+redis.call('LTRIM', ready, 0, -(records + 1))
+return {records, 0}
+""",
+    "ack": b"""#!lua flags=allow-oom
+for i = 6, #KEYS do
+  redis.call('UNLINK', KEYS[i])
+end
+return 1
+""",
+}
+
+
+class NoRenewal:
+    """In the place of a lease that is renewed."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __enter__(self) -> NoRenewal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def check(self) -> None:
+        """Nobody can have taken it over."""
+
+
+def strip(folder: Path, count: int) -> None:
+    """Takes out what the measurement is about."""
+    assert SCRIPTS.keys() >= STRIPPED.keys()
+    SCRIPTS.update(STRIPPED)
+    consumer.runner.Renewal = NoRenewal  # type: ignore[misc, assignment]
+    ack = Queue.ack
+    acked = 0
+
+    def counted(self: Queue, claim: Claim, **accounts: object) -> None:
+        nonlocal acked
+        ack(self, claim, **accounts)  # type: ignore[arg-type]
+        acked += len(claim.lines)
+        if acked >= count:
+            mark(folder, "ended")
+
+    Queue.ack = counted  # type: ignore[method-assign, assignment]
+
+
+if __name__ == "__main__":
+    strip(Path(sys.argv[1]), int(sys.argv[2]))
+    sys.argv[1:] = ["consume"]
+    main()
