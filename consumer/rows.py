@@ -9,8 +9,7 @@ import json
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from pathlib import Path
-from typing import IO, Any, ClassVar, cast
+from typing import IO, Any, BinaryIO, ClassVar, cast
 
 import msgspec
 from pydantic import BaseModel
@@ -43,23 +42,20 @@ class Rows(ABC):
         return next((suffix for suffix in self.suffixes if name.endswith(suffix)), "")
 
     @abstractmethod
-    def identities(self, path: Path) -> Iterator[bytes]:
-        """What identifies each record of a file, in order. Raises Damaged, and FileNotFoundError."""
+    def identities(self, file: IO[bytes]) -> Iterator[bytes]:
+        """What identifies each record of a file, in order. Raises Damaged."""
 
 
 class JsonlRows(Rows):
     suffixes = (".jsonl.gz", ".jsonl.zst", ".jsonl")
 
-    def identities(self, path: Path) -> Iterator[bytes]:
+    def identities(self, file: IO[bytes]) -> Iterator[bytes]:
         number = 0
         try:
-            with _opened(path) as lines:
-                for number, line in enumerate(lines, 1):
-                    if not line.endswith(b"\n"):
-                        raise Damaged(f"line {number} has no end")
-                    yield self._identity(line)
-        except FileNotFoundError:
-            raise
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    raise Damaged(f"line {number} has no end")
+                yield self._identity(line)
         except (EnvelopeError, msgspec.DecodeError, OSError, EOFError, zlib.error, ValueError) as error:
             raise Damaged(f"at line {number}: {error}") from None
 
@@ -79,12 +75,12 @@ class CsvRows(Rows):
         self._sink = sink
         self._column = column
 
-    def identities(self, path: Path) -> Iterator[bytes]:
+    def identities(self, file: IO[bytes]) -> Iterator[bytes]:
         number = 0
         csv.field_size_limit(2**31 - 1)  # of the whole process: its default refuses cells above 128 kB
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                for number, row in enumerate(csv.reader(file, delimiter=self._sink.delimiter, strict=True)):
+            with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+                for number, row in enumerate(csv.reader(text, delimiter=self._sink.delimiter, strict=True)):
                     if number or not self._sink.header:
                         cell = "" if self._column is None or len(row) <= self._column else row[self._column]
                         yield cell.encode() if cell else json.dumps(row).encode()
@@ -95,18 +91,16 @@ class CsvRows(Rows):
 class ParquetRows(Rows):
     suffixes = (".parquet",)
 
-    def identities(self, path: Path) -> Iterator[bytes]:
+    def identities(self, file: IO[bytes]) -> Iterator[bytes]:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if not path.exists():
-            raise FileNotFoundError(path)
         try:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(file) as parquet:
                 pointer = "id" if self.by == ENVELOPE_ID else self.by
                 column = pointer.lstrip("/").split("/")[0]
-                columns = None if self.by == WHOLE or column not in file.schema_arrow.names else [column]
-                for part in file.iter_batches(batch_size=4096, columns=columns):
+                columns = None if self.by == WHOLE or column not in parquet.schema_arrow.names else [column]
+                for part in parquet.iter_batches(batch_size=4096, columns=columns):
                     for row in part.to_pylist():
                         named = None if columns is None else _named(resolve(pointer, row))
                         yield named or repr(row).encode(errors="replace")
@@ -135,14 +129,15 @@ def _is_parquet(sink: FileSink) -> bool:
     return isinstance(sink, ParquetSink)
 
 
-def _opened(path: Path) -> IO[bytes]:
-    if path.name.endswith(".gz"):
-        return cast("IO[bytes]", gzip.open(path, "rb"))
-    if path.name.endswith(".zst"):
+def unpacked(name: str, file: BinaryIO) -> IO[bytes]:
+    """The file as it was before it was compressed, if its name says that it was."""
+    if name.endswith(".gz"):
+        return cast("IO[bytes]", gzip.open(file, "rb"))
+    if name.endswith(".zst"):
         import pyarrow as pa
 
-        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
-    return path.open("rb")
+        return io.BufferedReader(pa.input_stream(file, compression="zstd"))
+    return file
 
 
 def _named(value: Any) -> bytes | None:

@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, Field, PrivateAttr, field_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationInfo, field_validator
 
 from consumer.batch import Batch
 from consumer.sinks.base import RecordsRejected, Sink, SinkUnavailable
-from consumer.sinks.durable import Directories, Staging
 from consumer.sinks.partition import NAME_LIMIT, component, directory_names, field_name, moment, partition_text
+from consumer.sinks.places import Place, place_of
+from consumer.sinks.places.store import Store, is_url, url_of
 from pipeline.envelope import resolve
-from pipeline.errors import ConfigError, RecordError
+from pipeline.errors import RecordError
 from pipeline.killpoints import killpoint
 
 EVENT_TIME = ("date", "hour")
@@ -22,9 +23,15 @@ EVENT_TIME = ("date", "hour")
 
 
 class FileSink(Sink):
-    """One file a batch and partition, named by the batch's id: the same batch again writes the same file again."""
+    """One file a batch and partition, named by the batch's id: the same batch again is the same file again."""
 
-    path: Annotated[Path, Field(description="The directory to write to; made where there is none.")]
+    path: Annotated[
+        str,
+        Field(
+            description="The directory to write to, made where there is none; or s3://bucket/prefix, gs:// or az://."
+        ),
+    ]
+    store: Annotated[Store | None, Field(description="How to reach the object store that `path` is in.")] = None
     partition: Annotated[
         list[str],
         Field(
@@ -44,7 +51,24 @@ class FileSink(Sink):
     kind: ClassVar[str]
     """What the files are, as the end of their names says it."""
 
-    _directories: Directories = PrivateAttr(default_factory=Directories)
+    _place: Place | None = PrivateAttr(default=None)
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _path_is_text(cls, path: Any) -> Any:
+        return str(path) if isinstance(path, Path) else path
+
+    @field_validator("path")
+    @classmethod
+    def _path_is_a_place(cls, path: str) -> str:
+        if is_url(path):
+            url_of(path)
+        return path
+
+    @field_validator("store")
+    @classmethod
+    def _store_is_of_the_path(cls, store: Store | None, info: ValidationInfo) -> Store | None:
+        return store and store.checked_for(info.data.get("path"))
 
     @field_validator("partition")
     @classmethod
@@ -71,28 +95,35 @@ class FileSink(Sink):
         Raises RecordsRejected by the index in the batch given.
         """
 
+    @property
+    def place(self) -> Place:
+        """Where the files go. Raises ConfigError where that takes a library that isn't there."""
+        if self._place is None:
+            self._place = place_of(self.path, self.store)
+        return self._place
+
     def check(self, model: type[BaseModel] | None) -> None:  # noqa: ARG002 - sinks with columns look at it
-        """Refuses a path that is something else than a directory."""
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"path: {self.path} is not a directory; name one that is, or that doesn't exist yet")
+        """Refuses a path where nothing can be written."""
+        self.place.check()
 
     def holds(self, batch_id: str) -> bool:
         """Whether a file of this batch has its name already, in any partition."""
-        return any(self.path.rglob(f"{batch_id}{self.suffix}"))
+        return self.place.holds(f"{batch_id}{self.suffix}")
 
     def write(self, batch: Batch) -> None:
-        """Writes the batch's files, and gives them their names once all of them are on disk."""
+        """Encodes all of the batch's files before the first of them appears under its name."""
         if not len(batch):
             return
         killpoint("sink.before_write")
-        parts = self._parts(batch)
+        file = f"{batch.id}{self.suffix}"
+        parts = self._parts(batch, self.place.name_limit - len(file) - 1)
         rejected: dict[int, str] = {}
         try:
-            with Staging(self._directories) as staging:
+            with self.place.stage() as staging:
                 for directory, indices in parts.items():
                     part = batch if len(parts) == 1 else batch.pick(indices)
                     try:
-                        staging.add(self.path / directory / f"{batch.id}{self.suffix}", self.encode(part))
+                        staging.add(f"{directory}/{file}" if directory else file, self.encode(part))
                     except RecordsRejected as rejection:
                         rejected |= {indices[i]: reason for i, reason in rejection.reasons.items()}
                 if rejected:
@@ -101,23 +132,29 @@ class FileSink(Sink):
         except OSError as error:
             place = error.filename or self.path
             raise SinkUnavailable(f"can't write to {place}: {error.strerror or error}") from error
+        batch.written = staging.size
 
-    def _parts(self, batch: Batch) -> dict[str, list[int]]:
-        """Indices of the records by the directory they belong in."""
+    def _parts(self, batch: Batch, limit: int) -> dict[str, list[int]]:
+        """Indices of the records by the directory they belong in, whose name may have so many bytes."""
         if not self.partition:
             return {"": list(range(len(batch)))}
         groups: dict[tuple[str | None, ...], list[int]] = {}
-        rejected = {}
+        rejected: dict[int, str] = {}
         columns = [self._values(name, batch) for name in self.partition]
         for index in range(len(batch)):
             try:
                 groups.setdefault(tuple(value(index) for value in columns), []).append(index)
             except RecordError as error:
                 rejected[index] = str(error)
-        if rejected:
-            raise RecordsRejected(rejected)
         names = [field_name(pointer) for pointer in self.partition]
-        return dict(zip(directory_names(names, groups), groups.values(), strict=True))
+        parts = dict(zip(directory_names(names, groups), groups.values(), strict=True))
+        for directory, indices in parts.items():
+            if len(directory.encode()) > limit:
+                reason = f"its partitions make a name of more bytes than there may be: {directory[:80]}…"
+                rejected |= dict.fromkeys(indices, reason)
+        if rejected:
+            raise RecordsRejected(dict(sorted(rejected.items())))
+        return parts
 
     def _values(self, name: str, batch: Batch) -> Callable[[int], str | None]:
         """How a record's value of one partition is found by its index, decoding no record without need."""

@@ -54,6 +54,8 @@ class FileCheck:
         found = self.found = self._reader.read()
         after = books_after()
         self._delivered = after.delivered
+        if found.upserts:
+            return
         self.missing = max(0, before.delivered - _settled(found, before))
         self.surplus = max(0, _settled(found, after) - after.delivered)
 
@@ -82,7 +84,8 @@ class FileCheck:
             return
         found = self.found
         yield (
-            f"{self.flow.name}: {_files(found.files)}, {found.records:,} records of {self._delivered:,} delivered: "
+            f"{self.flow.name}: {_units(found.files, found.unit)}, "
+            f"{found.records:,} records of {self._delivered:,} delivered: "
             + ("; ".join(self._verdicts()) or f"[green]each once[/green] (by {self.by})")
         )
         for repeated in found.repeated:
@@ -90,8 +93,8 @@ class FileCheck:
             yield f"    {len(repeated.files)} times: {_escaped(repeated.identity)} in {_escaped(places)}"
         if self.missing:
             yield (
-                "    missing from the files: if files were moved away or Redis is another one, the counts can't agree; "
-                "else this is loss"
+                f"    missing from the {found.unit}s: if some were moved away or Redis is another one, "
+                "the counts can't agree; else this is loss"
             )
         for what, names in (("damaged", found.damaged), ("not written by a consumer", found.unknown)):
             for name in names[:SHOWN]:
@@ -99,7 +102,7 @@ class FileCheck:
             if len(names) > SHOWN:
                 yield f"    … and {len(names) - SHOWN:,} more"
         if found.leftovers:
-            yield f"    temporary and hidden, of writers at work or dead: {_files(len(found.leftovers))}"
+            yield f"    temporary and hidden, of writers at work or dead: {_units(len(found.leftovers))}"
 
     @property
     def by(self) -> str:
@@ -137,8 +140,10 @@ class FileCheck:
             yield f"{self.surplus:,} more than delivered, which transforms may have made"
         elif self.surplus:
             yield f"[bold red]{self.surplus:,} more than delivered[/bold red]"
+        if self.found.upserts and not self.found.twice:
+            yield f"[green]each key once[/green] (by {self.by}); a later one replaces an earlier, so counts differ"
         if self.found.damaged:
-            yield f"[bold red]{_files(len(self.found.damaged))} damaged[/bold red]"
+            yield f"[bold red]{_units(len(self.found.damaged))} damaged[/bold red]"
 
 
 def _settled(found: Found, books: Books) -> int:
@@ -163,5 +168,5 @@ def _escaped(text: str) -> str:
     return text.replace("[", r"\[")
 
 
-def _files(number: int) -> str:
-    return "1 file" if number == 1 else f"{number:,} files"
+def _units(number: int, unit: str = "file") -> str:
+    return f"1 {unit}" if number == 1 else f"{number:,} {unit}s"

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import pytest
 
 from consumer.sinks.base import RecordsRejected, SinkUnavailable
-from consumer.sinks.durable import STALE_AFTER
+from consumer.sinks.places.disk import STALE_AFTER
 from pipeline.errors import ConfigError
 from tests.contracts.sink_contract import SinkContract, as_nobody, no_room_for_files
 from tests.contracts.sink_records import bulk, sink_of

@@ -97,6 +97,12 @@ class Proxy:
         else:
             self._stalled.set()
 
+    def lead_to(self, host: str, port: int) -> tuple[str, int]:
+        """Leads new connections to another server, and ends the ones there are. Returns where it led before."""
+        before, self._server = self._server, (host, port)
+        self.cut()
+        return before
+
     def close(self) -> None:
         """Ends the proxy and its connections."""
         self._stalled.set()

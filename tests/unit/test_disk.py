@@ -8,19 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from consumer.sinks.durable import STALE_AFTER, Directories, Staging
+from consumer.sinks.places.disk import STALE_AFTER, Directories, DiskStaging
 
 
 def stage(directories: Directories, path: Path, text: bytes = b"text") -> None:
-    with Staging(directories) as staging:
-        staging.add(path, [text])
+    with DiskStaging(path.parent, directories) as staging:
+        staging.add(path.name, [text])
         staging.commit()
+        assert staging.size == len(text)
 
 
 def test_nothing_appears_before_the_commit_and_nothing_stays_without_it(tmp_path: Path) -> None:
-    with Staging(Directories()) as staging:
-        staging.add(tmp_path / "a" / "file", [b"1", b"2"])
-        staging.add(tmp_path / "b" / "file", [b"3"])
+    with DiskStaging(tmp_path, Directories()) as staging:
+        staging.add("a/file", [b"1", b"2"])
+        staging.add("b/file", [b"3"])
         assert not list(tmp_path.rglob("file"))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 

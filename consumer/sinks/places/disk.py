@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever dies in the middle.
+"""A directory on disk: its files are there whole or not at all, whatever dies in the middle.
 
 A file is written under a hidden name of its own in the directory where it will stand, synced, and renamed; then the
 directory is synced. A reader sees the finished file or none, and once `commit` has returned a power cut can't take it.
@@ -13,10 +13,13 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
+from consumer.sinks.places.base import Place, Staging
+from pipeline.errors import ConfigError
 from pipeline.killpoints import killpoint
 
 STALE_AFTER = 3600.0
@@ -26,29 +29,58 @@ TEMPORARY = re.compile(r"\..+\.tmp-[0-9a-f]{8}")
 """The hidden name of a file that is being written, or was when its writer died."""
 
 _SLICE = 1 << 18
+_PATH_MAX = os.pathconf("/", "PC_PATH_MAX")
+_ROOM_FOR_TEMPORARY = 16
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync alone leaves data in the disk's cache
 
 
-class Staging:
-    """The files of one batch: all written before the first of them appears. Use as a context manager.
+class Disk(Place):
+    """A directory, made where there is none."""
 
-    On leaving, what was not committed is removed.
-    """
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.name_limit = _PATH_MAX - len(os.fsencode(self.path.absolute())) - _ROOM_FOR_TEMPORARY
+        self._directories = Directories()
 
-    def __init__(self, directories: Directories) -> None:
+    def stage(self) -> Staging:
+        """A batch's files: written and synced under hidden names first."""
+        return DiskStaging(self.path, self._directories)
+
+    def names(self) -> Iterator[str]:
+        """The names of all files, directory by directory. One that can't be listed is passed over."""
+        for folder, folders, names in os.walk(self.path):
+            folders.sort()
+            for name in sorted(names):
+                yield Path(folder, name).relative_to(self.path).as_posix()
+
+    def open(self, name: str) -> BinaryIO:
+        """The file. Raises OSError."""
+        return (self.path / name).open("rb")
+
+    def check(self) -> None:
+        """Refuses a path that is something else than a directory."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"path: {self.path} is not a directory; name one that is, or that doesn't exist yet")
+
+
+class DiskStaging(Staging):
+    """Files under hidden names, in the directories where they will stand."""
+
+    def __init__(self, path: Path, directories: Directories) -> None:
+        super().__init__()
+        self._path = path
         self._directories = directories
         self._staged: list[tuple[Path, Path]] = []
 
-    def __enter__(self) -> Staging:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def drop(self) -> None:
+        """Removes the hidden files."""
         for temporary, _final in self._staged:
             with suppress(OSError):
                 temporary.unlink()
 
-    def add(self, final: Path, chunks: Iterable[bytes]) -> None:
+    def add(self, name: str, chunks: Iterable[bytes]) -> None:
         """Writes and syncs the file under its hidden name, and closes it. Raises OSError."""
+        final = self._path / name
         temporary = final.with_name(f".{final.name}.tmp-{secrets.token_hex(4)}")
         # Not mkstemp: that would make a file for this user only, where the umask is what the operator chose.
         descriptor = self._directories.create(temporary)
@@ -56,6 +88,7 @@ class Staging:
         with io.FileIO(descriptor, "w") as file:
             for chunk in chunks:
                 view = memoryview(chunk)
+                self.size += view.nbytes
                 while view:
                     view = view[file.write(view[:_SLICE]) :]
                     killpoint("sink.mid_write")
