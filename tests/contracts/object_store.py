@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,15 +14,14 @@ from urllib.parse import urlsplit
 from tests.faults.proxy import Proxy
 from tests.moto_server import CREDENTIALS, REGION, MotoServer
 
-BUCKET = "contracts"
-
 
 class ObjectStore:
     """A bucket. What a test writes there it does below a prefix that stands for its own directory."""
 
     def __init__(self, server: MotoServer) -> None:
         self._client = server.client("s3")
-        self._client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        self.bucket = f"contracts-{secrets.token_hex(4)}"  # moto's buckets outlive its server
+        self._client.create_bucket(Bucket=self.bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
         parts = urlsplit(server.url)
         assert parts.hostname
         assert parts.port
@@ -31,7 +31,7 @@ class ObjectStore:
         self.proxy.close()
 
     def url(self, destination: Path) -> str:
-        return f"s3://{BUCKET}/{prefix(destination)}"
+        return f"s3://{self.bucket}/{prefix(destination)}"
 
     def options(self, **more: Any) -> dict[str, Any]:
         """`store` of a sink, as JSON."""
@@ -48,17 +48,17 @@ class ObjectStore:
         """What is there, by name, in order; read by another library than the sink's."""
         root = prefix(destination) + "/"
         found = {}
-        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=root):
+        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=root):
             for entry in page.get("Contents", ()):
-                body = self._client.get_object(Bucket=BUCKET, Key=entry["Key"])["Body"].read()
+                body = self._client.get_object(Bucket=self.bucket, Key=entry["Key"])["Body"].read()
                 found[entry["Key"].removeprefix(root)] = body
         return found
 
     def put(self, destination: Path, name: str, body: bytes) -> None:
-        self._client.put_object(Bucket=BUCKET, Key=f"{prefix(destination)}/{name}", Body=body)
+        self._client.put_object(Bucket=self.bucket, Key=f"{prefix(destination)}/{name}", Body=body)
 
     def delete(self, destination: Path, name: str) -> None:
-        self._client.delete_object(Bucket=BUCKET, Key=f"{prefix(destination)}/{name}")
+        self._client.delete_object(Bucket=self.bucket, Key=f"{prefix(destination)}/{name}")
 
     @contextmanager
     def full(self) -> Iterator[Callable[[], None]]:

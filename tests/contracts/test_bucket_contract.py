@@ -86,7 +86,7 @@ class BucketSinkContract(SinkContract):
         assert self.found(tmp_path) == self.wanted(self.ordinary)
 
     def test_a_put_that_timed_out_and_arrives_later_is_there_once(self, tmp_path: Path) -> None:
-        sink = self.make(tmp_path, store=self.store.options(timeout="500ms"))
+        sink = self.make(tmp_path, store=self.store.options(timeout="2s"))
         reached = self.store.proxy.stall_at(b"PUT /")
         try:
             with pytest.raises(SinkUnavailable, match="batch-1"):
@@ -107,7 +107,7 @@ class BucketSinkContract(SinkContract):
     def test_a_store_that_is_down_takes_the_batch_once_it_is_back(self, tmp_path: Path) -> None:
         self.store.proxy.refuse()
         try:
-            with pytest.raises(SinkUnavailable, match=f"can't write to .*{tmp_path.name}"):
+            with pytest.raises(SinkUnavailable, match=f"can't .*{tmp_path.name}"):
                 self.make(tmp_path).write(self.batch("batch-1", self.ordinary))
         finally:
             self.store.proxy.refuse(False)

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from consumer.sinks import SINKS
+from consumer.sinks.places.store import Store
 from pipeline.cli.check import load_all
 from pipeline.errors import ConfigError
 from pipeline.flow import Flow
@@ -58,6 +59,10 @@ def test_every_option_of_a_shipped_source_and_sink_is_in_its_page(kind: str, nam
     missing = set(options(load_object(path))) - listed(page)
     assert not missing, f"{page.relative_to(ROOT)} has no row for {sorted(missing)}"
     assert f"({kind}/{name}.md)" in (DOCS / "flows.md").read_text()
+
+
+def test_every_option_of_an_object_store_is_in_its_page() -> None:
+    assert set(options(Store)) == listed(DOCS / "sinks" / "objects.md") - {"s3://bucket/prefix"}
 
 
 @pytest.mark.parametrize("default", sorted({"1000000", "500", "100ms", "32MiB", "1s", "60s", "3", "millrace:<flow>"}))

@@ -7,6 +7,7 @@ what is there under a batch's id was put there by an earlier delivery of the sam
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -193,9 +194,10 @@ def store_of(url: Url, options: Store) -> ObjectStore:
     need("obstore", "objects", f"{url.scheme}://")
     from obstore.store import AzureStore, GCSStore, S3Store
 
+    family = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}[url.scheme]
+    plain = options.allow_http or os.environ.get(f"{family}_ALLOW_HTTP", "").lower() in ("true", "1")
     common: dict[str, Any] = {
-        "client_options": {"timeout": timedelta(seconds=options.timeout)}
-        | ({"allow_http": True} if options.allow_http else {}),
+        "client_options": {"timeout": timedelta(seconds=options.timeout), "allow_http": plain},
         "retry_config": _BRIEFLY,
         "prefix": url.prefix or None,
     }
@@ -231,6 +233,8 @@ def told(error: Exception) -> str:
     if status:
         return status[1].strip() + (f", {code[1]}" if code else "")
     line = text.split("\n", 1)[0].rpartition(" - ")[2]
+    if line.endswith("builder error"):
+        return "its address can't be used: if it is plain http, say `allow_http: true`"
     return re.sub(r"\?\S+", "?…", line)[:300]
 
 
