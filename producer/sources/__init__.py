@@ -6,6 +6,7 @@ Adding one is a file here, a line in this table, a test file that runs the sourc
 
 SOURCES: dict[str, str] = {
     "python": "producer.sources.python:PythonSource",
+    "schedule": "producer.sources.schedule:ScheduleSource",
     "scrapy": "producer.sources.scrapy:ScrapySource",
     "sse": "producer.sources.sse:SseSource",
     "stdin": "producer.sources.stdin:StdinSource",
