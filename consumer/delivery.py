@@ -12,7 +12,7 @@ from consumer.transforms import apply
 from pipeline import envelope
 from pipeline.envelope import DeadLetter, Envelope
 from pipeline.errors import EnvelopeError
-from pipeline.queue import Claim
+from pipeline.queue import Claim, Done
 
 
 class Delivery:
@@ -60,6 +60,23 @@ class Delivery:
     def delivered(self) -> int:
         """Records of the claim that the sink holds once `batch` is written."""
         return len(self.claim.lines) - self.filtered - len(self._reasons)
+
+    @property
+    def origin(self) -> Sequence[int]:
+        """For each record of `batch` its place in the claim."""
+        return self._origin
+
+    def part(self, start: int, stop: int) -> Done:
+        """What became of the records of the claim from one place up to another."""
+        dead = [
+            DeadLetter(self.claim.lines[place], self._reasons[place])
+            for place in sorted(self._reasons)
+            if start <= place < stop
+        ]
+        delivered = len({place for place in self._origin if start <= place < stop})
+        foreign = sum(map(envelope.is_foreign, self.claim.lines[start:stop])) if self.foreign else 0
+        filtered = stop - start - delivered - len(dead)
+        return Done(self.claim, stop - start, delivered, filtered, foreign, dead)
 
     def _open_one_by_one(self) -> tuple[list[Envelope], Sequence[int]]:
         envelopes: list[Envelope] = []

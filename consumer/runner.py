@@ -10,11 +10,12 @@ import structlog
 
 from consumer.batch import Batch
 from consumer.delivery import Delivery
+from consumer.isolation import isolate
 from consumer.renewal import Lease, Renewal
 from consumer.sinks import SINKS
 from consumer.sinks.base import Sink
+from consumer.sizing import Sizing
 from pipeline.backoff import Backoff
-from pipeline.envelope import DeadLetter, is_foreign
 from pipeline.errors import LeaseLost, QueueError, QueueUnavailable, RecordsRejected, SinkUnavailable
 from pipeline.flow import Flow
 from pipeline.killpoints import killpoint
@@ -25,9 +26,6 @@ log = structlog.get_logger(__name__)
 
 WAIT_SECONDS = 1.0
 """Longest wait inside Redis: how late a stop, or a batch that someone left behind, may be noticed."""
-
-RECORD_BYTES = 4096
-"""What a record is taken to weigh before any was seen."""
 
 SINK_BACKOFF_CAP_SECONDS = 30.0
 
@@ -62,7 +60,7 @@ class Consumer:
         self._stopping = stopping
         self._give_up = give_up
         self._until_empty = until_empty
-        self._record_bytes = float(RECORD_BYTES)
+        self._sizing = Sizing(flow.batch)
         self._holds: Claim | None = None
         self._unwell: str | None = None
 
@@ -72,7 +70,7 @@ class Consumer:
             while not self._stopping.is_set():
                 if (claim := self._left_behind()) is not None:
                     self._take(claim)
-                elif (claim := self.queue.claim(room := self._room(0, 0))) is not None:
+                elif (claim := self.queue.claim(room := self._sizing.room())) is not None:
                     self._take(claim, fresh=True, full=len(claim.lines) >= room)
                 elif self._until_empty and self.queue.lag() == 0:
                     return
@@ -127,34 +125,22 @@ class Consumer:
             log.info("batch_reclaimed", flow=self.flow.name, batch=claim.id, attempts=claim.attempts)
         try:
             with self._renewal.of(claim) as lease:
-                self._weigh(claim)
+                self._sizing.weigh(claim.lines)
                 if full and not self._stopping.is_set():
                     # There is more: Redis gets the next batch ready while this one is written. A consumer that came
                     # to the end of the list takes nothing ahead that an idle one could have.
-                    self.queue.claim_ahead(self._room(0, 0))
+                    self.queue.claim_ahead(self._sizing.room())
                 elif fresh:  # what somebody else held may be in the sink already, and stays as it is
                     self._linger(claim)
                 if claim.attempts <= self.flow.max_attempts or self.sink.holds(claim.id):
                     self._deliver(claim, lease)
                 else:
-                    self._isolate(claim)
+                    isolate(self.queue, self.flow, claim)
         except LeaseLost as error:
             metrics.leases_lost.labels(self.flow.name).inc()
             log.warning("lease_lost", flow=self.flow.name, batch=claim.id, reason=str(error))
         finally:
             self._holds = None
-
-    def _isolate(self, claim: Claim) -> None:
-        """Splits a batch that keeps killing its consumers; what is left alone in the end is the record that does it."""
-        if len(claim.lines) > 1:
-            self.queue.split(claim, attempts=self.flow.max_attempts - 1)
-            log.warning("batch_split", flow=self.flow.name, batch=claim.id, records=len(claim.lines))
-            return
-        reason = f"killed its consumer: {claim.attempts - 1} attempts, none came to an end"
-        letter = DeadLetter(claim.lines[0], reason)
-        self.queue.ack(claim, delivered=0, foreign=int(is_foreign(claim.lines[0])), dead=[letter])
-        metrics.dead.labels(self.flow.name).inc()
-        log.error("record_set_aside", flow=self.flow.name, batch=claim.id, reason=reason)
 
     def _linger(self, claim: Claim) -> None:
         """Tops the batch up until it has its records or bytes, or the linger is over."""
@@ -162,25 +148,13 @@ class Consumer:
         over = time.monotonic() + linger
         pause = 0.01
         size = sum(map(len, claim.lines))
-        while (room := self._room(len(claim.lines), size)) and (left := over - time.monotonic()) > 0:
+        while (room := self._sizing.room(len(claim.lines), size)) and (left := over - time.monotonic()) > 0:
             if self._stopping.wait(min(pause, left)):
                 break
             before = len(claim.lines)
             self.queue.fill(claim, room)
             size += sum(map(len, claim.lines[before:]))
             pause = min(pause * 2, linger / 8)
-
-    def _weigh(self, claim: Claim) -> None:
-        """Learns what a record weighs, from the batch at hand and those before it."""
-        mean = sum(map(len, claim.lines)) / len(claim.lines)
-        self._record_bytes = max(1.0, 0.8 * self._record_bytes + 0.2 * mean)
-
-    def _room(self, records: int, size: int) -> int:
-        """How many more records to ask for, so that the batch comes out near its limits of records and bytes."""
-        limit = self.flow.batch
-        if records >= limit.records or size >= limit.bytes:
-            return 0
-        return max(1, min(limit.records - records, int((limit.bytes - size) / self._record_bytes)))
 
     def _deliver(self, claim: Claim, lease: Lease) -> None:
         delivery = Delivery(claim, flow=self.flow.name, transforms=self.transforms, model=self.model)

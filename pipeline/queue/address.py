@@ -14,7 +14,7 @@ import re
 import ssl
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import redis
@@ -41,6 +41,10 @@ _NO_ADDRESS = (
     "REDIS_URL is not a Redis address: expected redis://user:password@host:6379/0, with options such as "
     "?ssl_ca_certs=/path behind it (in a password, write @ : / ? as %40 %3A %2F %3F)"
 )
+
+
+Client: TypeAlias = redis.Redis
+"""redis-py's own client, for what a program wants to say to Redis beside the queue."""
 
 
 class Place(NamedTuple):
@@ -92,7 +96,7 @@ class Address:
         """A new connection to where the list is, as far as we know. Raises QueueError or what redis-py raises."""
         # Not by the pool's make_connection: it counts every connection there ever was, and refuses the hundredth.
         wire: Any = self._pool.connection_class(**self._pool.connection_kwargs)
-        place = self.sentinels.primary() if self.sentinels else self._nodes[0] if self._nodes else None
+        place = self._place()
         if place is not None:
             wire.host, wire.port = place
         try:
@@ -101,6 +105,20 @@ class Address:
             self._try_another_than(place)
             raise
         return wire
+
+    def client(self) -> Client:
+        """A redis-py client of the server that `dial` leads to. Raises as `dial` does."""
+        options = dict(self._pool.connection_kwargs)
+        if (place := self._place()) is not None:
+            options |= {"host": place.host, "port": place.port}
+        pool = redis.ConnectionPool(connection_class=self._pool.connection_class, **options)
+        return redis.Redis(connection_pool=pool)
+
+    def _place(self) -> Place | None:
+        """Where the list is, if that is not simply what the URL says."""
+        if self.sentinels is not None:
+            return self.sentinels.primary()
+        return self._nodes[0] if self._nodes else None
 
     def moved(self, place: Place) -> None:
         """A node of the cluster said that this one has the list: go there next."""

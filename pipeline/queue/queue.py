@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 
 from pipeline.queue.books import Books, age_of, leases_from
-from pipeline.queue.claiming import Claiming
 from pipeline.queue.connection import raise_nested
 from pipeline.queue.publishing import Publishing
+from pipeline.queue.settling import Settling
 
 
-class Queue(Publishing, Claiming):
+class Queue(Publishing, Settling):
     """One flow's list, for one producer or consumer.
 
     `key` is the list's name, `lease_seconds` how long a batch stays ours without a word from us. A publish, and a batch

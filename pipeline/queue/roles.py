@@ -59,7 +59,7 @@ CONSUMER = Role(
         *("xadd", "xdel", "xlen", "xrange", "xrevrange"),
     ),
     writes=lambda keys: [
-        *(keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, keys.dead),
+        *(keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, keys.dead, keys.states),
         *(keys.batch("*"), keys.session("*")),
     ],
     reads=lambda keys: [keys.checkpoints],

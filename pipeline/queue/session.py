@@ -19,7 +19,7 @@ import structlog
 
 from pipeline.backoff import Backoff
 from pipeline.errors import QueueUnavailable
-from pipeline.queue.address import Address
+from pipeline.queue.address import Address, Client
 from pipeline.queue.connection import Command, Connection
 from pipeline.queue.keys import Keys
 from pipeline.queue.replicas import Replicas
@@ -60,6 +60,10 @@ class Session:
     def outage(self) -> str | None:
         """None while Redis answers and has the replicas it should, else what is the matter."""
         return self._outage.reason or self._replicas.shortage
+
+    def client(self) -> Client:
+        """A redis-py client of the Redis that has the list; it sends no command twice. The caller closes it."""
+        return self._address.client()
 
     def close(self) -> None:
         """Drops the connections that are this session's or this thread's."""

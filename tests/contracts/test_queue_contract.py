@@ -12,7 +12,7 @@ import redis
 
 from pipeline.envelope import DeadLetter, Record, encode, now
 from pipeline.errors import LeaseLost, ProducerFenced, QueueMisuse, QueueUnavailable, SinkUnavailable
-from pipeline.queue import Claim, DeadLetters, Queue
+from pipeline.queue import Claim, DeadLetters, Done, Queue
 from tests.conftest import eventually
 from tests.faults.proxy import Proxy
 
@@ -36,6 +36,11 @@ def remote(proxy: Proxy, redis_url: str, key: str) -> Iterator[Queue]:
     queue = Queue(place._replace(netloc=f"{userinfo}{at}127.0.0.1:{proxy.port}").geturl(), key, lease_seconds=30)
     yield queue
     queue.close()
+
+
+def taken(claim: Claim | None) -> Claim:
+    assert claim is not None
+    return claim
 
 
 def assert_balanced(queue: Queue) -> None:
@@ -704,3 +709,94 @@ class TestDeadLetters:
     def test_a_thousand_letters_are_read_page_by_page(self, queue: Queue) -> None:
         queue.publish([], dead=[DeadLetter(b"%d" % n, "bad") for n in range(1000)])
         assert [int(letter.record) for letter in DeadLetters(queue).newest()] == list(range(999, -1, -1))
+
+
+class TestSettle:
+    def test_the_first_records_of_a_batch_are_done_and_the_rest_keeps_its_id_and_its_lease(self, queue: Queue) -> None:
+        queue.publish(lines(*range(10)))
+        claim = taken(queue.claim(10))
+        queue.settle([Done(claim, 3, 2, filtered=1)], name="r", state=3)
+        books = queue.books()
+        assert (books.delivered, books.filtered, books.in_flight, books.difference) == (2, 1, 7, 0)
+        queue.renew(claim)
+        queue.release(claim)
+        again = taken(queue.reclaim())
+        assert (again.id, again.lines) == (claim.id, claim.lines[3:])
+        assert queue.state("r") == 3
+
+    def test_a_batch_that_was_filled_is_settled_across_its_lists(self, queue: Queue, client: redis.Redis) -> None:
+        queue.publish(lines(*range(9)))
+        claim = taken(queue.claim(2))
+        queue.fill(claim, 3)
+        queue.fill(claim, 4)
+        queue.settle([Done(claim, 4, 4)], name="r")
+        queue.release(claim)
+        again = taken(queue.reclaim())
+        assert again.lines == claim.lines[4:]
+        queue.settle([Done(again, 5, 5)], name="r")
+        assert (queue.books().delivered, queue.books().in_flight, queue.books().leases) == (9, 0, [])
+        assert list(client.scan_iter(match=f"*{claim.id}*")) == []
+
+    def test_several_batches_are_settled_with_the_state_or_none_of_them(self, queue: Queue, redis_url: str) -> None:
+        queue.publish(lines(*range(10)))
+        first, second = taken(queue.claim(5)), taken(queue.claim(5))
+        done = [Done(first, 5, 5), Done(second, 2, 1, dead=[DeadLetter(second.lines[0], "bad")])]
+        queue.release(second)
+        other = Queue(redis_url, queue.keys.ready)
+        mine = taken(other.reclaim())
+        with pytest.raises(LeaseLost):
+            queue.settle(done, name="r", state="new")
+        assert (queue.books().delivered, queue.books().dead, queue.state("r")) == (0, 0, None)
+        done[1].claim = mine
+        queue.settle([done[0]], name="r", state="new")
+        other.settle([done[1]], name="r")
+        books = queue.books()
+        assert (books.delivered, books.dead, books.in_flight, books.difference) == (6, 1, 3, 0)
+        assert other.state("r") == "new"
+        other.close()
+
+    def test_the_rest_of_a_settled_batch_can_be_split_filled_from_and_acked(self, queue: Queue) -> None:
+        queue.publish(lines(*range(7)))
+        claim = taken(queue.claim(3))
+        queue.fill(claim, 4)
+        queue.settle([Done(claim, 4, 4)], name="r")
+        queue.release(claim)
+        rest = taken(queue.reclaim())
+        queue.split(rest, attempts=0)
+        first, second = taken(queue.reclaim()), taken(queue.reclaim())
+        assert first.lines + second.lines == claim.lines[4:]
+        queue.ack(first, delivered=len(first.lines))
+        queue.ack(second, delivered=len(second.lines))
+        assert (queue.books().delivered, queue.books().difference, queue.books().lag) == (7, 0, 0)
+
+    def test_a_lost_reply_does_not_settle_twice(self, remote: Queue, proxy: Proxy) -> None:
+        remote.publish(lines(*range(6)))
+        claim = taken(remote.claim(6))
+        for number in range(3):
+            lost = proxy.lose_reply_to(b"EVALSHA")
+            remote.settle([Done(claim, 2, 2)], name="r", state=number)
+            assert lost.is_set()
+        books = remote.books()
+        assert (books.delivered, books.in_flight, books.difference) == (6, 0, 0)
+        assert remote.state("r") == 2
+
+    def test_a_settle_that_arrives_late_changes_nothing(self, queue: Queue) -> None:
+        queue.publish(lines(*range(6)))
+        claim = taken(queue.claim(6))
+        queue.settle([Done(claim, 2, 2)], name="r", state="first")
+        queue.settle([Done(claim, 2, 2)], name="r", state="second")
+        queue._settles = 0  # as it was sent, before
+        queue.settle([Done(claim, 2, 2)], name="r", state="first")
+        assert (queue.books().delivered, queue.state("r")) == (4, "second")
+
+    def test_getting_on_makes_attempts_begin_anew_and_giving_up_counts_one(self, queue: Queue) -> None:
+        queue.publish(lines(*range(4)))
+        claim = taken(queue.claim(4))
+        queue.abandon(claim, "failed")
+        claim = taken(queue.reclaim())
+        assert claim.attempts == 2
+        assert queue.books().leases[0].note == "failed"
+        queue.settle([Done(claim, 1, 1)], name="r")
+        assert queue.books().leases[0].attempts == 1
+        queue.abandon(claim, "failed")
+        assert taken(queue.reclaim()).attempts == 2

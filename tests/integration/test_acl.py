@@ -16,7 +16,7 @@ import redis
 from pipeline.embedded import Embedded
 from pipeline.envelope import DeadLetter, Record, encode, now
 from pipeline.errors import QueueMisuse
-from pipeline.queue import DeadLetters, Queue
+from pipeline.queue import DeadLetters, Done, Queue
 from pipeline.queue.keys import Keys
 from pipeline.queue.preflight import preflight
 from pipeline.queue.roles import CONSUMER, PRODUCER, READER, RELOADER, Role, user
@@ -164,7 +164,12 @@ def consume(url: str, key: str = KEY) -> None:
         queue.ack(half, delivered=0, filtered=1, dead=[DeadLetter(half.lines[0], "mine")])
         other = queue.reclaim()
         assert other is not None
-        queue.ack(other, delivered=2)
+        assert queue.state("r") is None
+        queue.settle([Done(other, 1, 1)], name="r", state=1)
+        queue.abandon(other, "failed")
+        rest = queue.reclaim()
+        assert rest is not None
+        queue.ack(rest, delivered=1)
         assert queue.books().difference == 0
         letters = DeadLetters(queue)
         assert len(letters) == 2

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from pipeline.envelope import DeadLetter, Record, encode, now
 from pipeline.errors import LeaseLost
-from pipeline.queue import Claim, DeadLetters, Queue
+from pipeline.queue import Claim, DeadLetters, Done, Queue
 from tests.conftest import eventually
 
 
@@ -17,7 +17,7 @@ def lines(*numbers: int) -> list[bytes]:
 
 
 def every_verb_works(url: str, key: str, *, replicas: int = 0) -> None:
-    """Publishes, leads, waits, claims, fills, renews, releases, reclaims, splits, acks, replays and drops."""
+    """Publishes, leads, waits, claims, fills, renews, releases, reclaims, splits, acks, settles, replays and drops."""
     queue, other = (Queue(url, key, replicas=replicas) for _ in range(2))
     assert queue.lead(30) == 0
     assert other.lead(30) > 0
@@ -47,7 +47,13 @@ def every_verb_works(url: str, key: str, *, replicas: int = 0) -> None:
     assert DeadLetters(queue).drop(broken)
     rest = taken(lambda: other.claim(10))
     assert rest.lines[0] == second.lines[1]
-    other.ack(rest, delivered=len(rest.lines))
+    other.settle([Done(rest, 1, 1)], name="reader", state={"done": 1})
+    assert queue.state("reader") == {"done": 1}
+    other.abandon(rest, "failed")
+    rest = taken(queue.reclaim)
+    queue.ack(rest, delivered=len(rest.lines))
+    with queue.client() as client:
+        assert client.llen(key) == 0
     books = queue.books()
     assert (books.published, books.delivered, books.filtered, books.discarded) == (7, 5, 1, 1)
     assert books.difference == books.lag == books.dead == 0

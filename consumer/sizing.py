@@ -1,0 +1,30 @@
+"""Sizing: how many records to ask for, so that a batch comes out near its limits of records and bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.flow import BatchOptions
+
+RECORD_BYTES = 4096
+"""What a record is taken to weigh before any was seen."""
+
+
+class Sizing:
+    """The limits of a flow's batches, and what its records have weighed so far."""
+
+    def __init__(self, limit: BatchOptions) -> None:
+        self._limit = limit
+        self._record_bytes = float(RECORD_BYTES)
+
+    def weigh(self, lines: Sequence[bytes]) -> None:
+        """Learns what a record weighs, from the batch at hand and those before it."""
+        mean = sum(map(len, lines)) / len(lines)
+        self._record_bytes = max(1.0, 0.8 * self._record_bytes + 0.2 * mean)
+
+    def room(self, records: int = 0, size: int = 0) -> int:
+        """How many more records to ask for, where the batch has so many of so many bytes already."""
+        limit = self._limit
+        if records >= limit.records or size >= limit.bytes:
+            return 0
+        return max(1, min(limit.records - records, int((limit.bytes - size) / self._record_bytes)))
