@@ -14,6 +14,7 @@ from rich.console import Console
 
 from bench import results
 from bench.lab import Lab
+from bench.plot import draw
 from bench.rounds import Outcome, Row, WrongAnswer, play
 from bench.rows import ROWS
 from bench.server import serving
@@ -60,8 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"\n{len(outcomes)} figures, {missed} below their goal; every record counted; "
             f"{time.monotonic() - began:.0f} s"
         )
+        report = results.report(lab, outcomes)
         if options.json:
-            results.write(options.json, lab, outcomes)
+            results.write(options.json, report)
+        if options.plot:
+            options.plot.write_text(draw(report))
     return 0
 
 
@@ -75,6 +79,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="how often each side of a row runs (default: 5, quick: 1)")
     parser.add_argument("--only", type=_rows, default=ROWS, metavar="1,3", help="only these rows; 6 means 6a and 6b")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the results there")
     parser.add_argument("--scratch", type=Path, metavar="FOLDER", help="write the runs' files there (default: TMPDIR)")
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (1 if options.quick else 5)

@@ -28,8 +28,8 @@ def machine(lab: Lab) -> dict[str, Any]:
     }
 
 
-def write(path: Path, lab: Lab, outcomes: Sequence[Outcome]) -> None:
-    """Writes the file."""
+def report(lab: Lab, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """What goes into the file."""
     rows = [
         {
             "row": outcome.row.number,
@@ -38,20 +38,28 @@ def write(path: Path, lab: Lab, outcomes: Sequence[Outcome]) -> None:
             "unit": outcome.figure.unit,
             "ours": outcome.row.ours,
             "peer": outcome.peer_name,
-            "goal": str(outcome.figure.goal),
+            "goal": {
+                "text": str(outcome.figure.goal),
+                "bound": outcome.figure.goal.bound,
+                "at_least": outcome.figure.goal.at_least,
+            },
             "median": outcome.median,
             "met": outcome.met,
             "rounds": {"ours": outcome.ours, "peer": outcome.peer, "ratio": outcome.values if outcome.peer else []},
         }
         for outcome in outcomes
     ]
-    report = {
+    return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "quick": lab.quick,
         "machine": machine(lab),
         "rows": rows,
     }
-    path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+
+
+def write(path: Path, results: dict[str, Any]) -> None:
+    """Writes the file."""
+    path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 
 def _processor() -> str:
