@@ -71,18 +71,18 @@ class Rehearsal:
             lines = batch.envelope_lines if getattr(self._sink, "envelope", False) else batch.lines
             return [Output(f"sink {self._flow.sink.type}", b"\n".join(lines).decode())]
         with tempfile.TemporaryDirectory(prefix="millrace-") as scratch:
-            self._sink.model_copy(update={"path": Path(scratch)}).write(batch)
+            self._sink.model_copy(update={"path": scratch, "store": None}).write(batch)
             found = sorted(path for path in Path(scratch).rglob("*") if path.is_file())
-            return [_shown(path, self._sink.path / path.relative_to(scratch)) for path in found]
+            return [_shown(path, f"{self._sink.path.rstrip('/')}/{path.relative_to(scratch)}") for path in found]
 
 
-def _shown(path: Path, place: Path) -> Output:
+def _shown(path: Path, place: str) -> Output:
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
         table = pq.ParquetFile(path).read()
         columns = {field.name: str(field.type) for field in table.schema}
-        return Output(str(place), "\n".join(map(_row, table.to_pylist())), columns)
+        return Output(place, "\n".join(map(_row, table.to_pylist())), columns)
     content = path.read_bytes()
     if path.suffix == ".gz":
         content = gzip.decompress(content)
@@ -90,7 +90,7 @@ def _shown(path: Path, place: Path) -> Output:
         import pyarrow as pa
 
         content = pa.input_stream(pa.BufferReader(content), compression="zstd").read()
-    return Output(str(place), content.decode(errors="replace").rstrip("\r\n"))
+    return Output(place, content.decode(errors="replace").rstrip("\r\n"))
 
 
 def _row(row: dict[str, Any]) -> str:

@@ -80,6 +80,11 @@ JSONL = {"type": "jsonl", "path": "out"}
         ({**JSONL, "partition": ["wiki"]}, "out/wiki=dewiki/BATCH.jsonl", '{"n": 1, "wiki": "dewiki"}'),
         ({"type": "csv", "path": "out"}, "out/BATCH.csv", "n,wiki\r\n1,dewiki"),
         ({"type": "parquet", "path": "out"}, "out/BATCH.parquet", '{"n":1,"wiki":"dewiki"}'),
+        (
+            {"type": "jsonl", "path": "s3://lake/edits", "partition": ["wiki"]},
+            "s3://lake/edits/wiki=dewiki/BATCH.jsonl",
+            '{"n": 1, "wiki": "dewiki"}',
+        ),
         ({"type": "stdout"}, "sink stdout", '{"n": 1, "wiki": "dewiki"}'),
     ],
     ids=lambda value: value if isinstance(value, str) and value.startswith(("out", "sink")) else "",
