@@ -74,6 +74,8 @@ def load_object(path: str) -> Any:
             raise ConfigError(f"{path}: there is no module {error.name} beside the flows file, or installed") from error
         needs = f"needs {error.name}, which is not installed" if error.name else f"fails: {told(error)}"
         raise ConfigError(f"{path}: {module_name} {needs}") from error
+    except ConfigError:  # it lacks an optional library, and says so
+        raise
     except (Exception, SystemExit) as error:
         raise ConfigError(f"{path}: {module_name} fails when it is imported: {told(error)}") from error
     home = getattr(found, "__file__", None) or "a folder without __init__.py"

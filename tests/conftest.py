@@ -16,6 +16,7 @@ from pipeline.embedded import Embedded
 from pipeline.queue import Queue
 
 if TYPE_CHECKING:
+    from tests.postgres_server import PostgresServer
     from tests.services import Place
 
 DATA = Path(os.environ.get("MILLRACE_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
@@ -38,6 +39,15 @@ def redis_url() -> Iterator[str]:
     else:
         with Embedded() as server:
             yield server.url
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL for this worker."""
+    from tests.postgres_server import PostgresServer  # which imports this module
+
+    with PostgresServer() as server:
+        yield server
 
 
 @pytest.fixture

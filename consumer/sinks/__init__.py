@@ -9,6 +9,7 @@ SINKS: dict[str, str] = {
     "jsonl": "consumer.sinks.jsonl:JsonlSink",
     "null": "consumer.sinks.null:NullSink",
     "parquet": "consumer.sinks.parquet:ParquetSink",
+    "postgres": "consumer.sinks.postgres:PostgresSink",
     "python": "consumer.sinks.python:PythonSink",
     "stdout": "consumer.sinks.stdout:StdoutSink",
 }
