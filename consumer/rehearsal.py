@@ -47,7 +47,7 @@ class Rehearsal:
 
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
-        self._sink: Sink = flow.sink.build(SINKS, Sink)
+        self._sinks = [(part.type, part.build(SINKS, Sink)) for part in flow.sink.each]
         self._model = flow.load_model()
         self._transforms = flow.load_transforms()
 
@@ -67,13 +67,17 @@ class Rehearsal:
         return Rehearsed("filtered" if delivery.filtered else "delivered", None, outputs)
 
     def _outputs(self, batch: Batch) -> list[Output]:
-        if not isinstance(self._sink, FileSink):
-            lines = batch.envelope_lines if getattr(self._sink, "envelope", False) else batch.lines
-            return [Output(f"sink {self._flow.sink.type}", b"\n".join(lines).decode())]
-        with tempfile.TemporaryDirectory(prefix="millrace-") as scratch:
-            self._sink.model_copy(update={"path": scratch, "store": None}).write(batch)
-            found = sorted(path for path in Path(scratch).rglob("*") if path.is_file())
-            return [_shown(path, f"{self._sink.path.rstrip('/')}/{path.relative_to(scratch)}") for path in found]
+        return [output for type, sink in self._sinks for output in _outputs(type, sink, batch)]
+
+
+def _outputs(type: str, sink: Sink, batch: Batch) -> list[Output]:
+    if not isinstance(sink, FileSink):
+        lines = batch.envelope_lines if getattr(sink, "envelope", False) else batch.lines
+        return [Output(f"sink {type}", b"\n".join(lines).decode())]
+    with tempfile.TemporaryDirectory(prefix="millrace-") as scratch:
+        sink.model_copy(update={"path": scratch, "store": None}).write(batch)
+        found = sorted(path for path in Path(scratch).rglob("*") if path.is_file())
+        return [_shown(path, f"{sink.path.rstrip('/')}/{path.relative_to(scratch)}") for path in found]
 
 
 def _shown(path: Path, place: str) -> Output:

@@ -10,9 +10,9 @@ import structlog
 
 from consumer.batch import Batch
 from consumer.delivery import Delivery
+from consumer.fanout import sink_of
 from consumer.isolation import isolate
 from consumer.renewal import Lease, Renewal
-from consumer.sinks import SINKS
 from consumer.sinks.base import Sink
 from consumer.sizing import Sizing
 from pipeline.backoff import Backoff
@@ -47,7 +47,7 @@ class Consumer:
         until_empty: bool = False,
     ) -> None:
         self.flow = flow
-        self.sink: Sink = flow.sink.build(SINKS, Sink)
+        self.sink: Sink = sink_of(flow)
         self.model = flow.load_model()
         self.sink.check(self.model)
         self.transforms = flow.load_transforms()

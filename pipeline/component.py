@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import importlib.metadata
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
@@ -30,13 +30,15 @@ class Component(BaseModel):
 
     type: str
     options: dict[str, Any] = Field(repr=False)
+    required: bool = True
+    """False for one of several sinks whose failures hold nothing back."""
     _document: Document = PrivateAttr(default_factory=Document)
     _steps: Steps = PrivateAttr(default=())
 
     @model_validator(mode="before")
     @classmethod
     def _part_type_and_options(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and set(value) != {"type", "options"}:
+        if isinstance(value, Mapping) and not {"type", "options"} <= set(value):
             options = {name: option for name, option in value.items() if name != "type"}
             return {**({"type": value["type"]} if "type" in value else {}), "options": options}
         return value
@@ -50,7 +52,12 @@ class Component(BaseModel):
     @property
     def part(self) -> str:
         """`source` or `sink`: what it is in its flow."""
-        return str(self._steps[-1]) if self._steps else ""
+        return next((step for step in reversed(self._steps) if isinstance(step, str)), "")
+
+    @property
+    def each(self) -> Sequence[Component]:
+        """The components that it stands for: itself, where it isn't `Several`."""
+        return (self,)
 
     def build(self, table: Mapping[str, str], base: Callable[..., B]) -> B:
         """The source or sink itself. `table` maps the known types to dotted paths, `base` is the class of them all.
@@ -95,6 +102,37 @@ class Component(BaseModel):
 
     def _error(self, message: str, *steps: str) -> ConfigError:
         return config_error(self._document.file, [self._document.problem((*self._steps, *steps), message)])
+
+
+class Several(Component):
+    """A list of sinks, as one. Its `type` is a name for people, and nothing to be built: `each` are."""
+
+    parts: tuple[Component, ...] = ()
+
+    @classmethod
+    def of(cls, values: Iterable[Mapping[str, Any]]) -> Several:
+        """From the values of a list in the file, each a mapping with a type and perhaps `required`."""
+        parts = tuple(
+            Component(
+                type=value["type"],
+                options={name: option for name, option in value.items() if name not in ("type", "required")},
+                required=value.get("required", True),
+            )
+            for value in values
+        )
+        return cls(type=" + ".join(part.type for part in parts), options={}, required=True, parts=parts)
+
+    def placed(self, document: Document, steps: Steps) -> Several:
+        """The same, and each of its parts, knowing where they stand."""
+        parts = tuple(part.placed(document, (*steps, index)) for index, part in enumerate(self.parts))
+        placed = self.model_copy(update={"parts": parts})
+        placed._document, placed._steps = document, steps
+        return placed
+
+    @property
+    def each(self) -> Sequence[Component]:
+        """The sinks, in the file's order."""
+        return self.parts
 
 
 def entry_points(kind: str) -> Iterable[importlib.metadata.EntryPoint]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, field_validator, model_validator
 
-from pipeline.component import Component
+from pipeline.component import Component, Several
 from pipeline.document import Document, read_document
 from pipeline.errors import ConfigError
 from pipeline.problem import Problem, Steps, all_of, config_error
@@ -118,6 +118,11 @@ class Flow(_Options):
             return {**value, "queue": {**queue, "key": f"millrace:{value.get('name')}"[:200]}}
         return value
 
+    @field_validator("sink", mode="before")
+    @classmethod
+    def _sinks_in_a_list_are_one(cls, value: Any) -> Any:
+        return Several.of(filter(_is_component, value)) if isinstance(value, list) else value
+
     def load_transforms(self) -> list[Callable[[Any], Any]]:
         """The transforms' functions. Raises ConfigError with the place of each that can't be had."""
         found, errors = [], []
@@ -212,7 +217,8 @@ def load(
 
 def _can_wait(steps: Steps) -> bool:
     """Whether a variable there is asked for by what is made of it: an option, or an anchor's value, if it is used."""
-    of_part = len(steps) > 3 and steps[2] in ("source", "sink") and steps[3] != "type"
+    option = next((step for step in steps[3:] if isinstance(step, str)), "type")
+    of_part = steps[2:3] in (("source",), ("sink",)) and option not in ("type", "required")
     return of_part or str(steps[0]).startswith("x-")
 
 
@@ -248,10 +254,39 @@ def _misfits(name: str, value: Any, document: Document) -> Iterator[Problem]:
         where = (*steps, part)
         if part not in value:
             yield document.problem(where, f"is missing: expected one such as {example}")
-        elif not isinstance(value[part], dict):
-            yield document.problem(where, f"expected one such as {example}, not {document.shown(where, value[part])}")
-        elif "type" not in value[part]:
-            yield document.problem((*where, "type"), f"is missing: expected one such as {example}")
+        elif part == "sink" and isinstance(value[part], list):
+            yield from _misfits_of_list(value[part], example, document, where)
+        else:
+            yield from _misfits_of_part(value[part], example, document, where)
+
+
+def _misfits_of_part(value: Any, example: str, document: Document, where: Steps) -> Iterator[Problem]:
+    if not isinstance(value, dict):
+        yield document.problem(where, f"expected one such as {example}, not {document.shown(where, value)}")
+    elif "type" not in value:
+        yield document.problem((*where, "type"), f"is missing: expected one such as {example}")
+
+
+def _misfits_of_list(values: list[Any], example: str, document: Document, where: Steps) -> Iterator[Problem]:
+    """What is wrong with several sinks, beside what is wrong with each."""
+    for index, value in enumerate(values):
+        here = (*where, index)
+        yield from _misfits_of_part(value, example, document, here)
+        if isinstance(value, dict) and "type" in value and not isinstance(value["type"], str):
+            shown = document.shown((*here, "type"), value["type"])
+            yield document.problem((*here, "type"), f"expected text, not {shown}")
+        if isinstance(value, dict) and not isinstance(value.get("required", True), bool):
+            shown = document.shown((*here, "required"), value["required"])
+            yield document.problem((*here, "required"), f"expected true or false, not {shown}")
+        if value in values[:index]:
+            yield document.problem(here, f"is the same as sink {values.index(value) + 1} of this list")
+    if not any(isinstance(value, dict) and value.get("required", True) is True for value in values):
+        yield document.problem(where, "expected at least one sink that is not `required: false`")
+
+
+def _is_component(value: Any) -> bool:
+    well = isinstance(value, dict) and isinstance(value.get("type"), str)
+    return well and isinstance(value.get("required", True), bool)
 
 
 def _flow(name: str, value: Mapping[str, Any], document: Document) -> Flow:
@@ -268,8 +303,13 @@ def _parts(declared: Mapping[str, Any], document: Document) -> Iterator[Componen
     for name, value in declared.items():
         steps: Steps = ("flows", name)
         for part in ("source", "sink") if isinstance(value, dict) else ():
-            if isinstance(value.get(part), dict) and isinstance(value[part].get("type"), str):
-                yield Component.model_validate(value[part]).placed(document, (*steps, part))
+            found = value.get(part)
+            if part == "sink" and isinstance(found, list):
+                for index, one in enumerate(found):
+                    if _is_component(one):
+                        yield Several.of([one]).parts[0].placed(document, (*steps, part, index))
+            elif isinstance(found, dict) and isinstance(found.get("type"), str):
+                yield Component.model_validate(found).placed(document, (*steps, part))
         yield from _references(value, document, steps) if isinstance(value, dict) else ()
 
 

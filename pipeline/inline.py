@@ -11,7 +11,7 @@ from itertools import count, islice
 import structlog
 
 from consumer.delivery import Delivery
-from consumer.sinks import SINKS
+from consumer.fanout import sink_of
 from consumer.sinks.base import Sink
 from pipeline.envelope import DeadLetter, Record
 from pipeline.errors import RecordsRejected
@@ -38,10 +38,10 @@ class Inline:
     def __init__(self, flow: Flow, *, records: int | None = None) -> None:
         self.flow = flow
         self.source: Source = flow.source.build(SOURCES, Source)
-        self.sink: Sink = flow.sink.build(SINKS, Sink)
+        self.sink: Sink = sink_of(flow)
         self.read = self.delivered = self.filtered = self.duplicates = 0
         self.dead: list[DeadLetter] = []
-        if type(self.sink).with_ack is not Sink.with_ack:
+        if self.sink.joins_ack:
             raise flow.sink.error("writes in the queue's own Redis, with the ack: it can't be run inline")
         self._model = flow.load_model()
         self.sink.check(self._model)

@@ -37,6 +37,7 @@ def schema(sources: Mapping[str, str], sinks: Mapping[str, str]) -> dict[str, An
             "description": f"The {kind}: its type, and the options of that type.",
             "anyOf": [*(_component(kind, name, path, definitions) for name, path in known.items()), _of_your_own(kind)],
         }
+    flow["properties"]["sink"]["anyOf"].append(_list_of_sinks(flow["properties"]["sink"]["anyOf"], definitions))
     definitions = {name: _or_variable(definition) for name, definition in definitions.items()}
     return {
         "$schema": DIALECT,
@@ -68,6 +69,20 @@ def _component(kind: str, name: str, path: str, definitions: dict[str, Any]) -> 
     found["required"] = ["type", *found.get("required", [])]
     definitions[f"{kind}.{name}"] = found
     return {"$ref": f"#/$defs/{kind}.{name}"}
+
+
+def _list_of_sinks(sinks: list[dict[str, Any]], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Several sinks, each of which may say whether it is required."""
+    required = {"type": "boolean", "default": True, "description": "false: its failures hold nothing back."}
+    each = []
+    for sink in sinks:
+        if name := sink.get("$ref", "").rpartition("/")[2]:
+            whole = definitions[name]
+            definitions[f"{name}.listed"] = {**whole, "properties": {**whole["properties"], "required": required}}
+            each.append({"$ref": f"#/$defs/{name}.listed"})
+        else:
+            each.append(sink)
+    return {"type": "array", "description": "Several sinks: each gets every batch.", "items": {"anyOf": each}}
 
 
 def _of_your_own(kind: str) -> dict[str, Any]:

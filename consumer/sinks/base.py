@@ -34,6 +34,11 @@ class Sink(BaseModel, ABC):
         no record is to blame: the same batch is offered again later.
         """
 
+    @property
+    def joins_ack(self) -> bool:
+        """Whether it writes to the queue's own Redis in the ack's step: see `with_ack`."""
+        return type(self).with_ack is not Sink.with_ack
+
     def with_ack(self, batch: Batch) -> Sequence[Command]:  # noqa: ARG002 - most have nothing to say to Redis
         """What is to be written to the queue's own Redis in the same step as the ack, and not by `write`.
 

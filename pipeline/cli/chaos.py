@@ -232,9 +232,11 @@ def _own_rig(stack: contextlib.ExitStack, flows: Path, names: list[str], consume
     from pipeline.cli.localrig import LocalRig
 
     for flow in choose(settings_with(flows), names):
-        place = Path(str(flow.sink.options.get("path", folder / "nowhere")))
-        if place.is_dir() and any(place.iterdir()):
-            raise ConfigError(f"{place} is not empty: give sink {flow.name} an empty folder, so that all in it is ours")
+        for sink in flow.sink.each:
+            place = Path(str(sink.options.get("path", folder / "nowhere")))
+            if place.is_dir() and any(place.iterdir()):
+                mend = f"give sink {flow.name} an empty folder, so that all in it is ours"
+                raise ConfigError(f"{place} is not empty: {mend}")
     local = LocalRig(flows, names, consumers=consumers, folder=folder, environ=os.environ)
     return stack.enter_context(contextlib.closing(local))
 

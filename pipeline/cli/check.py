@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,6 +20,11 @@ from pipeline.flow import Flow, Flows, load
 from pipeline.problem import all_of
 from pipeline.reference import Reference, load_model, load_transform
 from pipeline.validation import told
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from consumer.sinks.base import Sink
 
 app = typer.Typer()
 
@@ -98,11 +103,18 @@ def _make_source(flow: Flow) -> None:
 
 
 def _make_sink(flow: Flow) -> None:
+    from consumer.fanout import sink_of
     from consumer.sinks import SINKS
     from consumer.sinks.base import Sink
 
     model = flow.load_model()
-    sink = flow.sink.build(SINKS, Sink)
+    for part in flow.sink.each:
+        _check_sink(part, part.build(SINKS, Sink), model)
+    if len(flow.sink.each) > 1:
+        _check_sink(flow.sink, sink_of(flow), model)
+
+
+def _check_sink(part: Component, sink: Sink, model: type[BaseModel] | None) -> None:
     try:
         sink.check(model)
     except ConfigError as error:
@@ -111,7 +123,7 @@ def _make_sink(flow: Flow) -> None:
         message = f"can't be used: {told(error)}"
     else:
         return
-    raise flow.sink.error(message)
+    raise part.error(message)
 
 
 def _show(console: Console, flows: Flows) -> None:

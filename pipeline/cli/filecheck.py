@@ -11,6 +11,7 @@ from consumer.readers import Reader, reader_of
 from consumer.rows import WHOLE
 from consumer.sinks import SINKS
 from consumer.sinks.base import Sink
+from pipeline.component import Component
 from pipeline.errors import ConfigError
 from pipeline.flow import Flow
 from pipeline.queue import Books
@@ -29,8 +30,12 @@ class FileCheck:
     flight then. When nothing moves, both are the same number.
     """
 
-    def __init__(self, flow: Flow, *, allow_repeats: bool = False) -> None:
+    def __init__(self, flow: Flow, sink: Component | None = None, *, allow_repeats: bool = False) -> None:
+        """`sink` is the one of several; without it, the first."""
+        part = sink or flow.sink.each[0]
         self.flow = flow
+        self.name = flow.name if len(flow.sink.each) == 1 else f"{flow.name} → {part.type}"
+        self.required = part.required
         self.why_not = ""
         self.found: Found | None = None
         self.missing = 0
@@ -39,13 +44,13 @@ class FileCheck:
         self._delivered = 0
         self._named_by_content = False
         self._reader: Reader | None = None
-        sink = flow.sink.build(SINKS, Sink)
+        built = part.build(SINKS, Sink)
         key = _key_of(flow)
         self._named_by_content = key == CONTENT
         try:
-            self._reader = reader_of(sink, model=flow.load_model(), key=key if isinstance(key, str) else None)
+            self._reader = reader_of(built, model=flow.load_model(), key=key if isinstance(key, str) else None)
         except ConfigError as error:
-            self.why_not = f"sink {flow.sink.type}: {error}"
+            self.why_not = f"sink {part.type}: {error}"
 
     def read(self, before: Books, books_after: Callable[[], Books]) -> None:
         """Reads all files; `before` are the books from before that, `books_after` asks for those from behind it."""
@@ -75,16 +80,16 @@ class FileCheck:
             return False
         doubled = self.found.twice and self.identified and not self._allow_repeats
         too_many = self.surplus and not self.flow.transforms  # they may make several records of one
-        return bool(self.missing or doubled or too_many or self.found.damaged)
+        return bool((self.missing and self.required) or doubled or too_many or self.found.damaged)
 
     def told(self) -> Iterator[str]:
         """What there is to say, in lines with rich's colours; the first names the flow and the verdict."""
         if self.found is None:
-            yield f"{self.flow.name}: [yellow]not read[/yellow]: {self.why_not}"
+            yield f"{self.name}: [yellow]not read[/yellow]: {self.why_not}"
             return
         found = self.found
         yield (
-            f"{self.flow.name}: {_units(found.files, found.unit)}, "
+            f"{self.name}: {_units(found.files, found.unit)}, "
             f"{found.records:,} records of {self._delivered:,} delivered: "
             + ("; ".join(self._verdicts()) or f"[green]each once[/green] (by {self.by})")
         )

@@ -86,7 +86,9 @@ class _Rounds:
         if sink:
             from pipeline.cli.filecheck import FileCheck  # only here: no other command pays for the sinks
 
-            self._checks = [FileCheck(flow, allow_repeats=allow_repeats) for flow in flows]
+            self._checks = [
+                FileCheck(flow, part, allow_repeats=allow_repeats) for flow in flows for part in flow.sink.each
+            ]
         self._console = Console(highlight=False, soft_wrap=True)
 
     def look(self) -> tuple[dict[str, Books], list[FileCheck]]:
@@ -128,7 +130,11 @@ class _Rounds:
         """All of it as JSON; a round of --follow takes one line, with its time."""
         said: dict[str, Any] = {name: found.as_dict() for name, found in books.items()}
         for check in checks:
-            said[check.flow.name]["sink"] = check.as_dict()
+            flow = said[check.flow.name]
+            if len(check.flow.sink.each) == 1:
+                flow["sink"] = check.as_dict()
+            else:
+                flow.setdefault("sinks", []).append(check.as_dict())
         if indent is None:
             said = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "flows": said}
         sys.stdout.write(json.dumps(said, indent=indent) + "\n")

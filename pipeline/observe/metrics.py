@@ -17,6 +17,9 @@ source_failures = Counter("millrace_source_failures", "Times that the source fai
 sink_unavailable = Gauge(
     "millrace_sink_unavailable_since_seconds", "Unix time since when the sink takes nothing; 0 while it does.", ["flow"]
 )
+sink_missed = Counter(
+    "millrace_records_missed", "Records that a sink with `required: false` did not take.", ["flow", "sink"]
+)
 leases_lost = Counter("millrace_leases_lost", "Batches that were taken over while this consumer held them.", ["flow"])
 reclaimed = Counter("millrace_batches_reclaimed", "Batches taken over from a consumer that went silent.", ["flow"])
 write_seconds = Histogram(
