@@ -1,11 +1,9 @@
-"""Renewal: keeps a consumer's leases alive beside a slow write."""
+"""Renewal: keeps a consumer's leases alive beside slow work."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from pipeline.errors import LeaseLost, QueueError
 from pipeline.queue import Claim, Queue
@@ -14,26 +12,27 @@ from pipeline.queue import Claim, Queue
 class Renewal:
     """Renews what a consumer holds from a thread of its own, at least three times in a lease's life.
 
-    That is the batch in hand, and the one that was claimed ahead of it.
+    That is every batch in hand, and the one that was claimed ahead of them.
     """
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._pause = queue.lease_ms / 6000
-        self._lease: Lease | None = None
+        self._leases: dict[str, Lease] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"renew {queue.keys.ready}", daemon=True)
 
-    @contextmanager
-    def of(self, claim: Claim) -> Iterator[Lease]:
-        """Keeps the lease on this batch alive within the block."""
+    @property
+    def held(self) -> list[Claim]:
+        """The batches in hand."""
+        return [lease.claim for lease in self._leases.copy().values()]
+
+    def hold(self, claim: Claim) -> Lease:
+        """Keeps the lease on this batch alive, until it is dropped."""
         if not self._thread.is_alive() and not self._over.is_set():
             self._thread.start()
-        self._lease = Lease(self._queue, claim)
-        try:
-            yield self._lease
-        finally:
-            self._lease = None
+        lease = self._leases[claim.id] = Lease(self._queue, claim, self._leases)
+        return lease
 
     def close(self) -> None:
         """Renews no more."""
@@ -43,8 +42,10 @@ class Renewal:
         try:
             while not self._over.wait(self._pause):
                 # Batches that are done sooner than this never cost a renewal.
-                if (lease := self._lease) is not None and lease.age >= self._pause:
+                due = [lease for lease in self._leases.copy().values() if lease.age >= self._pause]
+                for lease in due:
                     lease.renew()
+                if due:
                     self._queue.keep_ahead()
         except QueueError:
             return  # we are giving up, or Redis refuses us: the ack will say so
@@ -55,10 +56,11 @@ class Renewal:
 class Lease:
     """The lease on one batch. `lost` is set once the batch belongs to someone else."""
 
-    def __init__(self, queue: Queue, claim: Claim) -> None:
+    def __init__(self, queue: Queue, claim: Claim, among: dict[str, Lease]) -> None:
+        self.claim = claim
         self.lost = threading.Event()
         self._queue = queue
-        self._claim = claim
+        self._among = among
         self._renewed_at = time.monotonic()
 
     @property
@@ -66,13 +68,17 @@ class Lease:
         """Seconds since it was made or renewed."""
         return time.monotonic() - self._renewed_at
 
+    def drop(self) -> None:
+        """The batch is done with: the lease is not renewed any more."""
+        self._among.pop(self.claim.id, None)
+
     def renew(self) -> None:
         """Extends it, unless it is lost; then says so in `lost`. Raises QueueError."""
         asked_at = time.monotonic()
         if self.lost.is_set():
             return
         try:
-            self._queue.renew(self._claim)
+            self._queue.renew(self.claim)
         except LeaseLost:
             self.lost.set()
         else:
@@ -84,6 +90,6 @@ class Lease:
         That may be so after an outage, or when this process was stopped or swapped out for long.
         """
         if self.lost.is_set():
-            raise LeaseLost(f"batch {self._claim.id} was taken over")
+            raise LeaseLost(f"batch {self.claim.id} was taken over")
         if self.age > self._queue.lease_ms / 1000:
-            self._queue.renew(self._claim)
+            self._queue.renew(self.claim)

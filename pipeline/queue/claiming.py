@@ -19,27 +19,21 @@ FULL_POLL_SECONDS = 0.25
 
 
 class Claim(msgspec.Struct):
-    """A batch under our lease: its records as they stand on the list, oldest first."""
+    """A batch under our lease: its records as they stand on the list, oldest first.
+
+    `begun` is False for one that was claimed ahead of its time and whose attempt isn't counted yet.
+    """
 
     id: str
     token: str
     attempts: int
     steps: int
     lines: list[bytes]
-
-
-class _Ahead(msgspec.Struct):
-    """A claim that was asked for before its time."""
-
-    number: int
-    id: str
-    token: str
-    records: int
-    started: bool = False
+    begun: bool = True
 
 
 class Claiming(Session):
-    """The consumer's half of a queue. One thread at a time claims and acks; others may renew and release."""
+    """The consumer's half of a queue. One thread at a time claims, one acks; others may renew and release."""
 
     def __init__(
         self,
@@ -56,7 +50,7 @@ class Claiming(Session):
         """Whether some lease had run out when the last claim looked; at the start nobody knows."""
         self._claims = 0
         self._reclaims = 0
-        self._ahead: _Ahead | None = None
+        self._asked: int | None = None  # so many records were asked for ahead
 
     def wait(self, seconds: float) -> None:
         """Waits inside Redis until a record is ready, at most so long. It takes nothing: claim does.
@@ -73,54 +67,58 @@ class Claiming(Session):
     def claim(self, records: int) -> Claim | None:
         """Takes up to so many of the oldest records as a batch under a lease; None where none is ready.
 
-        Where a batch was claimed ahead it is that one, however many records it has.
+        Where a batch was claimed ahead it is that one, however many records it has, and not `begun`.
         """
         while True:
-            ahead = self._ahead
+            asked, self._asked = self._asked, None
             number = self._claims + 1
-            id, token = self._names(number)
-            asking = partial(self._exchange_claim, number, ahead.records if ahead else records, ahead=ahead is not None)
-            (held, overdue), lines = self._collected() or self._persist(asking)
+            asking = partial(self._exchange_claim, number, asked or records, ahead=asked is not None)
+            (held, overdue), lines = (self._collected() if asked else None) or self._persist(asking)
             self.overdue = bool(overdue)
             if held == 0:
-                self._ahead = None
                 return None
-            claim = Claim(id, token, 1, 1, lines)
-            ours = held == len(lines) and (ahead is None or ahead.started or self._start(claim)) and self._holds(claim)
             self._claims = number
-            self._ahead = None
-            if ours:
+            claim = Claim(*self._names(number), 1, 1, lines, begun=asked is None)
+            if held == len(lines) and self._holds(claim):
                 return claim
             # The reply was lost for longer than the lease: the batch is someone else's now. Take another.
 
     def claim_ahead(self, records: int) -> None:
         """Asks for the next batch without waiting for the answer, which the next `claim` returns.
 
-        So Redis works while we do. The batch is under our lease from now on, but no attempt is counted before it is
-        begun: with the ack of the batch before it, or by `claim`.
+        So Redis works while we do. The batch is under our lease from now on, but no attempt is counted until it is
+        begun: by the ack of the batch before it, or by `begin`.
         """
-        if self._ahead is None:
-            number = self._claims + 1
-            self._ahead = _Ahead(number, *self._names(number), records)
+        if not self._asked:
+            self._asked = records
             with suppress(QueueUnavailable):  # `claim` asks again
-                self._exchange_claim(number, records, ahead=True, post=True)
+                self._exchange_claim(self._claims + 1, records, ahead=True, post=True)
 
     def keep_ahead(self) -> None:
         """Extends the lease on a batch that was claimed ahead, if there is one and it is ours."""
-        if (ahead := self._ahead) is not None:
-            keys = self.keys
-            self.ask_script("renew", [keys.leases, keys.claims], [ahead.id, ahead.token, self.lease_ms, ""])
+        if self._asked:
+            id, token = self._names(self._claims + 1)
+            self.ask_script("renew", [self.keys.leases, self.keys.claims], [id, token, self.lease_ms, ""])
 
     def release_ahead(self) -> None:
         """Gives back a batch that was claimed ahead, if there is one."""
-        if (ahead := self._ahead) is not None:
-            self._ahead, self._claims = None, ahead.number
-            self.ask_script("release", [self.keys.leases, self.keys.claims], [ahead.id, ahead.token])
+        if self._asked:
+            self._claims, self._asked = self._claims + 1, None
+            self.ask_script("release", [self.keys.leases, self.keys.claims], [*self._names(self._claims)])
 
     @property
     def has_ahead(self) -> bool:
         """Whether a batch was claimed ahead."""
-        return self._ahead is not None
+        return self._asked is not None
+
+    def begin(self, claim: Claim) -> None:
+        """Counts the attempt of a batch that was claimed ahead, unless that is done. Raises LeaseLost."""
+        if not claim.begun:
+            keys = self.keys
+            (ours,) = self.ask_script("begin", [keys.leases, keys.claims], [claim.id, claim.token, self.lease_ms])
+            if not ours:
+                raise LeaseLost(f"batch {claim.id} was taken over before it was begun")
+            claim.begun = True
 
     def _names(self, number: int) -> tuple[str, str]:
         """The id and the token of our claim of that number."""
@@ -143,16 +141,10 @@ class Claiming(Session):
         return connection.exchange(*commands)
 
     def _collected(self) -> list[Any] | None:
-        """The answer to the claim ahead, if there is one."""
+        """The answer to the claim ahead, unless it is lost."""
         with suppress(QueueUnavailable):
-            return self._connection.collect() if self._ahead else None
+            return self._connection.collect()
         return None
-
-    def _start(self, claim: Claim) -> bool:
-        """Begins a batch that was claimed ahead. Returns whether it is ours still."""
-        keys = self.keys
-        (ours,) = self.ask_script("start", [keys.leases, keys.claims], [claim.id, claim.token, self.lease_ms])
-        return bool(ours)
 
     def fill(self, claim: Claim, records: int) -> int:
         """Tops up a batch that still lingers with up to so many records, renews its lease, and returns how many came.
@@ -237,19 +229,21 @@ class Claiming(Session):
         foreign: int = 0,
         dead: Sequence[DeadLetter] = (),
         writes: Sequence[Command] = (),
+        begin: Claim | None = None,
     ) -> None:
         """The batch is durable: drops it, sets its dead letters aside and moves the counters, in one step.
 
         Each record of the batch is either delivered, filtered or dead; `foreign` says how many of them were not
         published by us. `writes` are what a sink has to say to this very Redis: RPUSH, XADD or HSET, a key, and at most
-        a few thousand arguments each; they are carried out in the same step.
+        a few thousand arguments each; they are carried out in the same step. `begin` is
+        a batch that was claimed ahead and comes next.
 
         Raises LeaseLost where the batch is no longer ours, SinkUnavailable where Redis won't have the writes; then
         nothing was changed.
         """
         if delivered + filtered + len(dead) != len(claim.lines):
             raise ValueError(f"{len(claim.lines)} records, but {delivered} + {filtered} + {len(dead)} accounted for")
-        keys, ahead = self.keys, self._ahead
+        keys = self.keys
         parts = keys.parts(claim.id, claim.steps)
 
         def attempt() -> list[Any]:
@@ -265,19 +259,19 @@ class Claiming(Session):
                 *(part for letter in dead for part in (letter.reason, letter.original)),
                 *(word for write in writes for word in (len(write), *write)),
             )
-            if ahead is None:
+            if begin is None:
                 return connection.exchange(ack)
-            start = connection.script("start", [keys.leases, keys.claims], ahead.id, ahead.token, self.lease_ms)
-            return connection.exchange(ack, start)
+            names = [keys.leases, keys.claims]
+            return connection.exchange(ack, connection.script("begin", names, begin.id, begin.token, self.lease_ms))
 
         try:
-            ours, *started = self._persist(attempt)
+            ours, *begun = self._persist(attempt)
         except QueueMisuse as error:
             if not writes:
                 raise
             raise SinkUnavailable(str(error)) from error
-        if ahead is not None:
-            ahead.started = bool(started[0])
+        if begin is not None:
+            begin.begun = bool(begun[0])
         if not ours:
             raise LeaseLost(f"batch {claim.id} was taken over before its ack")
 

@@ -208,6 +208,15 @@ class Flow(RuleBasedStateMachine):
         except LeaseLost:
             self.assert_lost(claim)
 
+    @rule(held=claims, fault=FAULTS)
+    def begin_what_was_claimed_ahead(self, held: tuple[int, Claim], fault: str) -> None:
+        who, claim = held
+        self.consumers[who].suffer(fault)
+        try:
+            self.consumers[who].begin(claim)
+        except LeaseLost:
+            self.assert_lost(claim)
+
     @rule(held=claims)
     def write(self, held: tuple[int, Claim]) -> None:
         _, claim = held

@@ -8,7 +8,7 @@
 --
 -- KEYS  1 ready  2 woken  3 leases  4 claims  5 counters  6 session  7 batch
 -- ARGV  1 id  2 token  3 number  4 want  5 lease (ms)  6 consumer  7 session time to live (s)
---       8 attempts to begin with: 1, or 0 for one that is claimed ahead of its time (start counts it)
+--       8 attempts to begin with: 1, or 0 for one that is claimed ahead of its time (begin counts it)
 -- Returns {records now in the batch, 1 if some lease has run out else 0}; records is -1 where this claim was made
 -- before and its batch is no longer ours.
 local ready, woken, leases, claims = KEYS[1], KEYS[2], KEYS[3], KEYS[4]

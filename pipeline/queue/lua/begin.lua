@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- start: a batch that was claimed ahead of its time is begun: its attempt counts from here, and its lease anew.
+-- begin: a batch that was claimed ahead of its time is begun: its attempt counts from here, and its lease anew.
 --
 -- Guarantee: only while the lease is ours; sent again it changes nothing but the lease's end.
 --
