@@ -107,15 +107,15 @@ def test_a_crowd_that_shrinks_and_grows_delivers_everything_once(flow: FlowRun, 
 
 def test_batches_that_many_take_over_at_once_are_written_once(flow: FlowRun, row: Row) -> None:
     row("two reclaimers racing", flow.invariants)
-    flow.publish(1000)
+    flow.publish(5000)
     dead = Queue(flow.url, flow.key, lease_seconds=0.05)
     while dead.claim(10):
         pass
     dead.close()
     crowd = [flow.consuming() for _ in range(4)]
-    eventually(lambda: flow.queue.books().delivered == 1000)
+    eventually(lambda: flow.queue.books().delivered == 5000)
     assert sum(one.consumer.delivered > 0 for one in crowd) > 1
-    assert len(list(flow.files.glob("*.jsonl"))) == 100
+    assert len(list(flow.files.glob("*.jsonl"))) == 500
     flow.settle()
 
 

@@ -36,7 +36,7 @@ def test_the_batch_of_a_consumer_killed_anywhere_is_delivered_once_under_the_sam
 
     killed = place.consume(MILLRACE_KILLPOINT=point if sink == "parquet" else f"{point}:2")
     assert killed.wait() == -signal.SIGKILL, killed.said
-    held = place.books().leases
+    held = [lease for lease in place.books().leases if lease.attempts]  # and not the one that was claimed ahead
     assert [(lease.records, lease.attempts) for lease in held] == [(10, 1)]
     assert place.books().difference == 0
 
@@ -53,10 +53,11 @@ def test_a_consumer_killed_after_its_ack_leaves_nothing_to_take_over(place: Plac
     killed = place.consume(MILLRACE_KILLPOINT="consumer.after_ack")
     assert killed.wait() == -signal.SIGKILL, killed.said
     books = place.books()
-    assert (books.leases, books.ready, books.delivered, books.difference) == ([], 10, 10, 0)
+    assert (books.lag, books.delivered, books.difference) == (10, 10, 0)
+    (delivered,) = place.batches()
 
     rest = place.deliver_the_rest()
-    assert not rest.events("batch_reclaimed")
+    assert not rest.events("batch_reclaimed", batch=delivered)
     place.assert_once(ALL)
 
 
