@@ -56,11 +56,11 @@ class Renewal:
 class Lease:
     """The lease on one batch. `lost` is set once the batch belongs to someone else."""
 
-    def __init__(self, queue: Queue, claim: Claim, among: dict[str, Lease]) -> None:
+    def __init__(self, queue: Queue, claim: Claim, among: dict[str, Lease] | None = None) -> None:
         self.claim = claim
         self.lost = threading.Event()
         self._queue = queue
-        self._among = among
+        self._among = {} if among is None else among
         self._renewed_at = time.monotonic()
 
     @property
