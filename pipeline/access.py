@@ -21,14 +21,14 @@ import hashlib
 import os
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import structlog
 
 from pipeline.errors import ConfigError, QueueUnavailable
-from pipeline.flow import load
+from pipeline.flow import Flow, load
 from pipeline.observe import logs
 from pipeline.queue import Queue
 from pipeline.queue.roles import CONSUMER, PRODUCER, READER, RELOADER, user
@@ -44,17 +44,18 @@ def main() -> None:
     try:
         settings = Settings.load()
         logs.configure(settings.log, settings.log_level, service="access")
-        lists = [flow.queue.key for flow in load(settings.flows).values()]
-        grant(Path(sys.argv[1]), settings.url, lists)
+        flows = load(settings.flows).values()
+        lists = [flow.queue.key for flow in flows]
+        grant(Path(sys.argv[1]), settings.url, lists, written=_written(flows))
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
 
 
-def grant(folder: Path, redis_url: str, lists: Sequence[str]) -> None:
+def grant(folder: Path, redis_url: str, lists: Sequence[str], *, written: Sequence[str] = ()) -> None:
     """Writes the files for flows on these lists, and has a Redis that runs already read them.
 
-    `redis_url` is where the services find Redis, without user and password.
+    `redis_url` is where the services find Redis, without user and password; `written` are keys that sinks write to.
     """
     producer, consumer, reloader = (
         _hashed(_password(folder / file, redis_url, name))
@@ -64,7 +65,7 @@ def grant(folder: Path, redis_url: str, lists: Sequence[str]) -> None:
         "user default reset off ~* &* +@all",
         user("reader", [], READER, lists),
         user("producer", [producer], PRODUCER, lists),
-        user("consumer", [consumer], CONSUMER, lists),
+        user("consumer", [consumer], CONSUMER, lists, written=written),
         user("reloader", [reloader], RELOADER, []),
     ]
     file = folder / "redis" / "users.acl"
@@ -73,6 +74,12 @@ def grant(folder: Path, redis_url: str, lists: Sequence[str]) -> None:
     log.info("access_granted", lists=list(lists))
     if not first:
         _reload((folder / "redis" / "reload").read_text())
+
+
+def _written(flows: Iterable[Flow]) -> list[str]:
+    """The keys that sinks write to in this very Redis."""
+    sinks = [sink for flow in flows for sink in flow.sink.each if sink.type == "redis" and "url" not in sink.options]
+    return [key for sink in sinks if isinstance(key := sink.options.get("key"), str)]
 
 
 def _password(file: Path, redis_url: str, name: str) -> str:

@@ -11,6 +11,7 @@ SINKS: dict[str, str] = {
     "parquet": "consumer.sinks.parquet:ParquetSink",
     "postgres": "consumer.sinks.postgres:PostgresSink",
     "python": "consumer.sinks.python:PythonSink",
+    "redis": "consumer.sinks.redis:RedisSink",
     "stdout": "consumer.sinks.stdout:StdoutSink",
 }
 """The class of each `type`, as a dotted path: imported when a flow uses it, so that no sink pays for another's."""

@@ -42,7 +42,7 @@ class Sink(BaseModel, ABC):
     def with_ack(self, batch: Batch) -> Sequence[Command]:  # noqa: ARG002 - most have nothing to say to Redis
         """What is to be written to the queue's own Redis in the same step as the ack, and not by `write`.
 
-        Called after `write`, with the same batch. Each command is RPUSH, XADD or HSET, a key, and at most 1,000
+        Called after `write`, with the same batch. Each command is LPUSH, RPUSH, XADD or HSET, a key, and at most 1,000
         arguments. They are carried out with the ack or not at all, so once.
         """
         return ()

@@ -234,9 +234,9 @@ class Claiming(Session):
         """The batch is durable: drops it, sets its dead letters aside and moves the counters, in one step.
 
         Each record of the batch is either delivered, filtered or dead; `foreign` says how many of them were not
-        published by us. `writes` are what a sink has to say to this very Redis: RPUSH, XADD or HSET, a key, and at most
-        a few thousand arguments each; they are carried out in the same step. `begin` is
-        a batch that was claimed ahead and comes next.
+        published by us. `writes` are what a sink has to say to this very Redis: LPUSH, RPUSH, XADD or HSET, a key, and
+        at most a few thousand arguments each; they are carried out in the same step. `begin` is a batch that
+        was claimed ahead and comes next.
 
         Raises LeaseLost where the batch is no longer ours, SinkUnavailable where Redis won't have the writes; then
         nothing was changed.

@@ -84,10 +84,16 @@ RELOADER = Role(commands=("client|setname", "client|setinfo", "acl|load"), write
 """Makes Redis read its ACL file anew."""
 
 
-def user(name: str, passwords: Sequence[str], role: Role, lists: Iterable[str]) -> str:
-    """A line of an ACL file. Passwords are SHA-256 hashes in hex; without any, the user needs none."""
+def user(name: str, passwords: Sequence[str], role: Role, lists: Iterable[str], *, written: Sequence[str] = ()) -> str:
+    """A line of an ACL file. Passwords are SHA-256 hashes in hex; without any, the user needs none.
+
+    `written` are the keys that sinks write to with the ack.
+    """
     secrets = [f"#{password}" for password in passwords] or ["nopass"]
-    return " ".join(["user", name, "reset", "on", *secrets, role.rules(lists)])
+    patterns = [f"~{_literally(key)}" for key in written]
+    # In a selector of its own: what lets it add to that list must not let it add to the flow's.
+    more = [*patterns, f"(+lpush {' '.join(patterns)})"] if written else []
+    return " ".join(["user", name, "reset", "on", *secrets, role.rules(lists), *more])
 
 
 def _literally(name: str) -> str:

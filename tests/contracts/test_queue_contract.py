@@ -525,19 +525,19 @@ class TestAck:
         list_, stream, hash_ = f"{{{key}}}:out", f"{{{key}}}:stream", f"{{{key}}}:hash"
         writes = [
             ("RPUSH", list_, *range(900)),
-            ("RPUSH", list_, b"\xff"),
+            ("LPUSH", list_, b"\xff"),
             ("XADD", stream, "*", "a", 1),
             ("HSET", hash_, "f", "v"),
         ]
         proxy.lose_reply_to(b"EVALSHA")
         remote.ack(claim, delivered=1, dead=[DeadLetter(claim.lines[1], "bad")], writes=writes)
-        assert (client.llen(list_), client.lindex(list_, -1)) == (901, b"\xff")
+        assert (client.llen(list_), client.lindex(list_, 0)) == (901, b"\xff")
         assert [fields for _, fields in client.xrange(stream)] == [{b"a": b"1"}]
         assert client.hgetall(hash_) == {b"f": b"v"}
         assert (remote.books().delivered, remote.books().dead) == (1, 1)
         assert_balanced(remote)
 
-    @pytest.mark.parametrize("command", [("RPUSH", "x"), ("XADD", "*", "f", "x"), ("HSET", "f", "x")])
+    @pytest.mark.parametrize("command", [("LPUSH", "x"), ("RPUSH", "x"), ("XADD", "*", "f", "x"), ("HSET", "f", "x")])
     def test_a_key_that_holds_something_else_leaves_the_batch_and_all_other_keys_as_they_were(
         self, queue: Queue, client: redis.Redis, key: str, command: tuple[str, ...]
     ) -> None:

@@ -25,9 +25,9 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def grant(place: Path, *lists: str, port: int = 1) -> subprocess.CompletedProcess[str]:
-    """Runs it as the stack does, for flows on these lists."""
-    flows = ", ".join(f"f{number}: {FLOW.format(name)}" for number, name in enumerate(lists))
+def grant(place: Path, *lists: str, port: int = 1, flows: str = "") -> subprocess.CompletedProcess[str]:
+    """Runs it as the stack does, for flows on these lists, or for these flows."""
+    flows = flows or ", ".join(f"f{number}: {FLOW.format(name)}" for number, name in enumerate(lists))
     (place / "flows.yaml").write_text(f"flows: {{{flows}}}")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "REDIS_"))}
     done = subprocess.run(
@@ -62,6 +62,16 @@ def test_passwords_are_made_once_and_redis_gets_only_hashes(place: Path) -> None
         assert password(place, name) not in text(place, "redis/users.acl") + said
         assert stat.S_IMODE((place / "access" / name).stat().st_mode) == 0o400
     assert stat.S_IMODE((place / "access" / "redis" / "users.acl").stat().st_mode) == 0o444
+
+
+def test_the_consumer_may_write_where_a_redis_sink_of_this_server_does_and_nobody_else_may(place: Path) -> None:
+    sink = "[{type: stdout}, {type: redis, key: OUT}, {type: redis, key: FAR, url: 'redis://h/'}]"
+    flow = f"{{source: {{type: sse, url: 'http://127.0.0.1:1/'}}, queue: {{key: A}}, sink: {sink}}}"
+    grant(place, flows=f"f: {flow}")
+    users = {line.split()[1]: line for line in text(place, "redis/users.acl").splitlines()}
+    assert users["consumer"].endswith(" ~OUT (+lpush ~OUT)")
+    assert "OUT" not in users["producer"] + users["reader"]
+    assert "FAR" not in text(place, "redis/users.acl")
 
 
 def test_a_redis_that_runs_lets_the_services_at_the_list_of_a_new_flow(place: Path) -> None:

@@ -15,7 +15,7 @@ import redis
 
 from pipeline.embedded import Embedded
 from pipeline.envelope import DeadLetter, Record, encode, now
-from pipeline.errors import QueueMisuse
+from pipeline.errors import QueueMisuse, SinkUnavailable
 from pipeline.queue import DeadLetters, Done, Queue
 from pipeline.queue.keys import Keys
 from pipeline.queue.preflight import preflight
@@ -230,6 +230,29 @@ def test_what_a_role_does_not_need_is_refused(guarded: Guarded, role: str, comma
     with pytest.raises(redis.exceptions.NoPermissionError):
         client.execute_command(*words)
     client.close()
+
+
+def test_a_consumer_may_write_to_a_sink_s_key_with_the_ack_and_no_more_to_its_list(guarded: Guarded) -> None:
+    rules = user("consumer", [hashlib.sha256(b"secret").hexdigest()], CONSUMER, [KEY], written=["out*"]).split(" ", 2)[
+        2
+    ]
+    guarded.admin.execute_command("ACL", "SETUSER", "consumer", *re.findall(r"\([^)]*\)|\S+", rules))
+    produce(guarded.url("producer"))
+    queue = Queue(guarded.url("consumer"), KEY)
+    try:
+        for write in (("LPUSH", "out*", "x"), ("XADD", "out*", "*", "f", "x"), ("HSET", "out*", "f", "x")):
+            claim = queue.claim(1)
+            assert claim is not None
+            queue.ack(claim, delivered=1, writes=[write])
+            queue.ask(("UNLINK", "out*"))
+        claim = queue.claim(1)
+        assert claim is not None
+        with pytest.raises(SinkUnavailable, match="permission"):
+            queue.ack(claim, delivered=1, writes=[("LPUSH", "outside", "x")])
+    finally:
+        queue.close()
+    with redis.Redis.from_url(guarded.url("consumer")) as client, pytest.raises(redis.exceptions.NoPermissionError):
+        client.lpush(KEY, "x")
 
 
 def test_a_script_gives_nobody_more_than_he_has(guarded: Guarded) -> None:

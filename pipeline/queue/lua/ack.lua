@@ -7,7 +7,7 @@
 -- KEYS  1 leases  2 claims  3 counters  4 session  5 dead  6… the lists of the batch, then the key of each write
 -- ARGV  1 id  2 token  3 delivered  4 filtered  5 foreign  6 session time to live (s)  7 lists of the batch  8 dead letters
 --       then for each dead letter: reason, original bytes
---       then for each write: how many words, then these: RPUSH, XADD or HSET, its key, its arguments
+--       then for each write: how many words, then these: LPUSH, RPUSH, XADD or HSET, its key, its arguments
 -- Returns 1, or 0 if the lease is lost; an error if a write's key holds something else, and then nothing is changed.
 local leases, claims, counters, session, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id, token = ARGV[1], ARGV[2]
@@ -25,7 +25,7 @@ local i = first_write
 while i < #ARGV do
   local command, key = ARGV[i + 1], ARGV[i + 2]
   local found
-  if command == 'RPUSH' then
+  if command == 'LPUSH' or command == 'RPUSH' then
     found = redis.pcall('LLEN', key)
   elseif command == 'XADD' then
     found = redis.pcall('XLEN', key)
