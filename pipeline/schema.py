@@ -63,7 +63,7 @@ def _component(kind: str, name: str, path: str, definitions: dict[str, Any]) -> 
     """One type's options. Definitions of its own are named after it, so that two types' don't collide."""
     model: type[BaseModel] = load_object(path)
     # By alias and as input: what a person writes, rather than what a program reads.
-    found = model.model_json_schema(ref_template=f"#/$defs/{kind}.{name}.{{model}}", mode="validation")
+    found = _any_of(model.model_json_schema(ref_template=f"#/$defs/{kind}.{name}.{{model}}", mode="validation"))
     definitions.update({f"{kind}.{name}.{inner}": value for inner, value in found.pop("$defs", {}).items()})
     found["properties"] = {"type": {"const": name, "description": found.get("description", "")}, **found["properties"]}
     found["required"] = ["type", *found.get("required", [])]
@@ -83,6 +83,20 @@ def _list_of_sinks(sinks: list[dict[str, Any]], definitions: dict[str, Any]) -> 
         else:
             each.append(sink)
     return {"type": "array", "description": "Several sinks: each gets every batch.", "items": {"anyOf": each}}
+
+
+def _any_of(found: Any) -> Any:
+    """The same in JSON Schema's own words: `discriminator` is OpenAPI's, and a choice by a `const` needs no oneOf."""
+    if isinstance(found, list):
+        return [_any_of(item) for item in found]
+    if not isinstance(found, dict):
+        return found
+    choice = {"discriminator", "oneOf"} <= found.keys()
+    return {
+        "anyOf" if choice and name == "oneOf" else name: _any_of(value)
+        for name, value in found.items()
+        if not (choice and name == "discriminator")
+    }
 
 
 def _of_your_own(kind: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Adding one is a file here, a line in this table, a test file that runs the sourc
 SOURCES: dict[str, str] = {
     "files": "producer.sources.files:FilesSource",
     "python": "producer.sources.python:PythonSource",
+    "rest": "producer.sources.rest:RestSource",
     "schedule": "producer.sources.schedule:ScheduleSource",
     "scrapy": "producer.sources.scrapy:ScrapySource",
     "sse": "producer.sources.sse:SseSource",

@@ -30,6 +30,10 @@ class Fields(NamedTuple):
             value = self._value(raw)
         except RecordError as error:
             return DeadLetter(raw, str(error), position)
+        return self.of(raw, value, position=position, type=type)
+
+    def of(self, raw: bytes, value: Any, *, position: Position | None = None, type: str | None = None) -> Record:
+        """The record of JSON bytes whose value is known."""
         return Record(
             raw,
             key=as_key(resolve(self.key, value)) if self.key else None,

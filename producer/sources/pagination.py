@@ -1,0 +1,146 @@
+"""Pagination: how an API says where its next page is.
+
+A page is named by a token: None for the first, else what JSON can say, since it stands in positions. It is a URL where
+the server gives one, and otherwise the value of a query parameter.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Answered(Protocol):
+    """An answer, as far as it matters here."""
+
+    count: int
+
+    def look(self, pointer: str) -> Any:
+        """What a JSON pointer finds in the body; None where there is nothing."""
+
+    def look_at_last(self, pointer: str) -> Any:
+        """What a JSON pointer finds in the last record; None where there is nothing."""
+
+    @property
+    def next_link(self) -> str | None:
+        """The target of the Link header with rel=next."""
+
+
+class _Pagination(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    counted: ClassVar[bool] = False
+    """True where we count pages or records, so that there may be nothing where we ask."""
+
+    def params(self, token: Any) -> dict[str, str]:
+        """The query parameters that ask for a page; none where the token is a URL itself."""
+        raise NotImplementedError
+
+    def url(self, token: Any) -> str | None:  # noqa: ARG002
+        """The URL of a page, where the token is one."""
+        return None
+
+    def after(self, token: Any, answer: Answered) -> Any:
+        """The token of the page that follows, or None where this was the last."""
+        raise NotImplementedError
+
+
+class _ByUrl(_Pagination):
+    def params(self, token: Any) -> dict[str, str]:  # noqa: ARG002
+        return {}
+
+    def url(self, token: Any) -> str | None:
+        return token if isinstance(token, str) else None
+
+
+class LinkHeader(_ByUrl):
+    """The Link header with rel=next, as GitHub has it."""
+
+    type: Literal["link"]
+
+    def after(self, token: Any, answer: Answered) -> str | None:  # noqa: ARG002
+        return answer.next_link
+
+
+class NextUrl(_ByUrl):
+    """A URL in the body."""
+
+    type: Literal["next"]
+    field: str = Field(default="/next", description="JSON pointer to the next page's URL; null or nothing on the last.")
+
+    def after(self, token: Any, answer: Answered) -> str | None:  # noqa: ARG002
+        found = answer.look(self.field)
+        return found if isinstance(found, str) and found else None
+
+
+class Cursor(_Pagination):
+    """A value in the body, or of the last record, that goes into a query parameter."""
+
+    type: Literal["cursor"]
+    field: str | None = Field(default=None, description="JSON pointer to the value in the body; nothing on the last.")
+    record: str | None = Field(default=None, description="JSON pointer to the value in the page's last record.")
+    parameter: str = Field(default="cursor", min_length=1, description="The query parameter that it goes into.")
+    more: str | None = Field(default=None, description="JSON pointer to what says whether there is another page.")
+
+    def model_post_init(self, context: Any) -> None:  # noqa: ARG002
+        if (self.field is None) == (self.record is None):
+            raise ValueError("where is the cursor? expected either field or record")
+
+    def params(self, token: Any) -> dict[str, str]:
+        return {} if token is None else {self.parameter: str(token)}
+
+    def after(self, token: Any, answer: Answered) -> Any:  # noqa: ARG002
+        if self.more is not None and not answer.look(self.more):
+            return None
+        found = answer.look(self.field) if self.field is not None else answer.look_at_last(self.record or "")
+        return found if isinstance(found, str | int) and not isinstance(found, bool) and found != "" else None
+
+
+class _Counted(_Pagination):
+    counted: ClassVar[bool] = True
+
+    more: str | None = Field(
+        default=None,
+        description="JSON pointer to what says whether there is another page. Without it, the last is an empty one.",
+    )
+
+    def _ends(self, answer: Answered) -> bool:
+        return answer.count == 0 or (self.more is not None and not answer.look(self.more))
+
+
+class PageNumber(_Counted):
+    """The number of the page in a query parameter."""
+
+    type: Literal["page"]
+    parameter: str = Field(default="page", min_length=1, description="The query parameter of the page's number.")
+    first: int = Field(default=1, ge=0, description="The number of the first page.")
+
+    def params(self, token: Any) -> dict[str, str]:
+        return {self.parameter: str(self.first if token is None else token)}
+
+    def after(self, token: Any, answer: Answered) -> int | None:
+        return None if self._ends(answer) else (self.first if token is None else int(token)) + 1
+
+
+class Offset(_Counted):
+    """How many records to pass over, in a query parameter."""
+
+    type: Literal["offset"]
+    parameter: str = Field(default="offset", min_length=1, description="The query parameter of the offset.")
+
+    def params(self, token: Any) -> dict[str, str]:
+        return {self.parameter: str(token or 0)}
+
+    def after(self, token: Any, answer: Answered) -> int | None:
+        return None if self._ends(answer) else int(token or 0) + answer.count
+
+
+class OnePage(_ByUrl):
+    """There is only one."""
+
+    def after(self, token: Any, answer: Answered) -> None:  # noqa: ARG002
+        return None
+
+
+Pagination = Annotated[LinkHeader | NextUrl | Cursor | PageNumber | Offset, Field(discriminator="type")]
