@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from consumer.readback import Found, Readback
 from consumer.sinks.base import Sink
 from consumer.sinks.files import FileSink
+from consumer.sinks.sql import SqlSink
+from consumer.tablereadback import TableReadback
 from pipeline.errors import ConfigError
 
 
@@ -30,4 +32,6 @@ def reader_of(sink: Sink, *, model: type[BaseModel] | None = None, key: str | No
     """
     if isinstance(sink, FileSink):
         return Readback(sink, model=model, key=key)
+    if isinstance(sink, SqlSink):
+        return TableReadback(sink, model=model, key=key)
     raise ConfigError("it has no files or tables to read again")

@@ -12,6 +12,7 @@ SINKS: dict[str, str] = {
     "postgres": "consumer.sinks.postgres:PostgresSink",
     "python": "consumer.sinks.python:PythonSink",
     "redis": "consumer.sinks.redis:RedisSink",
+    "sqlite": "consumer.sinks.sqlite:SqliteSink",
     "stdout": "consumer.sinks.stdout:StdoutSink",
 }
 """The class of each `type`, as a dotted path: imported when a flow uses it, so that no sink pays for another's."""

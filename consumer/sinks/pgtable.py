@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from psycopg import Connection
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from consumer.sinks.sqlcolumns import PLAIN, Kind, SqlColumn
+from consumer.sinks.sqlcolumns import Kind, SqlColumn
+from consumer.sinks.sqltable import Found, SqlTable
 
 TYPES = {
     Kind.TEXT: "text",
@@ -45,8 +46,8 @@ JSON_TYPES = frozenset({"json", "jsonb"})
 STAGE = Identifier("pg_temp", "millrace_stage")
 
 _COLUMNS = """
-select a.attname, format_type(a.atttypid, a.atttypmod), coalesce(base.typname, t.typname), t.typcategory,
-       a.attnotnull, pg_get_expr(d.adbin, d.adrelid), a.attidentity <> '' or a.attgenerated <> ''
+select a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid),
+       a.attidentity <> '' or a.attgenerated <> '', t.typcategory, coalesce(base.typname, t.typname)
 from pg_attribute a
 join pg_type t on t.oid = a.atttypid
 left join pg_type base on base.oid = t.typbasetype
@@ -66,35 +67,28 @@ group by i.indexrelid
 """
 
 
-class PgColumn(NamedTuple):
-    """A column that is there. `type` is as SQL spells it, `base` its name in pg_type, below any domain."""
-
-    type: str
-    base: str
-    category: str
-    not_null: bool
-    default: str | None
-    made: bool
-    """Whether the database fills it by itself: an identity, or a generated column."""
-
-
-class PgTable:
-    """One table. `name` is as the flow says it."""
-
-    def __init__(self, name: str, columns: Mapping[str, PgColumn], unique: Collection[frozenset[str]]) -> None:
-        self.name = name
-        self.columns = columns
-        self.unique = unique
+class PgTable(SqlTable):
+    """One table of PostgreSQL."""
 
     @classmethod
     def find(cls, connection: Connection[Any], name: str) -> PgTable | None:
         """The table as it is now; None where there is none."""
-        oid = _one(connection, "select to_regclass(%s)::oid", identifier(name).as_string(connection))
+        [(oid,)] = connection.execute("select to_regclass(%s)::oid", [identifier(name).as_string(connection)])
         if oid is None:
             return None
-        rows = connection.execute(_COLUMNS, [oid]).fetchall()
-        unique = connection.execute(_UNIQUE, [oid]).fetchall()
-        return cls(name, {row[0]: PgColumn(*row[1:]) for row in rows}, [frozenset(names) for (names,) in unique])
+        columns = {column: Found(*rest) for column, *rest in connection.execute(_COLUMNS, [oid])}
+        return cls(name, columns, [frozenset(names) for (names,) in connection.execute(_UNIQUE, [oid])])
+
+    @staticmethod
+    def type_of(column: SqlColumn) -> str:
+        """See `SqlTable.type_of`."""
+        digits = f"({column.digits[0]},{column.digits[1]})" if column.digits else ""
+        return TYPES[column.kind] + digits
+
+    @staticmethod
+    def quoted(name: str) -> str:
+        """See `SqlTable.quoted`."""
+        return Identifier(name).as_string(None)
 
     @property
     def json(self) -> set[str]:
@@ -106,36 +100,11 @@ class PgTable:
         """The columns that take a list."""
         return {name for name, column in self.columns.items() if column.category == "A"}
 
-    def is_plain(self, record_id: str | None) -> bool:
-        """Whether it is a table as one is made for records without a model."""
-        wanted = {name: TYPES[column.kind] for name, column in PLAIN.items()}
-        return {name: column.type for name, column in self.columns.items() if name != record_id} == wanted
-
-    def fillable(self) -> list[str]:
-        """The columns that the database doesn't fill by itself."""
-        return [name for name, column in self.columns.items() if not column.made]
-
-    def drift(self, wanted: Mapping[str, SqlColumn | None], key: Sequence[str]) -> str | None:
-        """What must be mended before records with these columns can be written, and how; None where nothing must."""
-        if missing := [name for name in (*wanted, *key) if name not in self.columns]:
-            mends = [f"ADD COLUMN {_shown(name)} {type_of(wanted.get(name))}" for name in dict.fromkeys(missing)]
-            return f"has no column {', '.join(dict.fromkeys(missing))}: {self._alter(', '.join(mends))}"
-        for name, column in wanted.items():
-            there = self.columns[name]
-            if there.made:
-                return f"fills column {name} by itself: {self._alter(f'ALTER COLUMN {_shown(name)} DROP IDENTITY')}"
-            if column is not None and not _takes(there, column.kind):
-                kind = type_of(column)
-                change = f"ALTER COLUMN {_shown(name)} TYPE {kind} USING {_shown(name)}::text::{kind}"
-                return f"has {there.type} in column {name}, and {column.kind} are to go there: {self._alter(change)}"
-        for name, there in self.columns.items():
-            if there.not_null and there.default is None and not there.made and name not in wanted:
-                change = f"ALTER COLUMN {_shown(name)} DROP NOT NULL"
-                return f"wants a value for its column {name}, and the flow's model has none: {self._alter(change)}"
-        if key and frozenset(key) not in self.unique:
-            columns = ", ".join(map(_shown, key))
-            return f"has no unique index on ({columns}): CREATE UNIQUE INDEX ON {self._shown} ({columns})"
-        return None
+    def takes(self, there: Found, column: SqlColumn) -> bool:
+        """See `SqlTable.takes`."""
+        if column.kind not in _CATEGORIES or there.base in JSON_TYPES:
+            return True
+        return there.category in _CATEGORIES[column.kind] or there.base in _ALSO.get(column.kind, ())
 
     def stage(self, names: Sequence[str]) -> Composed:
         """Makes the temporary table that COPY fills, which goes with the transaction."""
@@ -178,20 +147,13 @@ class PgTable:
             return Identifier(name)
         return SQL("coalesce({}, {})").format(Identifier(name), _verbatim(default))
 
-    def _alter(self, change: str) -> str:
-        return f"ALTER TABLE {self._shown} {change}"
-
-    @property
-    def _shown(self) -> str:
-        return ".".join(map(_shown, self.name.split(".")))
-
 
 def create_table(name: str, columns: Mapping[str, SqlColumn], key: Sequence[str]) -> Composed:
     """Makes a table of these columns."""
     parts = [
         SQL("{} {}{}").format(
             Identifier(column_name),
-            _verbatim(type_of(column)),
+            _verbatim(PgTable.type_of(column)),
             SQL("") if column.nullable and column_name not in key else SQL(" NOT NULL"),
         )
         for column_name, column in columns.items()
@@ -201,41 +163,11 @@ def create_table(name: str, columns: Mapping[str, SqlColumn], key: Sequence[str]
     return SQL("CREATE TABLE {} ({})").format(identifier(name), SQL(", ").join(parts))
 
 
-def type_of(column: SqlColumn | None) -> str:
-    """The type of a column that is to be made; text where nothing is known of it."""
-    if column is None:
-        return "text"
-    digits = f"({column.digits[0]}, {column.digits[1]})" if column.digits else ""
-    return TYPES[column.kind] + digits
-
-
 def identifier(name: str) -> Identifier:
     """`table` or `schema.table`, quoted."""
     return Identifier(*name.split("."))
 
 
-def beside(table: str, name: str) -> str:
-    """The name of another table in the schema of this one."""
-    schema, _, _ = table.rpartition(".")
-    return f"{schema}.{name}" if schema else name
-
-
-def _takes(there: PgColumn, kind: Kind) -> bool:
-    if kind not in _CATEGORIES or there.base in JSON_TYPES:
-        return True
-    return there.category in _CATEGORIES[kind] or there.base in _ALSO.get(kind, ())
-
-
-def _shown(name: str) -> str:
-    """A name as SQL has it, without quotes where it needs none."""
-    return name if name.isidentifier() and name.islower() and name.isascii() else Identifier(name).as_string(None)
-
-
 def _verbatim(text: str) -> Composable:
     """A type or an expression as the catalogue spells it."""
     return SQL(text)
-
-
-def _one(connection: Connection[Any], query: str, *values: Any) -> Any:
-    row = connection.execute(query, values).fetchone()
-    return row[0] if row else None

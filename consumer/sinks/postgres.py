@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator
@@ -12,9 +12,8 @@ from pydantic import Field, PrivateAttr, SecretStr, field_validator
 from consumer.batch import Batch
 from consumer.sinks.base import RecordsRejected, SinkUnavailable
 from consumer.sinks.ledger import PRUNE_SECONDS, PRUNED, Entry, settle
-from consumer.sinks.sql import SqlSink, Wait
-from consumer.sinks.sqlcells import cells, plain_cells
-from consumer.sinks.sqlcolumns import PLAIN, Kind, SqlColumn, columns_of
+from consumer.sinks.sql import DAY, SqlSink, Wait
+from consumer.sinks.sqltable import beside
 from pipeline.extras import need
 from pipeline.killpoints import killpoint
 
@@ -26,7 +25,7 @@ from psycopg.sql import SQL, Composed, Identifier, Literal  # noqa: E402
 
 from consumer.sinks.pgmisfits import MISFITS, misfits, why  # noqa: E402
 from consumer.sinks.pgsession import PgSession, checked_dsn  # noqa: E402
-from consumer.sinks.pgtable import STAGE, PgTable, beside, create_table, identifier  # noqa: E402
+from consumer.sinks.pgtable import STAGE, PgTable, create_table, identifier  # noqa: E402
 
 Rows = Sequence[Sequence[Any]]
 
@@ -80,7 +79,7 @@ class PostgresSink(SqlSink):
         killpoint("sink.before_write")
         with self.session() as connection:
             table = self._ready(connection, batch)
-            found = self._cells(table, batch)
+            found = self.cells(batch, table)
             names, rows = list(found), list(zip(*found.values(), strict=True))
             try:
                 entry = self._transaction(connection, table, batch, names, rows)
@@ -103,6 +102,19 @@ class PostgresSink(SqlSink):
                 return self._entry(connection, batch_id) is not None
         except SinkUnavailable:
             return True
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[PgReading | None]:
+        """The table, in a transaction that sees nothing of what is written meanwhile."""
+        session = PgSession(self.dsn.get_secret_value(), connect_timeout=self.connect_timeout, timeout=DAY)
+        try:
+            with session() as connection, connection.transaction():
+                connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                table = PgTable.find(connection, self.table)
+                ledger = PgTable.find(connection, self._ledger_name)
+                yield None if table is None or ledger is None else PgReading(connection, self, table)
+        finally:
+            session.close()
 
     def close(self) -> None:
         """Ends the connection."""
@@ -132,9 +144,6 @@ class PostgresSink(SqlSink):
         return self._table
 
     def _look(self, connection: Connection[Any], batch: Batch) -> PgTable:
-        wanted: dict[str, SqlColumn | None] = dict(PLAIN if batch.model is None else columns_of(batch.model))
-        if self.record_id:
-            wanted[self.record_id] = SqlColumn(Kind.TEXT, nullable=False)
         with connection.transaction():
             # Two consumers that start at once must not both make it.
             self._settings(connection)
@@ -143,41 +152,15 @@ class PostgresSink(SqlSink):
                 connection.execute(_LEDGER.format(identifier(self._ledger_name)))
             table = PgTable.find(connection, self.table)
             if table is None and self.create:
-                columns = {name: column for name, column in wanted.items() if column is not None}
-                connection.execute(create_table(self.table, columns, self.key))
+                connection.execute(create_table(self.table, self.columns(batch.model), self.key))
                 table = PgTable.find(connection, self.table)
         if table is None:
             raise SinkUnavailable(
                 f"{self.session.place}: there is no table {self.table}: create it, or set create: true"
             )
-        if batch.model is None and not table.is_plain(self.record_id):
-            wanted = dict.fromkeys(table.fillable())
-            if self.record_id:
-                wanted[self.record_id] = SqlColumn(Kind.TEXT, nullable=False)
-        if drift := table.drift(wanted, self.key):
+        if drift := self.drift(table, batch.model):
             raise SinkUnavailable(f"{self.session.place}: table {self.table} {drift}")
         return table
-
-    def _cells(self, table: PgTable, batch: Batch) -> dict[str, list[Any]]:
-        """Each column's values, by name. Raises RecordsRejected."""
-        if batch.model is not None:
-            found = cells(batch, list(columns_of(batch.model)), json=table.json, arrays=table.arrays)
-        elif table.is_plain(self.record_id):
-            found = plain_cells(batch)
-        else:
-            names = [name for name in table.fillable() if name != self.record_id]
-            found = cells(batch, names, json=table.json, arrays=table.arrays)
-        if self.record_id:
-            found[self.record_id] = batch.ids
-        nameless = {
-            index: f"{name}: null, and an upsert needs it to name the row"
-            for name in self.key
-            for index, value in enumerate(found[name])
-            if value is None
-        }
-        if nameless:
-            raise RecordsRejected(dict(sorted(nameless.items())))
-        return found
 
     # ── The transaction ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -279,3 +262,35 @@ class PostgresSink(SqlSink):
                     pruned=Literal(PRUNED),
                 )
             )
+
+
+class PgReading:
+    """The table at one instant; see `Reading`."""
+
+    def __init__(self, connection: Connection[Any], sink: PostgresSink, table: PgTable) -> None:
+        self.columns = set(table.columns)
+        self.plain = table.is_plain(sink.record_id)
+        self._connection = connection
+        self._table = identifier(sink.table)
+        self._batches = SQL("SELECT batch_id, records FROM {} WHERE target = {}").format(
+            identifier(beside(sink.table, sink.ledger)), Literal(sink.table)
+        )
+
+    def batches(self) -> Iterator[tuple[str, int]]:
+        """See `Reading.batches`."""
+        return self._rows(self._batches)
+
+    def count(self) -> int:
+        """See `Reading.count`."""
+        [(rows,)] = self._rows(SQL("SELECT count(*) FROM {}").format(self._table))
+        return int(rows)
+
+    def values(self, column: str) -> Iterator[Any]:
+        """See `Reading.values`."""
+        query = SQL("SELECT {0} FROM {1} WHERE {0} IS NOT NULL").format(Identifier(column), self._table)
+        return (value for (value,) in self._rows(query))
+
+    def _rows(self, query: Composed) -> Iterator[Any]:
+        with self._connection.cursor(name="millrace") as cursor:  # kept by the server, and fetched in pieces
+            cursor.itersize = 10_000
+            yield from cursor.execute(query)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from consumer.batch import Batch
 from consumer.sinks.base import RecordsRejected, Sink
 from consumer.sinks.ledger import Refusals
-from consumer.sinks.sqlcolumns import columns_of
+from consumer.sinks.sqlcells import cells, plain_cells
+from consumer.sinks.sqlcolumns import PLAIN, Kind, SqlColumn, columns_of
+from consumer.sinks.sqltable import SqlTable
 from pipeline.errors import ConfigError
 from pipeline.units import Duration
 
@@ -23,6 +27,23 @@ Wait = Annotated[Duration, Field(gt=0, le=DAY)]
 
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
+
+
+class Reading(Protocol):
+    """A table and its ledger as they are at one instant."""
+
+    columns: Collection[str]
+    plain: bool
+    """Whether it is a table as one is made for records without a model, whose `id` is the envelope's."""
+
+    def batches(self) -> Iterable[tuple[str, int]]:
+        """The ledger's batches of this table, and how many records each wrote."""
+
+    def count(self) -> int:
+        """The table's rows."""
+
+    def values(self, column: str) -> Iterator[Any]:
+        """The values of one column, without nulls."""
 
 
 class SqlSink(Sink):
@@ -115,3 +136,43 @@ class SqlSink(Sink):
     @abstractmethod
     def write_once(self, batch: Batch) -> None:
         """As `write`, of a batch with records in it."""
+
+    def columns(self, model: type[BaseModel] | None) -> dict[str, SqlColumn]:
+        """The columns that a table is made with."""
+        columns = dict(PLAIN if model is None else columns_of(model))
+        return columns | ({self.record_id: SqlColumn(Kind.TEXT, nullable=False)} if self.record_id else {})
+
+    def drift(self, table: SqlTable, model: type[BaseModel] | None) -> str | None:
+        """What must be mended before the flow's records can be written to this table; None where nothing must."""
+        wanted: dict[str, SqlColumn | None] = dict(self.columns(model))
+        if model is None and not table.is_plain(self.record_id):
+            wanted = dict.fromkeys(table.fillable()) | ({self.record_id: wanted["id"]} if self.record_id else {})
+        return table.drift(wanted, self.key)
+
+    def cells(self, batch: Batch, table: SqlTable) -> dict[str, list[Any]]:
+        """The values of each column of the table that is filled, by its name. Raises RecordsRejected."""
+        if batch.model is not None:
+            found = cells(batch, list(columns_of(batch.model)), json=table.json, arrays=table.arrays)
+        elif table.is_plain(self.record_id):
+            found = plain_cells(batch)
+        else:
+            names = [name for name in table.fillable() if name != self.record_id]
+            found = cells(batch, names, json=table.json, arrays=table.arrays)
+        if self.record_id:
+            found[self.record_id] = batch.ids
+        nameless = {
+            index: f"{name}: null, and an upsert needs it to name the row"
+            for name in self.key
+            for index, value in enumerate(found[name])
+            if value is None
+        }
+        if nameless:
+            raise RecordsRejected(dict(sorted(nameless.items())))
+        return found
+
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[Reading | None]:
+        """The table, to be read again by `millrace verify --sink`; None where there is none yet.
+
+        Raises SinkUnavailable.
+        """
