@@ -197,7 +197,13 @@ class Reader:
         over = time.monotonic() + linger
         while (left := over - time.monotonic()) > 0 and self._room(claim) and not self._stopping.wait(min(0.05, left)):
             self.queue.fill(claim, self._room(claim))
-        delivery = Delivery(claim, flow=self.flow.name, transforms=self._transforms, model=self._model)
+        delivery = Delivery(
+            claim,
+            flow=self.flow.name,
+            transforms=self._transforms,
+            model=self._model,
+            evolves=self.flow.contract == "evolve",
+        )
         self._held.append(_Held(delivery, Lease(self.queue, claim)))
         if len(self._held) % BATCHES_TO_WARN_OF == 0:
             log.warning("reader_without_checkpoint", flow=self.flow.name, batches=len(self._held))
