@@ -77,7 +77,7 @@ class Publishing(Session):
                     return done
                 fresh = self._unseen(connection, ids, seen_seconds) if seen_seconds else range(len(envelopes))
                 ready, apart = ([envelopes[i] for i in fresh if (i in variants) is aside] for aside in (False, True))
-                commands = self._transaction(number, ready, apart, dead, checkpoint)
+                commands = self._transaction(number, ready, dead, checkpoint, apart)
                 if seen_seconds:
                     commands[1:1] = self._remember([ids[i] for i in fresh], seen_seconds)
                 self._watching = None  # EXEC ends it, and an error on the way leaves it open
@@ -167,9 +167,9 @@ class Publishing(Session):
         self,
         number: int,
         envelopes: list[bytes],
-        variants: list[bytes],
         dead: Sequence[DeadLetter],
         checkpoint: tuple[str, Position] | None,
+        variants: Sequence[bytes] = (),
     ) -> list[Command]:
         keys = self.keys
         commands: list[Command] = [("MULTI",)]
