@@ -106,8 +106,8 @@ class Publisher:
 
     @property
     def _ends(self) -> bool:
-        """Whether `put` has something to raise."""
-        return bool(self._error or self._closing or self._unacknowledged)
+        """Whether nothing that is put will be published any more."""
+        return bool(self._error or self._closing)
 
     def put(self, record: Record | DeadLetter) -> None:
         """Takes one record; blocks while the buffer is full. What can't be said in JSON becomes a dead letter."""
@@ -115,6 +115,8 @@ class Publisher:
         if self._acknowledge:
             entry.record = record
         with self._lock:
+            if self._unacknowledged is not None:
+                self._raise_unacknowledged()
             self._put += 1  # from here on a flush waits for it
             buffer = self._buffer
             if self._ends or len(buffer) >= self._room or self._buffered_bytes >= ROOM_BYTES:
@@ -129,7 +131,6 @@ class Publisher:
 
     def _await_room(self) -> None:
         """Blocks while the buffer is full. Raises what keeps this record from ever being published by us."""
-        self._raise_unacknowledged()
         while not self.has_room and not self._ends:
             self._changed.wait()
         self._raise_error()
