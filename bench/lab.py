@@ -122,8 +122,21 @@ class Lab:
         return Process(["-m", f"bench.peers.{name}", *words], folder, {})
 
     def await_idle(self, *consumers: Process) -> None:
-        """Returns once so many consumers wait inside Redis."""
-        _until(lambda: self._blocked() == len(consumers), consumers, "consumers that wait for records")
+        """Returns once all of these wait inside Redis."""
+        self.await_blocked(len(consumers), *consumers)
+
+    def await_blocked(self, count: int, *processes: Process) -> None:
+        """Returns once so many connections wait inside Redis."""
+        _until(lambda: self._blocked() == count, processes, "consumers that wait for records")
+
+    def await_delivered(self, keys: Sequence[str], count: int, *processes: Process) -> None:
+        """Returns once the flow of each of these lists has delivered so many."""
+        counters = [Keys(key).counters for key in keys]
+
+        def all_delivered() -> bool:
+            return all(int(self.redis.hget(counter, "delivered") or 0) >= count for counter in counters)  # type: ignore[arg-type]
+
+        _until(all_delivered, processes, f"{count:,} records delivered")
 
     def await_counter(self, name: str, count: int, *processes: Process) -> float:
         """Returns the moment at which a counter of the flow has come so far."""

@@ -20,17 +20,18 @@ START_SECONDS = 20.0
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[str]:
+def serving(folder: Path, *, clients: int = 10_000) -> Iterator[str]:
     """The URL of a server that keeps nothing on disk: `redis-server` 7 or later from the PATH, else the embedded."""
     binary = shutil.which("redis-server")
     if binary is None or _version_of(binary) < OLDEST:
-        with Embedded(config={"maxmemory": 0}) as embedded:
+        with Embedded(config={"maxclients": clients}) as embedded:
             yield embedded.url
         return
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    options += ["--maxclients", str(clients)]
     process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         url = f"redis://127.0.0.1:{port}/0"

@@ -28,7 +28,7 @@ redis.call('SORT', ready, 'BY', 'nosort', 'DESC', 'LIMIT', 0, records, 'STORE', 
 redis.call('LTRIM', ready, 0, -(records + 1))
 return {records, 0}
 """,
-    "start": b"""#!lua flags=allow-oom
+    "begin": b"""#!lua flags=allow-oom
 return 1
 """,
     "ack": b"""#!lua flags=allow-oom

@@ -18,7 +18,7 @@ SHALLOW = 1_000
 CLAIMS = 100
 
 
-class _List:
+class List:
     """A list that is kept at its depth: what was claimed and acked goes back to its head, untimed."""
 
     def __init__(self, lab: Lab, depth: int) -> None:
@@ -59,7 +59,7 @@ class _List:
 
 @contextlib.contextmanager
 def _sides(lab: Lab, depth: int) -> Iterator[tuple[Side, Side]]:
-    deep, shallow = _List(lab, depth), _List(lab, SHALLOW)
+    deep, shallow = List(lab, depth), List(lab, SHALLOW)
     with contextlib.closing(deep), contextlib.closing(shallow):
         yield deep.claims, shallow.claims
 

@@ -22,7 +22,6 @@ COMMANDS = [
     "check",
     "schema",
     "test",
-    "docs",
     "status",
     "verify",
     "up",

@@ -16,7 +16,7 @@ import redis
 from pipeline.embedded import Embedded
 from pipeline.envelope import DeadLetter, Record, encode, now
 from pipeline.errors import QueueMisuse, SinkUnavailable
-from pipeline.queue import DeadLetters, Done, Queue, Variants
+from pipeline.queue import DeadLetters, Done, Queue
 from pipeline.queue.keys import Keys
 from pipeline.queue.preflight import preflight
 from pipeline.queue.roles import CONSUMER, PRODUCER, READER, RELOADER, Role, user
@@ -52,7 +52,6 @@ REFUSED_TO_ALL = (
 )
 REFUSED_TO = {
     "producer": (
-        f"LRANGE {{{KEY}}}:variants 0 0",
         *(f"{command} {KEY}" for command in ("LRANGE 0 0", "RPOP", "LTRIM 0 0", "UNLINK", "SORT")),
         f"LPUSH {OTHER} x",
         f"LPUSH {KEY}2 x",
@@ -139,7 +138,6 @@ def produce(url: str, key: str = KEY) -> None:
         queue.publish(lines, ids=list("0123456"), seen_seconds=60, dead=dead, checkpoint=("s", "7"))
         queue._publishing.close()
         queue.publish(lines, ids=list("0123456"), seen_seconds=60)
-        queue.publish(lines[:2], variants=[0, 1])
         queue._fence(queue._publishing)
         assert queue.lag() >= 0
         queue.resign()
@@ -179,10 +177,7 @@ def consume(url: str, key: str = KEY) -> None:
         assert letters.get(newest.id) == newest
         assert letters.replay(newest)
         assert letters.drop(oldest)
-        newer, older = Variants(queue).newest()
-        assert Variants(queue).replay(newer)
-        assert Variants(queue).drop(older)
-        assert queue.lag() == 5
+        assert queue.lag() == 4
     finally:
         queue.close()
 
@@ -196,14 +191,13 @@ def read(url: str) -> None:
         assert [letters.get(letter.id) for letter in letters.newest()]
         assert queue.checkpoint("s") == "7"
         assert queue.lag() == 7
-        assert len(Variants(queue)) == len(list(Variants(queue).newest())) == 2
     finally:
         queue.close()
     client = redis.Redis.from_url(url)
     keys = Keys(KEY)
     assert client.llen(KEY) == 7
     assert len(client.lrange(KEY, 0, 0)) == 1
-    assert client.hgetall(keys.counters)[b"published"] == b"10"
+    assert client.hgetall(keys.counters)[b"published"] == b"8"
     assert client.zrange(keys.leases, 0, -1, withscores=True) == []
     assert client.xlen(keys.dead) == 1
     client.close()
@@ -347,7 +341,7 @@ def test_an_acl_file_with_hashes_lets_the_roles_in_and_default_only_look(tmp_pat
             assert looking.llen(OTHER) == 0
 
 
-@pytest.mark.parametrize("command", ["status", "verify", "dead ls s", "dead export s", "variants ls s"])
+@pytest.mark.parametrize("command", ["status", "verify", "dead ls s", "dead export s"])
 def test_who_only_looks_needs_no_more_than_a_reader_has(guarded: Guarded, tmp_path: Path, command: str) -> None:
     produce(guarded.url("producer"))
     (tmp_path / "flows.yaml").write_text(
