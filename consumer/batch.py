@@ -79,7 +79,7 @@ class Batch:
     def records(self) -> list[Any]:
         """Each record's data as Python values: with a model its validated fields by name, else what the JSON says."""
         if self.models is not None:
-            return _each(lambda model: model.model_dump(), self.models)
+            return _each(lambda model: model.model_dump(warnings=False), self.models)
         return _each(lambda envelope: envelope.value, self.envelopes)
 
     @cached_property

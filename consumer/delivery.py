@@ -20,7 +20,8 @@ class Delivery:
 
     `batch` is what the sink gets, under the claim's id. Each record of the claim ends as delivered, filtered or dead;
     one that a transform made several of is dead if the sink rejects any of them. `foreign` counts the records that were
-    not published by us: what is no envelope can't have been.
+    not published by us: what is no envelope can't have been. Where the model `evolves`, what doesn't fit it is
+    delivered as it is, to every sink that can write it.
     """
 
     def __init__(
@@ -30,13 +31,14 @@ class Delivery:
         flow: str,
         transforms: Sequence[Callable[..., Any]] = (),
         model: type[BaseModel] | None = None,
+        evolves: bool = False,
     ) -> None:
         self.claim = claim
         self._reasons: dict[int, str] = {}  # by place in the claim
         self.foreign = 0
         published = envelope.decode_published(claim.lines)
         envelopes, places = self._open_one_by_one() if published is None else (published, range(len(published)))
-        outcome = apply(envelopes, transforms, model)
+        outcome = apply(envelopes, transforms, model, evolves=evolves)
         for index, reason in outcome.rejected.items():
             self._reasons[places[index]] = reason
         self.filtered = len(outcome.filtered)

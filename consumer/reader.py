@@ -16,10 +16,10 @@ from pydantic import BaseModel
 
 from consumer.delivery import Delivery
 from consumer.isolation import isolate
-from consumer.renewal import Lease
+from consumer.renewal import Lease, Renewal
 from consumer.sizing import Sizing
 from pipeline.envelope import Envelope
-from pipeline.errors import LeaseLost, QueueError, QueueUnavailable, RecordsRejected
+from pipeline.errors import LeaseLost, QueueError, RecordsRejected
 from pipeline.extras import need
 from pipeline.flow import Flow
 from pipeline.observe import metrics
@@ -83,7 +83,7 @@ class Reader:
         self._sizing = Sizing(flow.batch)
         self._held: list[_Held] = []
         self._stopping = threading.Event()
-        self._renewal = threading.Thread(target=self._renew, name=f"renew {flow.name}", daemon=True)
+        self._renewal = Renewal(self.queue)
         self._state = self.queue.state(self.name)
 
     @property
@@ -148,8 +148,7 @@ class Reader:
         """Gives back what is not done. `failed` says why, where its attempt is to count."""
         self._stopping.set()
         self.queue.give_up.set()
-        if self._renewal.is_alive():
-            self._renewal.join(PARTING_SECONDS)  # a renewal on its way would undo what follows
+        self._renewal.close(wait=PARTING_SECONDS)  # a renewal on its way would undo what follows
         for held in self._held:
             try:
                 self.queue.release(held.claim) if failed is None else self.queue.abandon(held.claim, failed)
@@ -161,7 +160,6 @@ class Reader:
             self.redis.close()
 
     def __enter__(self) -> Reader:
-        self._renewal.start()
         return self
 
     def __exit__(
@@ -182,23 +180,33 @@ class Reader:
                     return None
                 self.queue.wait(WAIT_SECONDS)
                 continue
+            lease = self._renewal.hold(claim)
             try:
-                if claim.attempts > self.flow.max_attempts:
-                    isolate(self.queue, self.flow, claim)
-                elif self._hold(claim, linger if fresh else 0.0):
-                    return self._held[-1]
+                if claim.attempts <= self.flow.max_attempts:
+                    if self._hold(lease, linger if fresh else 0.0):
+                        return self._held[-1]
+                    continue
+                isolate(self.queue, self.flow, claim)
             except LeaseLost as error:  # nobody has seen a message of it
                 log.warning("lease_lost", flow=self.flow.name, batch=claim.id, reason=str(error))
+            lease.drop()
         return None
 
-    def _hold(self, claim: Claim, linger: float) -> bool:
+    def _hold(self, lease: Lease, linger: float) -> bool:
         """Keeps a batch, topped up while it lingers. Returns whether it holds a message."""
+        claim = lease.claim
         self._sizing.weigh(claim.lines)
         over = time.monotonic() + linger
         while (left := over - time.monotonic()) > 0 and self._room(claim) and not self._stopping.wait(min(0.05, left)):
             self.queue.fill(claim, self._room(claim))
-        delivery = Delivery(claim, flow=self.flow.name, transforms=self._transforms, model=self._model)
-        self._held.append(_Held(delivery, Lease(self.queue, claim)))
+        delivery = Delivery(
+            claim,
+            flow=self.flow.name,
+            transforms=self._transforms,
+            model=self._model,
+            evolves=self.flow.contract == "evolve",
+        )
+        self._held.append(_Held(delivery, lease))
         if len(self._held) % BATCHES_TO_WARN_OF == 0:
             log.warning("reader_without_checkpoint", flow=self.flow.name, batches=len(self._held))
         if not len(delivery.batch) and len(self._held) == 1:
@@ -207,20 +215,6 @@ class Reader:
 
     def _room(self, claim: Claim) -> int:
         return self._sizing.room(len(claim.lines), sum(map(len, claim.lines)))
-
-    def _renew(self) -> None:
-        pause = self.queue.lease_ms / 6000
-        try:
-            while not self._stopping.wait(pause):
-                for held in tuple(self._held):
-                    if not held.settled and held.lease.age >= pause:
-                        held.lease.renew()
-        except QueueUnavailable:
-            return  # we are giving up
-        except QueueError as error:
-            log.error("leases_not_renewed", flow=self.flow.name, reason=str(error))
-        finally:
-            self.queue.close_own()
 
 
 class _Held:
@@ -268,6 +262,8 @@ class _Held:
     def settle(self) -> None:
         """What was handed out is dropped from Redis."""
         self._settled = self._reached()
+        if self.settled:
+            self.lease.drop()
 
     def _reached(self) -> int:
         """The place in the claim up to which all is handed out, every message of a record that became several."""

@@ -31,7 +31,7 @@ class Output(msgspec.Struct):
 
 
 class Rehearsed(msgspec.Struct):
-    """What would become of a record: `verdict` is delivered, filtered or dead, and `reason` why, where it is dead."""
+    """What would become of a record: `verdict` is delivered, filtered, or with a `reason` dead or variant."""
 
     verdict: str
     reason: str | None
@@ -54,7 +54,13 @@ class Rehearsal:
     def of(self, line: bytes) -> Rehearsed:
         """What would become of a record that stands on the list like this."""
         claim = Claim(BATCH, "rehearsal", 1, 1, [line])
-        delivery = Delivery(claim, flow=self._flow.name, transforms=self._transforms, model=self._model)
+        delivery = Delivery(
+            claim,
+            flow=self._flow.name,
+            transforms=self._transforms,
+            model=self._model,
+            evolves=self._flow.contract == "evolve",
+        )
         outputs: list[Output] = []
         while delivery.batch:
             try:

@@ -34,9 +34,11 @@ class Renewal:
         lease = self._leases[claim.id] = Lease(self._queue, claim, self._leases)
         return lease
 
-    def close(self) -> None:
-        """Renews no more."""
+    def close(self, *, wait: float = 0.0) -> None:
+        """Renews no more. Waits at most so many seconds for a renewal that is on its way."""
         self._over.set()
+        if wait and self._thread.is_alive():
+            self._thread.join(wait)
 
     def _run(self) -> None:
         try:

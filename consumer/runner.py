@@ -135,7 +135,13 @@ class Consumer:
             elif fresh:  # what somebody else held may be in the sink already, and stays as it is
                 self._linger(claim)
             if claim.attempts <= self.flow.max_attempts or self.sink.holds(claim.id):
-                delivery = Delivery(claim, flow=self.flow.name, transforms=self.transforms, model=self.model)
+                delivery = Delivery(
+                    claim,
+                    flow=self.flow.name,
+                    transforms=self.transforms,
+                    model=self.model,
+                    evolves=self.flow.contract == "evolve",
+                )
                 self._writer.deliver(delivery, lease, beside=full)
                 return
             isolate(self.queue, self.flow, claim)

@@ -14,19 +14,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import PurePath
 from typing import Any, TypeAlias
 
 import msgspec
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 
+from consumer.evolving import as_it_is
 from pipeline.envelope import Envelope, decode_json, encode_json, resolve
 from pipeline.errors import EnvelopeError, RecordError
+from pipeline.fitting import REASON_LIMIT, fitted, place_of
 
 Transform: TypeAlias = Callable[[Any], Any]
-
-REASON_LIMIT = 500
-"""Characters of a dead letter's reason: enough to find the cause, and never a whole record."""
 
 
 def drop_canaries(record: Any) -> Any:
@@ -57,18 +55,23 @@ class Outcome:
 
 
 def apply(
-    envelopes: Sequence[Envelope], transforms: Sequence[Transform] = (), model: type[BaseModel] | None = None
+    envelopes: Sequence[Envelope],
+    transforms: Sequence[Transform] = (),
+    model: type[BaseModel] | None = None,
+    *,
+    evolves: bool = False,
 ) -> Outcome:
     """Runs the transforms on each record, then fits what they returned to the model.
 
-    Without either nothing is decoded. No record's failure raises: it is named in the outcome.
+    Without either nothing is decoded. No record's failure raises: it is named in the outcome. Where the model
+    `evolves`, an object that doesn't fit it is kept as it is.
     """
     if transforms:
         outcome = _transformed(envelopes, transforms)
     else:
         outcome = Outcome(list(envelopes), None, list(range(len(envelopes))), [], {})
     if model is not None:
-        _fit(outcome, model)
+        _fit(outcome, model, evolves)
     return outcome
 
 
@@ -104,7 +107,7 @@ def _results(envelope: Envelope, transforms: Sequence[Transform]) -> list[Envelo
     except MemoryError:
         raise  # this machine's trouble, not the record's
     except Exception as error:
-        raise _Failed(f"{type(error).__qualname__}: {error} ({_place(error)})") from error
+        raise _Failed(f"{type(error).__qualname__}: {error} ({place_of(error)})") from error
     try:
         texts = [encode_json(value) for value in values]
     except RecordError as error:
@@ -127,15 +130,7 @@ def _several(result: Any) -> Iterable[Any]:
     return (result,)
 
 
-def _place(error: BaseException) -> str:
-    """File and line of the innermost frame."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    return f"{PurePath(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}" if frame else "no frame"
-
-
-def _fit(outcome: Outcome, model: type[BaseModel]) -> None:
+def _fit(outcome: Outcome, model: type[BaseModel], evolves: bool) -> None:
     """Validates every envelope of the outcome; moves those that don't fit, and what came with them, to `rejected`."""
     texts = [envelope.text for envelope in outcome.envelopes]
     try:
@@ -147,13 +142,18 @@ def _fit(outcome: Outcome, model: type[BaseModel]) -> None:
         raise
     except Exception:  # noqa: S110 - ValidationError, or what a validator of the user's raised: named record by record
         pass
-    fitted = [_validated(text, model) for text in texts]
-    for index, result in zip(outcome.origin, fitted, strict=True):
+    results = [fitted(text, model) for text in texts]
+    if evolves:
+        results = [
+            (as_it_is(text, model) or result) if isinstance(result, str) else result
+            for text, result in zip(texts, results, strict=True)
+        ]
+    for index, result in zip(outcome.origin, results, strict=True):
         if isinstance(result, str):
             outcome.rejected.setdefault(index, result)
     kept = [
         (envelope, result, index)
-        for envelope, result, index in zip(outcome.envelopes, fitted, outcome.origin, strict=True)
+        for envelope, result, index in zip(outcome.envelopes, results, outcome.origin, strict=True)
         if index not in outcome.rejected
     ]
     outcome.envelopes = [envelope for envelope, _, _ in kept]
@@ -165,22 +165,3 @@ def _fit(outcome: Outcome, model: type[BaseModel]) -> None:
 @lru_cache(maxsize=64)
 def _adapter(model: type[BaseModel]) -> TypeAdapter[list[BaseModel]]:
     return TypeAdapter(list[model])  # type: ignore[valid-type]
-
-
-def _validated(text: bytes, model: type[BaseModel]) -> BaseModel | str:
-    """The model, or the reason why there is none."""
-    try:
-        return model.model_validate_json(text)
-    except ValidationError as error:
-        return _misfits(error, model)[:REASON_LIMIT]
-    except MemoryError:
-        raise
-    except Exception as error:
-        return f"{type(error).__qualname__}: {error} ({_place(error)})"[:REASON_LIMIT]
-
-
-def _misfits(error: ValidationError, model: type[BaseModel]) -> str:
-    """Which fields don't fit and what they should be; never what they hold, since a reason is shown and logged."""
-    misfits = error.errors(include_url=False, include_context=False, include_input=False)
-    fields = (f"{'.'.join(map(str, misfit['loc'])) or 'record'}: {misfit['msg']}" for misfit in misfits)
-    return f"does not fit {model.__name__}: {'; '.join(fields)}"

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, field_validator, model_validator
 
@@ -102,6 +102,11 @@ class Flow(_Options):
         default_factory=list, description="Functions, as module:function, that each record goes through in turn."
     )
     model: str | None = Field(None, description="A pydantic model, as module:Class, that each record must fit.")
+    contract: Literal["evolve", "freeze", "quarantine"] | None = Field(
+        None,
+        description="Holds what is published to the model: what doesn't fit is kept (evolve), becomes a dead letter "
+        "(freeze) or is set aside on the variant list (quarantine).",
+    )
     batch: BatchOptions = BatchOptions()
     lease: Duration = Field(
         60.0, ge=0.1, description="How long a consumer may be silent before its batch is taken over."
@@ -250,6 +255,8 @@ def _misfits(name: str, value: Any, document: Document) -> Iterator[Problem]:
         return
     if "name" in value:
         yield document.problem((*steps, "name"), "unknown option: a flow's name is the key above it", at_key=True)
+    if value.get("contract") is not None and value.get("model") is None:
+        yield document.problem((*steps, "contract"), "holds records to a model: add `model: module:Class`")
     for part, example in (("source", "{type: scrapy, spider: quotes}"), ("sink", "{type: jsonl, path: data/quotes}")):
         where = (*steps, part)
         if part not in value:

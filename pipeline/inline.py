@@ -17,6 +17,7 @@ from pipeline.envelope import DeadLetter, Record
 from pipeline.errors import RecordsRejected
 from pipeline.flow import Flow
 from pipeline.queue import Claim
+from producer.contract import Contract
 from producer.entries import Entries, Entry
 from producer.runner import dedupe_seconds
 from producer.sources import SOURCES
@@ -32,7 +33,8 @@ class Inline:
     written in batches. A batch is written when it is full, or when a record comes after its linger; then the source is
     told that it was published. Nothing is kept for the next time: no checkpoint, and dedupe knows this run alone.
 
-    `read`, `delivered`, `filtered` and `duplicates` count records, `dead` holds those that were set aside.
+    `read`, `delivered`, `filtered` and `duplicates` count records; `dead` holds those that were set aside, `variants`
+    those that would be on the variant list.
     """
 
     def __init__(self, flow: Flow, *, records: int | None = None) -> None:
@@ -41,6 +43,7 @@ class Inline:
         self.sink: Sink = sink_of(flow)
         self.read = self.delivered = self.filtered = self.duplicates = 0
         self.dead: list[DeadLetter] = []
+        self.variants: list[bytes] = []
         if self.sink.joins_ack:
             raise flow.sink.error("writes in the queue's own Redis, with the ack: it can't be run inline")
         self._model = flow.load_model()
@@ -48,7 +51,9 @@ class Inline:
         self._transforms = flow.load_transforms()
         self._records = records
         session = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(5)}"
-        self._entries = Entries(flow.name, session=session, key=flow.dedupe.key if flow.dedupe else None)
+        self._entries = Entries(
+            flow.name, session=session, key=flow.dedupe.key if flow.dedupe else None, contract=Contract.of(flow)
+        )
         self._batches = (f"{session}-{number:06d}" for number in count(1))
         self._seen_seconds = dedupe_seconds(flow, self.source)
         self._seen: dict[str, float] = {}
@@ -101,7 +106,11 @@ class Inline:
         self.read += 1
         if entry.dead is not None:
             self._set_aside(entry.dead)
-        elif not self._is_duplicate(entry.id):
+        elif self._is_duplicate(entry.id):
+            self.duplicates += 1
+        elif entry.variant:
+            self.variants.append(entry.line)
+        else:
             if not self._lines:
                 self._since = time.monotonic()
             self._lines.append(entry.line)
@@ -116,7 +125,6 @@ class Inline:
             return False
         now = time.monotonic()
         if now - self._seen.get(id, float("-inf")) < self._seen_seconds:
-            self.duplicates += 1
             return True
         self._seen[id] = now
         return False
@@ -130,7 +138,13 @@ class Inline:
             self._yielded = []
 
     def _deliver(self, claim: Claim) -> None:
-        delivery = Delivery(claim, flow=self.flow.name, transforms=self._transforms, model=self._model)
+        delivery = Delivery(
+            claim,
+            flow=self.flow.name,
+            transforms=self._transforms,
+            model=self._model,
+            evolves=self.flow.contract == "evolve",
+        )
         while delivery.batch:
             try:
                 self.sink.write(delivery.batch)

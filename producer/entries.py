@@ -9,15 +9,18 @@ import msgspec
 from pipeline import envelope
 from pipeline.envelope import DeadLetter, Position, Record
 from pipeline.errors import EnvelopeError, RecordError
+from pipeline.queue.variants import variant_of
+from producer.contract import Contract, Kind
 
 
 class Entry(msgspec.Struct):
-    """One record, ready to be sent: its envelope, or a dead letter."""
+    """One record, ready to be sent: its envelope, perhaps for the variant list, or a dead letter."""
 
     line: bytes
     id: str
     position: Position | None
     dead: DeadLetter | None = None
+    variant: bool = False
     record: Record | DeadLetter | None = None
     """As it came, where somebody wants to hear of it."""
 
@@ -26,13 +29,14 @@ class Entries:
     """Makes entries of records. `source` is what their envelopes say they come from.
 
     A record without a key gets an id of `session` and a number. With `key`, a JSON pointer, what that finds in the data
-    is the record's key.
+    is the record's key. A `contract` says what becomes of a record that doesn't fit the flow's model.
     """
 
-    def __init__(self, source: str, *, session: str, key: str | None = None) -> None:
+    def __init__(self, source: str, *, session: str, key: str | None = None, contract: Contract | None = None) -> None:
         self._source = source
         self._session = session
         self._key = key
+        self._contract = contract
         self._numbers = itertools.count(1)
 
     def make(self, record: Record | DeadLetter) -> Entry:
@@ -47,7 +51,17 @@ class Entries:
         except (RecordError, EnvelopeError) as error:
             original = record.data if isinstance(record.data, bytes) else repr(record.data).encode(errors="replace")
             return Entry(original, "", record.position, DeadLetter(original, str(error)))
+        if self._contract is not None and (misfit := self._contract.misfit(line)):
+            return _misfit(self._contract.kind, misfit, line, id, record.position)
         return Entry(line, id, record.position)
+
+
+def _misfit(contract: Kind, reason: str, line: bytes, id: str, position: Position | None) -> Entry:
+    if contract == "freeze":
+        return Entry(line, "", position, DeadLetter(line, reason))
+    if contract == "quarantine":
+        return Entry(variant_of(line, reason), id, position, variant=True)
+    return Entry(line, id, position)
 
 
 def _with_key(record: Record, pointer: str) -> Record:

@@ -22,6 +22,7 @@ from pipeline.errors import (
 from pipeline.killpoints import killpoint
 from pipeline.observe import metrics
 from pipeline.queue import Queue
+from producer.contract import Contract
 from producer.entries import Entries, Entry
 
 log = structlog.get_logger(__name__)
@@ -44,8 +45,9 @@ class Publisher:
     flight records number `max_ready` or more, or Redis is full, nothing is published, and `put` blocks once the buffer
     is full. Once `stopping` is set `max_ready` holds nothing back any more: what was read is put on the list, at most
     the buffer beyond it. `seen_seconds` is the dedupe window, `key` a JSON pointer to what it goes by instead of the
-    record's own key. `acknowledge` is called from the thread with the records of each publish, once they are on the
-    list; what it raises is raised once, as a SourceError, from the next `put`, `flush` or `close`.
+    record's own key, `contract` what becomes of records that don't fit the flow's model. `acknowledge` is called from
+    the thread with the records of each publish, once they are on the list; what it raises is raised once, as a
+    SourceError, from the next `put`, `flush` or `close`.
     `published`, `duplicates` and `dead` count records of this publisher; a dead letter counts as published too.
 
     An error that waiting won't mend ends the thread and is raised from the next `put`, `flush` or `close`. Where Redis
@@ -63,6 +65,7 @@ class Publisher:
         max_ready: int = 1_000_000,
         seen_seconds: float = 0,
         key: str | None = None,
+        contract: Contract | None = None,
         acknowledge: Callable[[Sequence[Record | DeadLetter]], None] | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
@@ -74,7 +77,7 @@ class Publisher:
         self._linger = linger
         self._max_ready = max_ready
         self._seen_seconds = seen_seconds
-        self._entries = Entries(source, session=queue.session, key=key)
+        self._entries = Entries(source, session=queue.session, key=key, contract=contract)
         self._acknowledge = acknowledge
         self._stopping = stopping or threading.Event()
         self._buffer: list[Entry] = []
@@ -103,8 +106,8 @@ class Publisher:
 
     @property
     def _ends(self) -> bool:
-        """Whether `put` has something to raise."""
-        return bool(self._error or self._closing or self._unacknowledged)
+        """Whether nothing that is put will be published any more."""
+        return bool(self._error or self._closing)
 
     def put(self, record: Record | DeadLetter) -> None:
         """Takes one record; blocks while the buffer is full. What can't be said in JSON becomes a dead letter."""
@@ -112,6 +115,8 @@ class Publisher:
         if self._acknowledge:
             entry.record = record
         with self._lock:
+            if self._unacknowledged is not None:
+                self._raise_unacknowledged()
             self._put += 1  # from here on a flush waits for it
             buffer = self._buffer
             if self._ends or len(buffer) >= self._room or self._buffered_bytes >= ROOM_BYTES:
@@ -126,7 +131,6 @@ class Publisher:
 
     def _await_room(self) -> None:
         """Blocks while the buffer is full. Raises what keeps this record from ever being published by us."""
-        self._raise_unacknowledged()
         while not self.has_room and not self._ends:
             self._changed.wait()
         self._raise_error()
@@ -219,6 +223,7 @@ class Publisher:
                 result = self._queue.publish(
                     [entry.line for entry in alive],
                     ids=[entry.id for entry in alive],
+                    variants={index for index, entry in enumerate(alive) if entry.variant},
                     seen_seconds=self._seen_seconds,
                     dead=dead,
                     checkpoint=None if position is None else (self._source, position),

@@ -12,6 +12,7 @@ from pipeline.errors import MillraceError, PublishesLost, QueueError, SourceErro
 from pipeline.flow import Flow
 from pipeline.observe import metrics
 from pipeline.queue import Queue
+from producer.contract import Contract
 from producer.leadership import Leadership
 from producer.publisher import Publisher
 from producer.sources import SOURCES
@@ -167,6 +168,7 @@ def open_publisher(flow: Flow, queue: Queue, source: Source, stopping: threading
         max_ready=flow.queue.max_ready,
         seen_seconds=dedupe_seconds(flow, source),
         key=flow.dedupe.key if flow.dedupe else None,
+        contract=Contract.of(flow),
         acknowledge=source.published if acknowledges else None,
         stopping=stopping,
     )

@@ -12,6 +12,7 @@ from pipeline.envelope import Position, Record, checked_text, encode_json
 from pipeline.errors import RecordError
 from pipeline.flow import Flow
 from pipeline.queue import Client, Queue
+from producer.contract import Contract
 from producer.publisher import Publisher
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Writer:
             max_ready=flow.queue.max_ready,
             seen_seconds=flow.dedupe.window if flow.dedupe else 0,
             key=flow.dedupe.key if flow.dedupe else None,
+            contract=Contract.of(flow),
         )
 
     @property

@@ -1,7 +1,9 @@
 """A Kafka cluster for tests: the one inside librdkafka, which speaks the protocol over TCP to any client.
 
 It keeps the newest 5 MB of a partition, creates topics on demand with four partitions, balances groups, checks
-transactions, and can be told to misbehave. Python has no way to it of its own, so its C functions are called.
+transactions, and can be told to misbehave. When a group's member leaves or dies, the others (and who joins next) wait
+for its session timeout less a second, and who has not come back by then is out: `config` of a flow may say how long.
+Python has no way to it of its own, so its C functions are called.
 """
 
 from __future__ import annotations
@@ -51,6 +53,11 @@ class KafkaCluster:
         code = self._c.rd_kafka_mock_topic_create(self._cluster, topic.encode(), partitions, len(self._numbers))
         assert code == 0, confluent_kafka.KafkaError(code)
 
+    def add_partition(self, topic: str, partitions: int) -> None:
+        """The topic has so many partitions from now on. What was in it is gone: this cluster has no other way."""
+        self._c.rd_kafka_mock_topic_delete(self._cluster, topic.encode())
+        self.create_topic(topic, partitions)
+
     def fail_next(self, kind: int, *codes: int) -> None:
         """The next requests of this kind are answered with these error codes, `confluent_kafka.KafkaError.…`."""
         array = (ctypes.c_int * len(codes))(*codes)
@@ -73,6 +80,11 @@ class KafkaCluster:
         for number in self._numbers:
             self._c.rd_kafka_mock_broker_set_up(self._cluster, number)
 
+    @property
+    def threads(self) -> int:
+        """How many threads all clients and clusters of this process have: one that is closed has none."""
+        return int(self._c.rd_kafka_thread_cnt())
+
     def producer(self, **options: Any) -> Producer:
         """A client of the tests' own."""
         return Producer({"bootstrap.servers": self.brokers, **_QUIET, **options})
@@ -82,9 +94,12 @@ class KafkaCluster:
         defaults = {"group.id": "a reader of the tests", "auto.offset.reset": "earliest", "enable.auto.commit": False}
         return Consumer({"bootstrap.servers": self.brokers, **_QUIET, **defaults, **options})
 
-    def send(self, topic: str, values: Iterable[bytes | None], **how: Any) -> None:
-        """Puts these values on the topic, with `partition`, `key`, `headers` or `timestamp` as the client has them."""
-        producer = self.producer()
+    def send(self, topic: str, values: Iterable[bytes | None], *, batch: int = 10_000, **how: Any) -> None:
+        """Puts these values on the topic, with `partition`, `key`, `headers` or `timestamp` as the client has them.
+
+        A fetch gives whole batches: one that is to give a message at a time wants batches of one.
+        """
+        producer = self.producer(**{"batch.num.messages": batch})
         for value in values:
             while True:
                 try:
@@ -135,11 +150,13 @@ def _librdkafka() -> ctypes.CDLL:
         ("rd_kafka_conf_set", number, [pointer, text, text, text, ctypes.c_size_t]),
         ("rd_kafka_new", pointer, [number, pointer, text, ctypes.c_size_t]),
         ("rd_kafka_destroy", None, [pointer]),
+        ("rd_kafka_thread_cnt", number, []),
         ("rd_kafka_mock_cluster_new", pointer, [pointer, number]),
         ("rd_kafka_mock_cluster_destroy", None, [pointer]),
         ("rd_kafka_mock_cluster_bootstraps", text, [pointer]),
         ("rd_kafka_mock_group_initial_rebalance_delay_ms", None, [pointer, ctypes.c_int32]),
         ("rd_kafka_mock_topic_create", number, [pointer, text, number, number]),
+        ("rd_kafka_mock_topic_delete", number, [pointer, text]),
         ("rd_kafka_mock_topic_set_error", None, [pointer, text, number]),
         ("rd_kafka_mock_push_request_errors_array", None, [pointer, short, ctypes.c_size_t, pointer]),
         ("rd_kafka_mock_clear_request_errors", None, [pointer, short]),

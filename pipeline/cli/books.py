@@ -12,8 +12,8 @@ from pipeline.queue import Books, Queue
 from pipeline.settings import Settings
 
 DEBIT = ("published", "foreign")
-CREDIT = ("delivered", "filtered", "ready", "in_flight", "dead", "discarded")
-SHOWN_WHERE_ANY = ("foreign", "discarded")
+CREDIT = ("delivered", "filtered", "ready", "in_flight", "dead", "variants", "discarded")
+SHOWN_WHERE_ANY = ("foreign", "variants", "discarded")
 
 
 def read_books(settings: Settings, flow: Flow) -> Books:

@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +21,7 @@ from rich.table import Table
 
 from pipeline.cli.services import FlowsOption, choose, settings_with
 from pipeline.errors import ConfigError
-from pipeline.queue import DeadLetters, Queue, SetAside
+from pipeline.queue import DeadLetters, Queue, SetAside, Variant
 from pipeline.units import seconds
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: look at them, put them back, mend or drop them.")
@@ -90,7 +90,7 @@ def replay(
     """Puts records back on the list, to be delivered next. They keep their ids."""
     letters = _letters(flow, flows)
     chosen = _choose(letters, flow, ids, every=every, reason=reason, since=since)
-    if _confirmed("put back on the list", chosen, yes=yes, dry_run=dry_run):
+    if confirmed("put back on the list", chosen, yes=yes, dry_run=dry_run):
         # Oldest first at the end, since each goes to the head of the queue.
         done = sum(letters.replay(letter) for letter in chosen)
         sys.stdout.write(f"{done} put back on the list\n")
@@ -110,7 +110,7 @@ def drop(
     """Throws dead letters away for good. They count as discarded from then on."""
     letters = _letters(flow, flows)
     chosen = _choose(letters, flow, ids, every=every, reason=reason, since=since)
-    if _confirmed("thrown away", chosen, yes=yes, dry_run=dry_run):
+    if confirmed("thrown away", chosen, yes=yes, dry_run=dry_run):
         sys.stdout.write(f"{sum(map(letters.drop, chosen))} thrown away\n")
 
 
@@ -164,7 +164,8 @@ def _choose(
     return list(letters.newest(since=_since(since), reason=reason))
 
 
-def _confirmed(what: str, chosen: list[SetAside], *, yes: bool, dry_run: bool) -> bool:
+def confirmed(what: str, chosen: Sequence[SetAside | Variant], *, yes: bool, dry_run: bool) -> bool:
+    """Says how many there are of each reason; whether they may be done with."""
     reasons: dict[str, int] = {}
     for letter in chosen:
         reasons[letter.reason] = reasons.get(letter.reason, 0) + 1

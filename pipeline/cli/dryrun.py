@@ -15,6 +15,7 @@ from pipeline.cli.services import FlowsOption, choose, settings_with
 from pipeline.cli.status import JsonOption
 from pipeline.envelope import Record, decode
 from pipeline.errors import ConfigError, EnvelopeError
+from pipeline.queue import Variant
 
 if TYPE_CHECKING:
     from consumer.rehearsal import Rehearsed
@@ -25,6 +26,7 @@ SAID = {
     "delivered": "would be written",
     "filtered": "would be left out: a transform returns nothing for it",
     "dead": "would become a dead letter",
+    "variant": "would be set aside on the variant list",
 }
 
 
@@ -48,23 +50,27 @@ def dry_run(
     is wrong.
     """
     from consumer import rehearsal
+    from producer.contract import Contract
     from producer.entries import Entries
 
     (chosen,) = choose(settings_with(flows), [flow])
     rehearsed = rehearsal.Rehearsal(chosen)
-    entries = Entries(chosen.name, session="test", key=chosen.dedupe.key if chosen.dedupe else None)
+    key = chosen.dedupe.key if chosen.dedupe else None
+    entries = Entries(chosen.name, session="test", key=key, contract=Contract.of(chosen))
     found: list[Rehearsed] = []
     for text in _records(record or [], file):
         entry = None if _is_envelope(text) else entries.make(Record(text))
         if entry is not None and entry.dead is not None:
             found.append(rehearsal.Rehearsed("dead", entry.dead.reason, []))
+        elif entry is not None and entry.variant:
+            found.append(rehearsal.Rehearsed("variant", Variant(entry.line).reason, []))
         else:
             found.append(rehearsed.of(text if entry is None else entry.line))
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
     else:
         _print(found)
-    sys.exit(1 if any(one.verdict == "dead" for one in found) else 0)
+    sys.exit(1 if any(one.verdict in ("dead", "variant") for one in found) else 0)
 
 
 def _records(given: list[str], file: Path | None) -> Iterator[bytes]:

@@ -125,7 +125,7 @@ def _run_inline(settings: Settings, flows: list[Flow], records: int | None) -> i
         traceback.print_exc()
         code = 1
     counts = {name: getattr(running, name) for name in ("read", "delivered", "filtered", "duplicates")}
-    log.info("inline_done", flow=flows[0].name, **counts, dead=len(running.dead))
+    log.info("inline_done", flow=flows[0].name, **counts, dead=len(running.dead), variants=len(running.variants))
     return code
 
 

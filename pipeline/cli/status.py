@@ -31,16 +31,19 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
         _print_json({name: {"key": flow.queue.key, **found.as_dict()} for name, (flow, found) in books.items()})
         return
     console = Console()
+    variants = any(found.variants for _, found in books.values())
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("flow")
-    for column in ("ready", "in flight", "oldest", "dead", "published", "delivered", "filtered"):
+    aside = ("dead", "variants") if variants else ("dead",)
+    for column in ("ready", "in flight", "oldest", *aside, "published", "delivered", "filtered"):
         table.add_column(column, justify="right")
     for name, (_, found) in books.items():
         table.add_row(
             name,
             *(f"{count:,}" for count in (found.ready, found.in_flight)),
             _age(found.oldest_seconds) if found.lag else "–",
-            *(f"{count:,}" for count in (found.dead, found.published + found.foreign, found.delivered, found.filtered)),
+            *(f"{getattr(found, column):,}" for column in aside),
+            *(f"{count:,}" for count in (found.published + found.foreign, found.delivered, found.filtered)),
         )
     console.print(table)
     for name, (_, found) in books.items():

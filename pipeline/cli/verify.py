@@ -56,8 +56,8 @@ def verify(
 ) -> None:
     """Proves for each flow that every published record is accounted for, at one instant.
 
-    published + foreign = delivered + filtered + ready + in flight + dead + discarded. More than that are records that
-    others pushed and no consumer has seen yet (shown as surplus); less is loss.
+    published + foreign = delivered + filtered + ready + in flight + dead + variants + discarded. More than that are
+    records that others pushed and no consumer has seen yet (shown as surplus); less is loss.
 
     --sink reads the files of jsonl, csv and parquet sinks again: as many records as were delivered, none of them twice,
     no file damaged. docs/how-to/verify.md says what that proves for which sink.

@@ -9,6 +9,7 @@ duplicates = Counter("millrace_records_duplicate", "Records left out, since thei
 delivered = Counter("millrace_records_delivered", "Records that the sink holds.", ["flow"])
 filtered = Counter("millrace_records_filtered", "Records for which a transform returned nothing.", ["flow"])
 dead = Counter("millrace_records_dead", "Records set aside as dead letters.", ["flow"])
+misfits = Counter("millrace_records_misfit", "Records that did not fit the model when they were read.", ["flow"])
 batches = Counter("millrace_batches_delivered", "Batches written and acked.", ["flow"])
 lag = Gauge("millrace_lag_records", "Records ready or in flight, as last seen.", ["flow"])
 oldest = Gauge("millrace_lag_seconds", "Age of the oldest record ready or in flight, as last seen.", ["flow"])

@@ -4,6 +4,8 @@
         crawl(site.url)
         assert crawled == site.quotes
 
+Under `/catalogue/` it is a bookshop, laid out as books.toscrape.com (`pipeline.practice.bookshop`).
+
 Its text is ours (`pipeline.practice.quotes`), so demos and tests need no network and bother nobody. It can also
 misbehave on purpose: be slow, answer 429 for a while, break on a page, forbid robots. For a container:
 
@@ -28,6 +30,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
+from pipeline.practice import bookshop
 from pipeline.practice.quotes import QUOTES
 
 QUOTES_A_PAGE = 10
@@ -92,7 +95,8 @@ class PracticeSite:
     429 with `Retry-After`, the pages numbered in `broken` always 500. `robots=False` forbids everything in robots.txt.
     `saved` puts other pages (path → HTML) in the place of our own.
 
-    `url` is where it starts, `quotes` what a crawl from there should find, `visits` what was asked for so far.
+    `url` is where it starts, `quotes` what a crawl from there should find, `visits` what was asked for so far. The
+    bookshop starts at `shop_url`, and `books` is what a crawl from there should find.
     """
 
     def __init__(
@@ -123,6 +127,15 @@ class PracticeSite:
     def url(self) -> str:
         host, port = self._server.server_address[:2]
         return f"http://{host!s}:{port}/"
+
+    @property
+    def shop_url(self) -> str:
+        return f"{self.url}{bookshop.START}"
+
+    @property
+    def books(self) -> list[dict[str, Any]]:
+        """What a crawl from `shop_url` should yield, in the order of the catalogue."""
+        return [book.expected(self.url) for book in bookshop.BOOKS]
 
     @property
     def quotes(self) -> list[dict[str, Any]]:
@@ -165,6 +178,8 @@ class PracticeSite:
         if self.saved is not None:
             body = self.saved.get(path)
             return (200, "text/html; charset=utf-8", body) if body is not None else _NOT_FOUND
+        if (of_shop := bookshop.page(path)) is not None:
+            return 200, "text/html; charset=utf-8", of_shop.encode()
         number = 1 if path == "/" else _page_number(path)
         if number in self.broken:
             return 500, "text/plain", b"broken on purpose\n"

@@ -7,5 +7,18 @@ from pipeline.queue.dead_letters import DeadLetters, SetAside
 from pipeline.queue.publishing import Published
 from pipeline.queue.queue import Queue
 from pipeline.queue.settling import Done
+from pipeline.queue.variants import Variant, Variants
 
-__all__ = ["Books", "Claim", "Client", "DeadLetters", "Done", "Lease", "Published", "Queue", "SetAside"]
+__all__ = [
+    "Books",
+    "Claim",
+    "Client",
+    "DeadLetters",
+    "Done",
+    "Lease",
+    "Published",
+    "Queue",
+    "SetAside",
+    "Variant",
+    "Variants",
+]

@@ -40,6 +40,7 @@ class Books(msgspec.Struct, frozen=True):
     """Age of the oldest record that is ready or in flight, by its envelope's time; 0 where there is none."""
     leases: list[Lease]
     checkpoints: dict[str, Any]
+    variants: int = 0
 
     @property
     def lag(self) -> int:
@@ -52,7 +53,7 @@ class Books(msgspec.Struct, frozen=True):
 
         Above 0 are records that others pushed and that have not been acked yet (acked ones count as `foreign`).
         """
-        held = self.delivered + self.filtered + self.ready + self.in_flight + self.dead + self.discarded
+        held = self.delivered + self.filtered + self.ready + self.in_flight + self.dead + self.variants + self.discarded
         return held - self.published - self.foreign
 
     def as_dict(self) -> dict[str, Any]:

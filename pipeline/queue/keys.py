@@ -31,6 +31,8 @@ class Keys:
         """string: counts the takeovers of the source; a publish watches it"""
         self.dead = f"{stem}:dead"
         """stream: dead letters, with the exact bytes in the field `record`"""
+        self.variants = f"{stem}:variants"
+        """list: records that the flow's contract set aside; head is newest"""
         self.states = f"{stem}:states"
         """hash: reader's name → what it remembers, as JSON"""
         self.seen = f"{stem}:seen"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -36,6 +36,7 @@ class Publishing(Session):
         envelopes: Sequence[bytes],
         *,
         ids: Sequence[str] = (),
+        variants: Collection[int] = (),
         seen_seconds: float = 0,
         dead: Sequence[DeadLetter] = (),
         checkpoint: tuple[str, Position] | None = None,
@@ -43,8 +44,8 @@ class Publishing(Session):
         """Appends envelopes to the list, with the source's checkpoint, in one transaction.
 
         With `seen_seconds` an envelope whose id (in `ids`, one an envelope) was published within that time is left out,
-        and the others' ids are remembered in the same transaction. `dead` are set aside as dead letters and count as
-        published.
+        and the others' ids are remembered in the same transaction. `variants` are the indexes of those envelopes that
+        go on the variant list instead, `dead` are set aside as dead letters; both count as published.
 
         A publish is applied once, whatever happens to connections. It is a plain MULTI, since records should not pass
         through Lua; what makes it conditional is a WATCH on our session key, sent behind the previous transaction and
@@ -75,7 +76,8 @@ class Publishing(Session):
                     self._await_replicas(connection)
                     return done
                 fresh = self._unseen(connection, ids, seen_seconds) if seen_seconds else range(len(envelopes))
-                commands = self._transaction(number, [envelopes[i] for i in fresh], dead, checkpoint)
+                ready, apart = ([envelopes[i] for i in fresh if (i in variants) is aside] for aside in (False, True))
+                commands = self._transaction(number, ready, dead, checkpoint, apart)
                 if seen_seconds:
                     commands[1:1] = self._remember([ids[i] for i in fresh], seen_seconds)
                 self._watching = None  # EXEC ends it, and an error on the way leaves it open
@@ -85,8 +87,8 @@ class Publishing(Session):
                 if results is not None:
                     self._watching = connection.generation
                     raise_nested(results)
-                    ready, in_flight = results[-2:]
-                    done = Published(len(fresh), len(envelopes) - len(fresh), ready + int(in_flight or 0))
+                    depth, in_flight = results[-2:]
+                    done = Published(len(fresh), len(envelopes) - len(fresh), depth + int(in_flight or 0))
                     if not self._replicas.wanted or self._replicas.enough(replies[-1]):
                         return done
                 # Something we watch has changed: our own touch, or another producer's publish of the same keys.
@@ -162,12 +164,19 @@ class Publishing(Session):
                 raise QueueUnavailable(self._replicas.shortage)
 
     def _transaction(
-        self, number: int, envelopes: list[bytes], dead: Sequence[DeadLetter], checkpoint: tuple[str, Position] | None
+        self,
+        number: int,
+        envelopes: list[bytes],
+        dead: Sequence[DeadLetter],
+        checkpoint: tuple[str, Position] | None,
+        variants: Sequence[bytes] = (),
     ) -> list[Command]:
         keys = self.keys
         commands: list[Command] = [("MULTI",)]
         if envelopes:
             commands.append(("LPUSH", keys.ready, *envelopes))
+        if variants:
+            commands.append(("LPUSH", keys.variants, *variants))
         commands += [
             ("XADD", keys.dead, "*", "reason", letter.reason, "attempts", 0, "batch", "", "record", letter.original)
             for letter in dead
@@ -175,7 +184,7 @@ class Publishing(Session):
         if checkpoint:
             source, position = checkpoint
             commands.append(("HSET", keys.checkpoints, source, msgspec.json.encode(position)))
-        if published := len(envelopes) + len(dead):
+        if published := len(envelopes) + len(variants) + len(dead):
             commands.append(("HINCRBY", keys.counters, "published", published))
         return [
             *commands,

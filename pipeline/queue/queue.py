@@ -46,6 +46,7 @@ class Queue(Publishing, Settling):
             ("LLEN", keys.ready),
             ("LLEN", keys.woken),
             ("XLEN", keys.dead),
+            ("LLEN", keys.variants),
             ("HGETALL", keys.counters),
             ("HGETALL", keys.claims),
             ("ZRANGE", keys.leases, 0, -1, "WITHSCORES"),
@@ -55,7 +56,7 @@ class Queue(Publishing, Settling):
             ("EXEC",),
         )[-1]
         raise_nested(replies)
-        ready, woken, dead, counters, claims, deadlines, checkpoints, oldest, clock = replies
+        ready, woken, dead, variants, counters, claims, deadlines, checkpoints, oldest, clock = replies
         count = {name.decode(): int(value) for name, value in _pairs(counters).items()}
         now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
         leases = leases_from(_pairs(claims), {id: float(score) for id, score in _pairs(deadlines).items()}, now_ms)
@@ -72,6 +73,7 @@ class Queue(Publishing, Settling):
             oldest_seconds=max(age_of(oldest, now_ms), age_of(oldest_batch, now_ms)),
             leases=leases,
             checkpoints={name.decode(): msgspec.json.decode(value) for name, value in _pairs(checkpoints).items()},
+            variants=variants,
         )
 
 

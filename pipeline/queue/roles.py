@@ -44,6 +44,7 @@ PRODUCER = Role(
     ),
     writes=lambda keys: [
         *(keys.ready, keys.dead, keys.counters, keys.checkpoints, keys.seen, keys.leader, keys.epochs),
+        keys.variants,
         keys.session("*"),
     ],
     reads=lambda keys: [keys.woken],
@@ -53,13 +54,14 @@ PRODUCER = Role(
 CONSUMER = Role(
     commands=(
         *(*_CONNECT, *_TRANSACTION, *_SCRIPT),
-        *("llen", "lrange", "lindex", "ltrim", "lmove", "blmove", "rpush", "sort", "unlink", "exists"),
+        *("llen", "lrange", "lindex", "ltrim", "lmove", "blmove", "rpush", "lrem", "sort", "unlink", "exists"),
         *("hset", "hget", "hmget", "hgetall", "hdel", "hincrby", "expire"),
         *("zadd", "zrem", "zcount", "zrange"),
         *("xadd", "xdel", "xlen", "xrange", "xrevrange"),
     ),
     writes=lambda keys: [
         *(keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, keys.dead, keys.states),
+        keys.variants,
         *(keys.batch("*"), keys.session("*")),
     ],
     reads=lambda keys: [keys.checkpoints],

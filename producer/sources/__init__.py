@@ -6,6 +6,7 @@ Adding one is a file here, a line in this table, a test file that runs the sourc
 
 SOURCES: dict[str, str] = {
     "files": "producer.sources.files:FilesSource",
+    "kafka": "producer.sources.kafka:KafkaSource",
     "python": "producer.sources.python:PythonSource",
     "rest": "producer.sources.rest:RestSource",
     "schedule": "producer.sources.schedule:ScheduleSource",

@@ -28,6 +28,8 @@ LOSSES = (
     "spider_exceptions/count",
     "robotstxt/forbidden",
     "quotes/malformed",
+    "books/malformed",
+    "books/missing",
 )
 """Counters of a crawl that missed something although it came to its end."""
 
@@ -132,6 +134,8 @@ def troubles(stats: Mapping[str, int | float]) -> list[str]:
         ("robotstxt/forbidden", "forbidden by robots.txt"),
         ("offsite/filtered", "outside allowed_domains"),
         ("quotes/malformed", "not laid out as expected"),
+        ("books/malformed", "not laid out as expected"),
+        ("books/missing", "books without a page"),
     ):
         if stats.get(name):
             found.append(f"{stats[name]} {meaning}")

@@ -22,6 +22,7 @@ COMMANDS = [
     "check",
     "schema",
     "test",
+    "docs",
     "status",
     "verify",
     "up",

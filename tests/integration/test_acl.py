@@ -16,7 +16,7 @@ import redis
 from pipeline.embedded import Embedded
 from pipeline.envelope import DeadLetter, Record, encode, now
 from pipeline.errors import QueueMisuse, SinkUnavailable
-from pipeline.queue import DeadLetters, Done, Queue
+from pipeline.queue import DeadLetters, Done, Queue, Variants
 from pipeline.queue.keys import Keys
 from pipeline.queue.preflight import preflight
 from pipeline.queue.roles import CONSUMER, PRODUCER, READER, RELOADER, Role, user
@@ -52,6 +52,7 @@ REFUSED_TO_ALL = (
 )
 REFUSED_TO = {
     "producer": (
+        f"LRANGE {{{KEY}}}:variants 0 0",
         *(f"{command} {KEY}" for command in ("LRANGE 0 0", "RPOP", "LTRIM 0 0", "UNLINK", "SORT")),
         f"LPUSH {OTHER} x",
         f"LPUSH {KEY}2 x",
@@ -138,6 +139,7 @@ def produce(url: str, key: str = KEY) -> None:
         queue.publish(lines, ids=list("0123456"), seen_seconds=60, dead=dead, checkpoint=("s", "7"))
         queue._publishing.close()
         queue.publish(lines, ids=list("0123456"), seen_seconds=60)
+        queue.publish(lines[:2], variants=[0, 1])
         queue._fence(queue._publishing)
         assert queue.lag() >= 0
         queue.resign()
@@ -177,7 +179,10 @@ def consume(url: str, key: str = KEY) -> None:
         assert letters.get(newest.id) == newest
         assert letters.replay(newest)
         assert letters.drop(oldest)
-        assert queue.lag() == 4
+        newer, older = Variants(queue).newest()
+        assert Variants(queue).replay(newer)
+        assert Variants(queue).drop(older)
+        assert queue.lag() == 5
     finally:
         queue.close()
 
@@ -191,13 +196,14 @@ def read(url: str) -> None:
         assert [letters.get(letter.id) for letter in letters.newest()]
         assert queue.checkpoint("s") == "7"
         assert queue.lag() == 7
+        assert len(Variants(queue)) == len(list(Variants(queue).newest())) == 2
     finally:
         queue.close()
     client = redis.Redis.from_url(url)
     keys = Keys(KEY)
     assert client.llen(KEY) == 7
     assert len(client.lrange(KEY, 0, 0)) == 1
-    assert client.hgetall(keys.counters)[b"published"] == b"8"
+    assert client.hgetall(keys.counters)[b"published"] == b"10"
     assert client.zrange(keys.leases, 0, -1, withscores=True) == []
     assert client.xlen(keys.dead) == 1
     client.close()
@@ -341,7 +347,7 @@ def test_an_acl_file_with_hashes_lets_the_roles_in_and_default_only_look(tmp_pat
             assert looking.llen(OTHER) == 0
 
 
-@pytest.mark.parametrize("command", ["status", "verify", "dead ls s", "dead export s"])
+@pytest.mark.parametrize("command", ["status", "verify", "dead ls s", "dead export s", "variants ls s"])
 def test_who_only_looks_needs_no_more_than_a_reader_has(guarded: Guarded, tmp_path: Path, command: str) -> None:
     produce(guarded.url("producer"))
     (tmp_path / "flows.yaml").write_text(

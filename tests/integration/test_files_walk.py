@@ -173,6 +173,16 @@ def test_by_time_a_file_that_was_changed_since_is_read_again_whole(folder: Folde
     folder.put("2.jsonl", lines(2))
     watch = source(folder, mode="watch", order="time")
     assert numbers(pauses.read(watch, folder.putting("1.jsonl", lines(3, 4)))) == [1, 2, 3, 4]
+    for name in ("1.jsonl", "2.jsonl"):
+        (folder.path / name).unlink()
+    folder.put("1.jsonl", lines(1))
+
+    def both() -> None:
+        folder.put("2.jsonl", lines(2))
+        folder.add("1.jsonl", lines(3))
+
+    came = pauses.read(watch, folder.adding("1.jsonl", lines(5)), both, lambda: None)
+    assert numbers(came) == [1, 5, 2, 1, 5, 3]  # only the last one that was read can go on where it was
 
 
 def test_a_file_that_was_replaced_in_the_middle_is_read_from_its_start(

@@ -21,6 +21,7 @@ from pipeline.practice.stream import PracticeStream
 from pipeline.practice.timeline import Timeline
 from producer.sources.sse import SseSource
 from tests.conftest import DATA, eventually
+from tests.services import Place
 
 START = 1_795_222_800.0
 
@@ -211,3 +212,17 @@ def test_every_id_leads_back_to_its_number_and_its_time(rate: float) -> None:
         assert other.resumed(timeline.id_of(number)) == (number + 1, timeline)
         assert timeline.first_since(timeline.moment_of(number)) <= number
         assert timeline.moment_of(timeline.first_since(timeline.moment_of(number))) == timeline.moment_of(number)
+
+
+def test_the_example_keeps_new_articles(place: Place) -> None:
+    place.example("sse")
+    with PracticeStream(total=400, seed=1, end=True) as stream:
+        producer = place.produce("articles", STREAM_URL=stream.url)
+        assert producer.wait() == 0, producer.said
+        events = [json.loads(stream.data(number)) for number in range(400)]
+    place.deliver_the_rest()
+    written = [line for path in (place.folder / "data").rglob("*.jsonl") for line in path.read_text().splitlines()]
+    new = [event for event in events if event["type"] == "new" and event["namespace"] == 0]
+    assert sorted(json.loads(line)["title"] for line in written) == sorted(event["title"] for event in new)
+    assert 0 < len(new) < 400
+    assert place.books("articles").filtered == 400 - len(new)

@@ -33,6 +33,8 @@ def errors(tmp_path: Path, text: str | bytes, **environ: str) -> list[str]:
         ("    lease: 1ms\n", "5:12: flows.a.lease: expected at least 100ms, not '1ms'"),
         ("    lease:\n", "5:11: flows.a.lease: expected a duration"),
         ("    batch: {records: 1000001}\n", "5:22: flows.a.batch.records: expected at most 1000000, not 1000001"),
+        ("    contract: freeze\n", "5:15: flows.a.contract: holds records to a model: add `model: module:Class`"),
+        ("    contract: thaw\n    model: a:B\n", "5:15: flows.a.contract: expected 'evolve', 'freeze' or 'quarantine'"),
         ("    max_attempts: 0\n", "5:19: flows.a.max_attempts: expected at least 1, not 0"),
         ("    max_attempts: many\n", "5:19: flows.a.max_attempts: expected a whole number, not 'many'"),
         ("    max_attempts: 1.5\n", "5:19: flows.a.max_attempts: expected a whole number, not 1.5"),

@@ -68,12 +68,11 @@ class Walk:
         return (file.changed if self._by_time else 0, file.name)
 
     def _ahead(self, listed: list[File]) -> list[File]:
-        """The files that aren't done: the one that the place is in, and those behind it."""
+        """The files that aren't done: the one that the place is in, perhaps changed since, and those behind it."""
         if self._place is None:
             return listed
         place = (self._place.changed or 0 if self._by_time else 0, self._place.file)
-        begun = [file for file in listed if file.name == self._place.file]
-        return begun + [file for file in listed if self._key(file) > place and file.name != self._place.file]
+        return [file for file in listed if file.name == self._place.file or self._key(file) > place]
 
     def _file(self, file: File, *, is_last: bool) -> Came:
         """One file to its end, or, where it is the last and may still grow, as far as it goes."""
@@ -94,6 +93,7 @@ class Walk:
         """What is in a file now."""
         if file == self._seen and not (final and self._rest):
             return
+        self._rest = False
         try:
             reading = self._begin(file, self._place)
         except FileNotFoundError:

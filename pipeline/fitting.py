@@ -1,0 +1,38 @@
+"""Fitting: whether a record is what a model says, and if not, why."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
+
+REASON_LIMIT = 500
+"""Characters of a reason: enough to find the cause, and never a whole record."""
+
+
+def fitted(text: bytes, model: type[BaseModel], *, extra: Literal["forbid"] | None = None) -> BaseModel | str:
+    """The JSON text as the model, or the reason why it isn't. `extra` says what to do with fields it doesn't have."""
+    try:
+        return model.model_validate_json(text, extra=extra)
+    except ValidationError as error:
+        return _misfits(error, model)[:REASON_LIMIT]
+    except MemoryError:
+        raise  # this machine's trouble, not the record's
+    except Exception as error:
+        return f"{type(error).__qualname__}: {error} ({place_of(error)})"[:REASON_LIMIT]
+
+
+def place_of(error: BaseException) -> str:
+    """File and line of the innermost frame."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return f"{PurePath(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}" if frame else "no frame"
+
+
+def _misfits(error: ValidationError, model: type[BaseModel]) -> str:
+    """Which fields don't fit and what they should be; never what they hold, since a reason is shown and logged."""
+    misfits = error.errors(include_url=False, include_context=False, include_input=False)
+    fields = (f"{'.'.join(map(str, misfit['loc'])) or 'record'}: {misfit['msg']}" for misfit in misfits)
+    return f"does not fit {model.__name__}: {'; '.join(fields)}"

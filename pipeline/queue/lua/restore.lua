@@ -1,0 +1,16 @@
+#!lua flags=allow-oom
+-- restore: put a record from the variant list on the list of the ready, at the end that is taken first.
+--
+-- Guarantee: the record is on one of the two lists, never on both. Sent again after a lost reply it finds the record
+-- gone; of two that are equal to the byte it may then move the other, which is as good.
+--
+-- KEYS  1 ready  2 variants
+-- ARGV  1 the record as it stands on the variant list  2 as it is to stand on the other
+-- Returns 1, or 0 where there is no such variant (any more).
+local ready, variants = KEYS[1], KEYS[2]
+
+if redis.call('LREM', variants, 1, ARGV[1]) == 0 then
+  return 0
+end
+redis.call('RPUSH', ready, ARGV[2])
+return 1

@@ -1,0 +1,102 @@
+"""What a source must do that has no positions, but acknowledges at its origin what was published.
+
+In the place of "reading on from a position" it has: what was published does not come again, what was not comes again
+under the same key, so that dedupe knows it.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+
+from pipeline.envelope import DeadLetter, Record
+from pipeline.errors import SourceUnavailable
+from producer.sources.base import Source
+from tests.conftest import eventually
+from tests.contracts.source_contract import Origin, SourceContract, read, value_of
+
+
+class AcknowledgingSourceContract(SourceContract):
+    """Subclass it, and give it a fixture `origin`, whose `source` is to give each message within a few seconds."""
+
+    @pytest.mark.parametrize("count", [1, 3, 5])
+    def test_reading_on_from_any_record_gives_exactly_what_follows(  # type: ignore[override]
+        self, origin: Origin, count: int
+    ) -> None:
+        """What was published is not given again; what was given and not published is."""
+        source = origin.source()
+        reading = source.read(None)
+        taken = list(islice(reading, count + 1))
+        assert {record.position for record in taken} == {None}
+        source.published(taken[:count])
+        reading.close()  # type: ignore[attr-defined]  # a generator
+        source.close()
+        self.same([value_of(record) for record in taken[:count]] + read(origin.source()), origin.expected)
+        assert read(origin.source()) == []
+
+    @pytest.mark.parametrize("after", [0, 1, 3])
+    def test_a_source_that_breaks_off_neither_loses_nor_doubles_a_record(self, origin: Origin, after: int) -> None:
+        """Nor would dedupe let through what came a second time."""
+        origin.break_off(after)
+        by_key = {
+            record.key: value_of(record) for record in acknowledged(origin.source()) if isinstance(record, Record)
+        }
+        self.same(list(by_key.values()), origin.expected)
+
+    def test_bad_input_becomes_a_dead_letter_and_what_follows_still_arrives(self, origin: Origin) -> None:
+        original = origin.spoil(3)
+        came = acknowledged(origin.source())
+        (letter,) = [record for record in came if isinstance(record, DeadLetter)]
+        assert letter.reason
+        assert original is None or letter.original == original
+        self.same([value_of(record) for record in came if isinstance(record, Record)], origin.expected)
+        assert list(origin.source().read(None)) == []
+
+    def test_the_same_source_reads_again_from_the_start(self, origin: Origin) -> None:
+        """As long as nothing is known to be published, and under the same keys."""
+        source = origin.source()
+        keys = []
+        for _ in range(2):
+            reading = source.read(None)
+            records = list(islice(reading, len(origin.expected)))
+            reading.close()  # type: ignore[attr-defined]  # a generator
+            self.same([value_of(record) for record in records], origin.expected)
+            keys.append(sorted(str(record.key) for record in records if isinstance(record, Record)))
+        source.close()
+        assert keys[0] == keys[1]
+        assert len(set(keys[0])) == len(origin.expected)
+        self.same(read(source), origin.expected)
+
+    def test_a_read_that_came_to_its_end_holds_nothing(self, origin: Origin) -> None:
+        """Once it could acknowledge what it gave."""
+        source = origin.source()
+        source.published(list(source.read(None)))
+        source.close()
+        eventually(lambda: origin.held() == 0)
+
+    def test_what_is_published_after_the_reading_ended_is_acknowledged(self, origin: Origin) -> None:
+        source = origin.source()
+        records = list(source.read(None))
+        for record in records:
+            source.published([record])
+        source.close()
+        assert read(origin.source()) == []
+
+    def test_it_has_dedupe_by_default(self, origin: Origin) -> None:
+        assert origin.source().redelivers
+
+
+def acknowledged(source: Source) -> list[Record | DeadLetter]:
+    """Reads as the runner does, and says of each record at once that it was published."""
+    came: list[Record | DeadLetter] = []
+    for _ in range(5):
+        try:
+            for record in source.read(None):
+                came.append(record)
+                source.published([record])
+        except SourceUnavailable:
+            continue
+        source.close()
+        return came
+    raise AssertionError(f"unavailable five times: {source!r}")
