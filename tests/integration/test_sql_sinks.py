@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from typer.testing import CliRunner
 
@@ -44,7 +45,7 @@ class Table:
         return sorted(number for (number,) in self.run("SELECT n FROM numbers"))
 
 
-@pytest.fixture(params=["postgres", "sqlite"])
+@pytest.fixture(params=["postgres", "sqlite", "duckdb"])
 def table(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Table]:
     if request.param == "postgres":
         server: PostgresServer = request.getfixturevalue("postgres")
@@ -59,6 +60,14 @@ def table(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Table]:
 
             yield Table({"type": "postgres", "dsn": server.dsn, "table": f"{schema}.numbers"}, on_the_server)
             session.execute(f'DROP SCHEMA "{schema}" CASCADE')
+    elif request.param == "duckdb":
+
+        def while_nobody_writes(statement: str) -> list[Any]:
+            with duckdb.connect(tmp_path / "numbers.duckdb") as connection:
+                return connection.execute(statement).fetchall()
+
+        options = {"type": "duckdb", "path": str(tmp_path / "numbers.duckdb"), "table": "numbers"}
+        yield Table(options, while_nobody_writes)
     else:
         path = tmp_path / "numbers.db"
 
