@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -34,4 +35,10 @@ def reader_of(sink: Sink, *, model: type[BaseModel] | None = None, key: str | No
         return Readback(sink, model=model, key=key)
     if isinstance(sink, SqlSink):
         return TableReadback(sink, model=model, key=key)
+    if "consumer.sinks.delta" in sys.modules:  # else it is none, and nobody loads its libraries for that
+        from consumer.deltareadback import DeltaReadback
+        from consumer.sinks.delta import DeltaSink
+
+        if isinstance(sink, DeltaSink):
+            return DeltaReadback(sink, model=model, key=key)
     raise ConfigError("it has no files or tables to read again")

@@ -64,7 +64,7 @@ class JsonlRows(Rows):
         if self.by == WHOLE:
             msgspec.json.decode(text, type=msgspec.Raw)
             return text
-        return _named(resolve("id" if self.by == ENVELOPE_ID else self.by, decode_json(text))) or text
+        return named(resolve("id" if self.by == ENVELOPE_ID else self.by, decode_json(text))) or text
 
 
 class CsvRows(Rows):
@@ -102,8 +102,8 @@ class ParquetRows(Rows):
                 columns = None if self.by == WHOLE or column not in parquet.schema_arrow.names else [column]
                 for part in parquet.iter_batches(batch_size=4096, columns=columns):
                     for row in part.to_pylist():
-                        named = None if columns is None else _named(resolve(pointer, row))
-                        yield named or repr(row).encode(errors="replace")
+                        name = None if columns is None else named(resolve(pointer, row))
+                        yield name or repr(row).encode(errors="replace")
         except (pa.ArrowException, OSError) as error:
             raise Damaged(str(error)) from None
 
@@ -140,7 +140,7 @@ def unpacked(name: str, file: BinaryIO) -> IO[bytes]:
     return file
 
 
-def _named(value: Any) -> bytes | None:
+def named(value: Any) -> bytes | None:
     """A key as bytes: text as it is, anything else as JSON; None where there is none."""
     if value is None or value == "":
         return None

@@ -5,6 +5,7 @@ Adding one is a file here, a line in this table, a test file that runs the sink 
 
 SINKS: dict[str, str] = {
     "csv": "consumer.sinks.csv:CsvSink",
+    "delta": "consumer.sinks.delta:DeltaSink",
     "duckdb": "consumer.sinks.duckdb:DuckdbSink",
     "http": "consumer.sinks.http:HttpSink",
     "jsonl": "consumer.sinks.jsonl:JsonlSink",

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, PrivateAttr, field_validator
 
 from consumer.batch import Batch
-from consumer.sinks.base import RecordsRejected, Sink, SinkUnavailable
+from consumer.sinks.base import RecordsRejected, SinkUnavailable
 from consumer.sinks.partition import NAME_LIMIT, component, directory_names, field_name, moment, partition_text
+from consumer.sinks.placed import PlacedSink
 from consumer.sinks.places import Place, place_of
-from consumer.sinks.places.store import Store, is_url, url_of
 from pipeline.envelope import resolve
 from pipeline.errors import RecordError
 from pipeline.killpoints import killpoint
@@ -22,16 +21,9 @@ EVENT_TIME = ("date", "hour")
 """The two partitions that are not a field of the record but the day and the hour (UTC) in which it happened."""
 
 
-class FileSink(Sink):
+class FileSink(PlacedSink):
     """One file a batch and partition, named by the batch's id: the same batch again is the same file again."""
 
-    path: Annotated[
-        str,
-        Field(
-            description="The directory to write to, made where there is none; or s3://bucket/prefix, gs:// or az://."
-        ),
-    ]
-    store: Annotated[Store | None, Field(description="How to reach the object store that `path` is in.")] = None
     partition: Annotated[
         list[str],
         Field(
@@ -52,23 +44,6 @@ class FileSink(Sink):
     """What the files are, as the end of their names says it."""
 
     _place: Place | None = PrivateAttr(default=None)
-
-    @field_validator("path", mode="before")
-    @classmethod
-    def _path_is_text(cls, path: Any) -> Any:
-        return str(path) if isinstance(path, Path) else path
-
-    @field_validator("path")
-    @classmethod
-    def _path_is_a_place(cls, path: str) -> str:
-        if is_url(path):
-            url_of(path)
-        return path
-
-    @field_validator("store")
-    @classmethod
-    def _store_is_of_the_path(cls, store: Store | None, info: ValidationInfo) -> Store | None:
-        return store and store.checked_for(info.data.get("path"))
 
     @field_validator("partition")
     @classmethod

@@ -20,12 +20,27 @@ app = typer.Typer(
 
 
 def _compose() -> None:
-    from pipeline.cli import chaos, check, dead, demo, docs, dryrun, run, services, stack, status, variants, verify
+    from pipeline.cli import (
+        chaos,
+        check,
+        dead,
+        demo,
+        docs,
+        dryrun,
+        lake,
+        run,
+        services,
+        stack,
+        status,
+        variants,
+        verify,
+    )
 
     for group in (demo, run, services, check, docs, dryrun, status, verify, chaos, stack):
         app.registered_commands += group.app.registered_commands
     app.add_typer(dead.app, name="dead")
     app.add_typer(variants.app, name="variants")
+    app.add_typer(lake.app, name="lake")
 
 
 def main() -> None:

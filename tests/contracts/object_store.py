@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,18 +13,23 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import boto3
+
 from tests.faults.proxy import Proxy
-from tests.moto_server import CREDENTIALS, REGION, MotoServer
+from tests.moto_server import CREDENTIALS, REGION
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class ObjectStore:
     """A bucket. What a test writes there it does below a prefix that stands for its own directory."""
 
-    def __init__(self, server: MotoServer) -> None:
-        self._client = server.client("s3")
+    def __init__(self, url: str) -> None:
+        self.direct = url
+        self._client = boto3.client("s3", endpoint_url=url, region_name=REGION, **CREDENTIALS)
         self.bucket = f"contracts-{secrets.token_hex(4)}"  # moto's buckets outlive its server
         self._client.create_bucket(Bucket=self.bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
-        parts = urlsplit(server.url)
+        parts = urlsplit(url)
         assert parts.hostname
         assert parts.port
         self.proxy = Proxy(parts.hostname, parts.port)
@@ -73,6 +80,24 @@ class ObjectStore:
                 yield free
             finally:
                 free()
+
+
+@contextmanager
+def object_store() -> Iterator[ObjectStore]:
+    """With moto in a process of its own: some clients keep all threads of theirs waiting while they wait."""
+    program = (
+        "import sys; from tests.moto_server import MotoServer\n"
+        "with MotoServer() as server: print(server.url, flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        store = ObjectStore(process.stdout.readline().strip())
+        try:
+            yield store
+        finally:
+            store.close()
+            process.kill()
 
 
 def prefix(destination: Path) -> str:

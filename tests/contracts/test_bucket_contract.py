@@ -17,19 +17,16 @@ import pytest
 from consumer.sinks.base import RecordsRejected, SinkUnavailable
 from consumer.sinks.files import FileSink
 from tests.contracts.file_sink_contract import HOSTILE_VALUES
-from tests.contracts.object_store import ObjectStore
+from tests.contracts.object_store import ObjectStore, object_store
 from tests.contracts.sink_contract import SinkContract
 from tests.contracts.sink_records import ORDINARY, bulk
 from tests.contracts.test_csv_contract import COLUMNS, cell
-from tests.moto_server import MotoServer
 
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[ObjectStore]:
-    with MotoServer() as server:
-        store = ObjectStore(server)
+    with object_store() as store:
         yield store
-        store.close()
 
 
 class BucketSinkContract(SinkContract):

@@ -28,9 +28,8 @@ from pipeline.cli import verify
 from pipeline.errors import ConfigError
 from pipeline.extras import need
 from pipeline.flow import load
-from tests.contracts.object_store import ObjectStore
+from tests.contracts.object_store import ObjectStore, object_store
 from tests.contracts.sink_records import batch_of, bulk
-from tests.moto_server import MotoServer
 from tests.services import NOWHERE, Place
 
 NO_ACCOUNT = '{"disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": ""}'
@@ -39,10 +38,8 @@ SECRET = "wJalrXUtnFEMI-K7MDENG"
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[ObjectStore]:
-    with MotoServer() as server:
-        store = ObjectStore(server)
+    with object_store() as store:
         yield store
-        store.close()
 
 
 def test_a_store_that_knows_no_condition_is_asked_before(store: ObjectStore, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from consumer.sinks.places.base import Place, Staging
-from consumer.sinks.places.store import Store, Url, url_of
+from consumer.sinks.places.store import Store, Url, s3_options, told, url_of
 from pipeline.errors import ConfigError, SinkUnavailable
 from pipeline.extras import need
 from pipeline.killpoints import killpoint
@@ -211,31 +210,6 @@ def store_of(url: Url, options: Store) -> ObjectStore:
         return S3Store(url.bucket, **common, **s3_options(options))
     except _errors() as error:
         raise ConfigError(f"{url.scheme}://{url.bucket}: {told(error)}") from None
-
-
-def s3_options(options: Store) -> dict[str, Any]:
-    """What was said of S3, by the names that it has in the libraries; the rest they take from the environment."""
-    said = {
-        "endpoint": options.endpoint,
-        "region": options.region,
-        "access_key_id": options.access_key_id,
-        "secret_access_key": options.secret_access_key and options.secret_access_key.get_secret_value(),
-        "session_token": options.session_token and options.session_token.get_secret_value(),
-    }
-    return {name: value for name, value in said.items() if value is not None}
-
-
-def told(error: Exception) -> str:
-    """What a store said, in one line: without the debugging view, and without queries, which may hold signatures."""
-    text = str(error)
-    status = re.search(r"status code: (\d+ [A-Za-z ]+)", text)
-    code = re.search(r"<Code>(\w+)</Code>", text)
-    if status:
-        return status[1].strip() + (f", {code[1]}" if code else "")
-    line = text.split("\n", 1)[0].rpartition(" - ")[2]
-    if line.endswith("builder error"):
-        return "its address can't be used: if it is plain http, say `allow_http: true`"
-    return re.sub(r"\?\S+", "?…", line)[:300]
 
 
 def _errors() -> tuple[type[Exception], ...]:

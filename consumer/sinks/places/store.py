@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+import re
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -102,3 +103,28 @@ def url_of(path: str) -> Url:
     if set(steps) & {".", ".."} or not prefix.isprintable():
         raise ValueError("expected a plain prefix after the bucket's name")
     return Url(parts.scheme, parts.netloc, prefix)
+
+
+def s3_options(options: Store) -> dict[str, Any]:
+    """What was said of S3, by the names that it has in the libraries; the rest they take from the environment."""
+    said = {
+        "endpoint": options.endpoint,
+        "region": options.region,
+        "access_key_id": options.access_key_id,
+        "secret_access_key": options.secret_access_key and options.secret_access_key.get_secret_value(),
+        "session_token": options.session_token and options.session_token.get_secret_value(),
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def told(error: Exception) -> str:
+    """What a store said, in one line: without the debugging view, and without queries, which may hold signatures."""
+    text = str(error)
+    status = re.search(r"status code: (\d+ [A-Za-z ]+)", text)
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    if status:
+        return status[1].strip() + (f", {code[1]}" if code else "")
+    line = text.split("\n", 1)[0].rpartition(" - ")[2]
+    if line.endswith("builder error"):
+        return "its address can't be used: if it is plain http, say `allow_http: true`"
+    return re.sub(r"\?\S+", "?…", line)[:300]
