@@ -74,10 +74,12 @@ class DeltaSink(PlacedSink):
         str | None,
         Field(description="Field or JSON pointer of the event's time for `date` and `hour`. Default: the envelope's."),
     ] = None
-    contract: Annotated[
-        Literal["evolve", "freeze"],
-        Field(description="Whether a column that the table lacks is added to it, or keeps the batch waiting for one."),
-    ] = "evolve"
+    add_columns: Annotated[
+        bool,
+        Field(
+            description="Add a column that the table lacks to it; else a batch that has one waits until it is there."
+        ),
+    ] = True
 
     _table: LakeTable | None = PrivateAttr(default=None)
 
@@ -186,9 +188,9 @@ class DeltaSink(PlacedSink):
         Raises RecordsRejected naming those with a value that doesn't fit, SinkUnavailable where a column can't.
         """
         lacking = [name for name in rows.schema.names if name not in wanted.names]
-        if lacking and self.contract == "freeze":
+        if lacking and not self.add_columns:
             raise SinkUnavailable(
-                f"the table at {self.path} has no column {', '.join(lacking)}: add it, or say `contract: evolve`"
+                f"the table at {self.path} has no column {', '.join(lacking)}: add it, or say `add_columns: true`"
             )
         rejected: dict[int, str] = {}
         for place, field in enumerate(rows.schema):
