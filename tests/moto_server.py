@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from types import TracebackType
 from typing import Any
 
@@ -24,8 +25,11 @@ class MotoServer:
     """
 
     def __init__(self) -> None:
-        self._server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-        self._server.start()
+        self._port = 0
+        self._failures: dict[str, list[int]] = {}
+        self.requests: Counter[str] = Counter()
+        """How many requests of each kind there were."""
+        self.start()
         host, self._port = self._server.get_host_and_port()
         self.url = f"http://{host}:{self._port}"
 
@@ -44,6 +48,26 @@ class MotoServer:
         """At the same address again."""
         self._server = ThreadedMotoServer("127.0.0.1", self._port, verbose=False)
         self._server.start()
+        self._server.get_host_and_port()  # returns once it listens
+        served = self._server._server
+        assert served is not None
+        served.app = self._failing(served.app)
+
+    def fail_next(self, action: str, *statuses: int) -> None:
+        """The next requests of this kind (`ReceiveMessage`) are answered with these statuses; 0 for as it should be."""
+        self._failures[action] = list(statuses)
+
+    def _failing(self, app: Any) -> Any:
+        def answer(environ: dict[str, Any], start_response: Any) -> Any:
+            action = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
+            self.requests[action] += 1
+            if (left := self._failures.get(action)) and (status := left.pop(0)):
+                environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+                start_response(f"{status} So", [("Content-Type", "application/json"), ("Content-Length", "2")])
+                return [b"{}"]
+            return app(environ, start_response)
+
+        return answer
 
     def client(self, service: str) -> Any:
         """A client of the tests' own: `sqs`, `s3` …"""

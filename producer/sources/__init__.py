@@ -11,6 +11,7 @@ SOURCES: dict[str, str] = {
     "rest": "producer.sources.rest:RestSource",
     "schedule": "producer.sources.schedule:ScheduleSource",
     "scrapy": "producer.sources.scrapy:ScrapySource",
+    "sqs": "producer.sources.sqs:SqsSource",
     "sse": "producer.sources.sse:SseSource",
     "stdin": "producer.sources.stdin:StdinSource",
 }

@@ -68,6 +68,15 @@ class AcknowledgingSourceContract(SourceContract):
         assert len(set(keys[0])) == len(origin.expected)
         self.same(read(source), origin.expected)
 
+    def test_a_read_abandoned_in_the_middle_releases_what_it_held(self, origin: Origin) -> None:
+        """What it gave it may still acknowledge; closing the source releases that, too."""
+        source = origin.source()
+        reading = source.read(None)
+        next(reading)
+        reading.close()  # type: ignore[attr-defined]  # a generator
+        source.close()
+        eventually(lambda: origin.held() == 0)
+
     def test_a_read_that_came_to_its_end_holds_nothing(self, origin: Origin) -> None:
         """Once it could acknowledge what it gave."""
         source = origin.source()
