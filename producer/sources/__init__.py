@@ -14,5 +14,6 @@ SOURCES: dict[str, str] = {
     "sqs": "producer.sources.sqs:SqsSource",
     "sse": "producer.sources.sse:SseSource",
     "stdin": "producer.sources.stdin:StdinSource",
+    "websocket": "producer.sources.websocket:WebsocketSource",
 }
 """The class of each `type`, as a dotted path: imported when a flow uses it."""

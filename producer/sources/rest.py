@@ -18,7 +18,7 @@ from producer.sources.pagination import Pagination
 from producer.sources.restapi import Api
 from producer.sources.rounds import OrderedRounds, Rounds
 from producer.sources.timetable import Timed, now, wait_until
-from producer.sources.weboptions import WebOptions
+from producer.sources.weboptions import Wait, WebOptions
 
 
 class RestSource(Timed, WebOptions, Source):
@@ -46,6 +46,7 @@ class RestSource(Timed, WebOptions, Source):
     incremental: Incremental | None = Field(
         default=None, description="Asks only for what is new, by a field that grows."
     )
+    read_timeout: Wait = Field(default=60, description="Silence after which a request is given up.")
     max_response_bytes: Size = Field(default=64 * 1024 * 1024, ge=1, description="A larger answer is refused.")
 
     @field_validator("url")

@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
-from importlib.metadata import version
-from typing import Annotated, ClassVar
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from pipeline.envelope import timestamp
-from pipeline.units import Duration, Size
-from pipeline.web import checked_headers, checked_url, sendable
+from pipeline.units import Size
+from pipeline.web import checked_url
 from producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused
 from producer.sources.eventclient import EventClient, Limits
 from producer.sources.fields import Fields, Format
+from producer.sources.weboptions import Wait, WebOptions
 
 WIKIMEDIA_HOST = "stream.wikimedia.org"
 
-Wait = Annotated[Duration, Field(gt=0, le=86_400)]
 
-
-class SseSource(Source):
+class SseSource(WebOptions, Source):
     """Reads server-sent events (`text/event-stream`) from a URL.
 
     Every event becomes a record of its data, byte for byte, with the event's name as `type` and the last event id as
@@ -35,9 +33,6 @@ class SseSource(Source):
     exclusive: ClassVar[bool] = True
 
     url: str = Field(repr=False, description="Where the events come from; http or https.")
-    headers: dict[str, str] = Field(
-        default_factory=dict, repr=False, description="Further request headers, such as Authorization."
-    )
     format: Format = Field(
         default="json",
         description="json: the data is JSON, what is not becomes a dead letter. text: the data becomes a JSON string.",
@@ -55,12 +50,6 @@ class SseSource(Source):
         default=None,
         description="Where to begin, as the query parameter `since`; only sent while there is no checkpoint.",
     )
-    user_agent: str = Field(
-        default_factory=lambda: f"Millrace/{version('millrace')} (event stream to queue pipeline; python-requests)",
-        min_length=1,
-        description="User-Agent header. Wikimedia's policy asks for a way to contact you in it.",
-    )
-    connect_timeout: Wait = Field(default=10, description="How long to wait for a connection.")
     read_timeout: Wait = Field(
         default=60, description="Silence (comments count as talk) after which the connection is made anew."
     )
@@ -68,19 +57,6 @@ class SseSource(Source):
         default=4 * 1024 * 1024,
         ge=1,
         description="A larger event is dropped and logged; reading goes on after it.",
-    )
-    max_redirects: int = Field(default=5, ge=0, le=50, description="Redirects to follow for one connection.")
-    allow_private: bool = Field(
-        default=False,
-        description="Follow redirects to other hosts also where those have loopback, link-local or private addresses.",
-    )
-    max_failures: int = Field(
-        default=5,
-        ge=1,
-        description="Failed connections in a row, no event between them, until the source is unavailable.",
-    )
-    backoff_initial: Wait = Field(
-        default=1, description="The longest wait after a first failure; it doubles with each further one."
     )
     backoff_max: Wait = Field(
         default=30, description="The longest wait, also of what the server's `retry` field may ask for."
@@ -90,18 +66,6 @@ class SseSource(Source):
     @classmethod
     def _an_http_url(cls, url: str) -> str:
         return checked_url(url, "https://stream.wikimedia.org/v2/stream/recentchange")
-
-    @field_validator("headers")
-    @classmethod
-    def _sendable(cls, headers: dict[str, str]) -> dict[str, str]:
-        return checked_headers(headers)
-
-    @field_validator("user_agent")
-    @classmethod
-    def _one_line(cls, user_agent: str) -> str:
-        if not sendable(user_agent):
-            raise ValueError("holds a line break, a NUL, or blanks at an end")
-        return user_agent
 
     @model_validator(mode="after")
     def _pointers_need_json(self) -> SseSource:

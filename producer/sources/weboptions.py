@@ -26,7 +26,6 @@ class WebOptions(BaseModel):
         description="User-Agent header. Many sites ask for a way to contact you in it.",
     )
     connect_timeout: Wait = Field(default=10, description="How long to wait for a connection.")
-    read_timeout: Wait = Field(default=60, description="Silence after which a connection is taken for dead.")
     max_redirects: int = Field(default=5, ge=0, le=50, description="Redirects to follow at a time.")
     allow_private: bool = Field(
         default=False,
