@@ -18,7 +18,7 @@ from pipeline.backoff import Backoff
 log = structlog.get_logger(__name__)
 
 HEALTHY_SECONDS = 60.0
-"""After so long a life, the next failure counts as the first again."""
+"""After so long a life, the next failure counts as the first again, where nothing else is said."""
 
 FAILURES_BEFORE_GIVING_UP = 5
 """So many failures in a row are put up with, where nothing else is said."""
@@ -33,7 +33,8 @@ SUPERVISED = "MILLRACE_SUPERVISED"
 class Child:
     """One service: a process, and the next one when that fails, until it failed more than `failures` times in a row.
 
-    `longest_wait` is the cap, in seconds, of the pauses between them.
+    `longest_wait` is the cap, in seconds, of the pauses between them. After a life of `healthy` seconds a failure is
+    the first in a row again.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Child:
         *,
         failures: int = FAILURES_BEFORE_GIVING_UP,
         longest_wait: float = LONGEST_WAIT_SECONDS,
+        healthy: float = HEALTHY_SECONDS,
     ) -> None:
         self.name = name
         self._failures = failures
@@ -53,6 +55,7 @@ class Child:
         self._environ = {**environ, SUPERVISED: "1"}
         self._say = say
         self._backoff = Backoff(first=0.5, cap=longest_wait)
+        self._healthy = healthy
         self._process: subprocess.Popen[str] | None = None
         self._started = 0.0
         self._again_at = 0.0
@@ -91,12 +94,29 @@ class Child:
 
     @property
     def done(self) -> bool:
-        """Whether it has ended for good: of its own accord, or because it failed too often."""
-        return self.code == 0 or self.gave_up
+        """Whether it has ended for good: of its own accord, because it was told to, or because it failed too often."""
+        return self.gave_up or (not self.running and (self._told_to_stop or self.code == 0))
+
+    @property
+    def state(self) -> str:
+        """How it is, in a word or two for people."""
+        if self.gave_up:
+            return "given up"
+        if self.running:
+            return "stopping" if self._told_to_stop else "runs"
+        if self.done:
+            return "ended"
+        return f"failed {self._backoff.failures}×, again in {max(0.0, self._again_at - time.monotonic()):.0f} s"
 
     @property
     def failed(self) -> bool:
-        """Whether it was given up or ended badly. One that SIGTERM ends before it can hear it held nothing yet."""
+        """Whether it was given up or ended badly.
+
+        One that SIGTERM ends before it can hear it held nothing yet, and one that was to be started again when all was
+        to stop has not failed too often.
+        """
+        if self._told_to_stop and self._again_at and not self.gave_up:
+            return False
         well = (0, None, -signal.SIGTERM) if self._told_to_stop else (0, None)
         return self.gave_up or self.code not in well
 
@@ -113,7 +133,7 @@ class Child:
             return
         now = time.monotonic()
         if not self._again_at:
-            if now - self._started > HEALTHY_SECONDS:
+            if now - self._started > self._healthy:
                 self._backoff.reset()
             wait = self._backoff.next()
             if self._backoff.failures > self._failures:
@@ -147,7 +167,7 @@ class Child:
 class Supervisor:
     """Runs services until they are done or it is stopped. Call `look` every moment: it restarts what failed.
 
-    `say` gets each line that a service prints, with the service's name. `longest_wait` as in Child.
+    `say` gets each line that a service prints, with the service's name. `longest_wait` and `healthy` as in Child.
     """
 
     def __init__(
@@ -156,17 +176,25 @@ class Supervisor:
         environ: Mapping[str, str] = os.environ,
         say: Callable[[str, str], None],
         longest_wait: float = LONGEST_WAIT_SECONDS,
+        healthy: float = HEALTHY_SECONDS,
     ) -> None:
         self.children: dict[str, Child] = {}
         self._environ = environ
         self._say = say
         self._longest_wait = longest_wait
+        self._healthy = healthy
 
     def add(self, name: str, *arguments: str, failures: int = FAILURES_BEFORE_GIVING_UP) -> Child:
         """Starts `millrace ARGUMENTS` as the service of this name; it is given up after more `failures` in a row."""
         command = [sys.executable, "-m", "pipeline.cli", *arguments]
         child = self.children[name] = Child(
-            name, command, self._environ, self._say, failures=failures, longest_wait=self._longest_wait
+            name,
+            command,
+            self._environ,
+            self._say,
+            failures=failures,
+            longest_wait=self._longest_wait,
+            healthy=self._healthy,
         )
         return child
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +18,8 @@ import typer
 
 from pipeline.cli.books import read_books
 from pipeline.cli.check import build_all
+from pipeline.cli.running import RunningFlow
+from pipeline.cli.screen import screen_for
 from pipeline.cli.services import FlowsOption, choose, leave, settings_with
 from pipeline.cli.status import NamesArgument
 from pipeline.embedded import Embedded
@@ -26,7 +28,7 @@ from pipeline.flow import Flow
 from pipeline.observe import logs
 from pipeline.settings import Settings
 from pipeline.signals import hear
-from pipeline.supervisor import FAILURES_BEFORE_GIVING_UP, Supervisor
+from pipeline.supervisor import Supervisor
 
 app = typer.Typer()
 log = structlog.get_logger(__name__)
@@ -38,15 +40,12 @@ REDIS_PORT = 6379
 LOOK_SECONDS = 0.1
 EMPTY_LOOKS_SECONDS = 0.5
 
-POISONED_BATCHES = 3
-"""So many batches in a row, each with a record that kills its consumer, are put up with."""
-
 
 @app.command(epilog="Example: `millrace run quotes --until-empty`")
 def run(
     names: NamesArgument = None,
     flows: FlowsOption = None,
-    consumers: Annotated[int, typer.Option("--consumers", "-n", min=1, help="Consumer processes.")] = 1,
+    consumers: Annotated[int, typer.Option("--consumers", "-n", min=1, help="Consumer processes of each flow.")] = 1,
     until_empty: Annotated[
         bool,
         typer.Option(help="End once every source has ended and its list is empty: for cron, Airflow and the like."),
@@ -61,13 +60,13 @@ def run(
         int | None, typer.Option(min=1, help="With --inline: end after so many records of the source.")
     ] = None,
 ) -> None:
-    """Runs these flows here: a process for each producer, and consumers for all of them; restarts what fails.
+    """Runs these flows here: a process for each producer and each consumer; restarts what fails.
 
     Without REDIS_URL it starts an embedded Valkey whose data stays in `.millrace/`, so that the next run goes on where
     this one stopped. Ctrl-C or SIGTERM drains and stops; a second one doesn't wait for what is slow.
 
-    A service that fails too often is given up while the others go on. Once nobody consumes any more, or every source
-    has ended or was given up and the lists are empty, it ends.
+    A service that fails too often is given up, and with its consumers the flow; the others go on. Once no flow is
+    consumed any more, or every source has ended or was given up and the lists are empty, it ends.
 
     --inline runs one flow in this process instead, with no Redis and no second try: an error of the source or the sink
     ends it at once, with its traceback.
@@ -87,26 +86,31 @@ def run(
     with redis_for(settings, port) as settings:
         pretty = settings.log == "pretty" or (settings.log == "auto" and sys.stderr.isatty())
         environ = {**os.environ, "REDIS_URL": settings.url, "MILLRACE_LOG": "pretty" if pretty else "json"}
-        supervisor = Supervisor(environ=environ, say=_prefixed())
-        threading.Thread(target=_hurry, args=(supervisor, at_once), name="hurry", daemon=True).start()
-        where = ["--flows", str(settings.flows)]
-        producers = [supervisor.add(f"producer-{flow.name}", "produce", flow.name, *where) for flow in chosen]
-        arguments = [*(flow.name for flow in chosen), *where]
-        workers = [
-            supervisor.add(f"consumer-{number}", "consume", *arguments, failures=_failures_to_isolate(chosen))
-            for number in range(1, consumers + 1)
-        ]
-        while not stopping.wait(LOOK_SECONDS) and not all(child.done for child in workers):
-            supervisor.look()
-            no_more = all(child.done for child in producers)
-            if no_more and (until_empty or supervisor.failed) and _all_empty(settings, chosen):
-                break
-        grace = settings.grace_seconds + 5
-        for children in (producers, workers):
-            supervisor.stop([child.name for child in children], grace_seconds=grace)
-        if supervisor.failed:
-            log.error("services_failed", services=supervisor.failed)
-            sys.exit(1)
+        with screen_for(settings, table=pretty and sys.stderr.isatty()) as screen:
+            supervisor = Supervisor(environ=environ, say=screen.say)
+            threading.Thread(target=_hurry, args=(supervisor, at_once), name="hurry", daemon=True).start()
+            running = [RunningFlow(flow, supervisor, settings, consumers=consumers) for flow in chosen]
+            while not stopping.wait(LOOK_SECONDS) and not _all_over(running, settings, until_empty):
+                supervisor.look()
+                for flow in running:
+                    flow.look()
+                screen.show(running)
+            grace = settings.grace_seconds + 5
+            supervisor.stop([flow.producer.name for flow in running], grace_seconds=grace)
+            supervisor.stop([child.name for flow in running for child in flow.consumers], grace_seconds=grace)
+            screen.show(running, last=True)
+            if supervisor.failed:
+                log.error("services_failed", services=supervisor.failed)
+                sys.exit(1)
+
+
+def _all_over(running: list[RunningFlow], settings: Settings, until_empty: bool) -> bool:
+    """Whether nothing is left to do: of the flows that are consumed at all, no source goes on and no list holds any."""
+    live = [flow for flow in running if not flow.given_up]
+    if not live:
+        return True
+    bounded = until_empty or any(child.gave_up for flow in running for child in flow.services)
+    return bounded and all(flow.producer.done for flow in live) and _all_empty(settings, [flow.flow for flow in live])
 
 
 def _run_inline(settings: Settings, flows: list[Flow], records: int | None) -> int:
@@ -127,12 +131,6 @@ def _run_inline(settings: Settings, flows: list[Flow], records: int | None) -> i
     counts = {name: getattr(running, name) for name in ("read", "delivered", "filtered", "duplicates")}
     log.info("inline_done", flow=flows[0].name, **counts, dead=len(running.dead), variants=len(running.variants))
     return code
-
-
-def _failures_to_isolate(flows: list[Flow]) -> int:
-    """How often a consumer may die in a row: a record that kills it is found by halving its batch, a death a time."""
-    deaths = max(flow.max_attempts + flow.batch.records.bit_length() for flow in flows)
-    return deaths * POISONED_BATCHES + FAILURES_BEFORE_GIVING_UP
 
 
 def _hurry(supervisor: Supervisor, at_once: threading.Event) -> None:
@@ -174,15 +172,3 @@ def _all_empty(settings: Settings, flows: list[Flow]) -> bool:
         return all(read_books(settings, flow).lag == 0 for flow in flows)
     except QueueError:
         return False
-
-
-def _prefixed() -> Callable[[str, str], None]:
-    """Prints a service's line behind its name, a line at a time."""
-    lock = threading.Lock()
-
-    def say(name: str, line: str) -> None:
-        with lock:
-            sys.stderr.write(f"{name:<20} │ {line}\n")
-            sys.stderr.flush()
-
-    return say

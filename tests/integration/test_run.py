@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
 import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import redis
 
+from pipeline.cli.running import RunningFlow
+from pipeline.flow import load
 from pipeline.practice.stream import PracticeStream
+from pipeline.settings import Settings
 from pipeline.supervisor import Supervisor
 from tests.conftest import eventually
-from tests.services import QUICKLY, Place, Service, children_of, lives
+from tests.services import PATIENCE, QUICKLY, Place, Service, children_of, lives
 
 BLOCKING = '''\
 import threading
@@ -27,6 +40,18 @@ class Blocking(JsonlSink):
         Path("writing").touch()
         threading.Event().wait()
 '''
+
+
+LEAVES_AT_ONCE = """\
+import os, sys
+
+if os.environ.get("MILLRACE_SUPERVISED") and "consume" in sys.argv:
+    os._exit(3)
+
+
+def unchanged(record):
+    return record
+"""
 
 
 def sse(stream: PracticeStream) -> dict[str, Any]:
@@ -59,7 +84,7 @@ def test_until_empty_ends_with_0_once_bounded_sources_are_delivered_and_leaves_n
         place.flow(source=sse(stream))
         place.flow("letters", source=sse(stream))
         run = place.start("run", "--until-empty", "-n", "2")
-        run.until(lambda: len(children_of(run.pid)) == 4)
+        run.until(lambda: len(children_of(run.pid)) == 6)  # a producer and two consumers each
         children = children_of(run.pid)
         assert run.wait() == 0, run.said
         assert ids_in(place) == ids_in(place, "letters") == ids_of(stream, 200)
@@ -124,7 +149,7 @@ def test_a_consumer_that_is_killed_is_started_again_and_each_event_is_delivered_
         run = place.start("run", "--until-empty")
         run.until(lambda: consumers_of(run) and place.files())
         os.kill(consumers_of(run)[0], signal.SIGKILL)
-        run.await_event("service_failed", service="consumer-1", code=-signal.SIGKILL)
+        run.await_event("service_failed", service="consumer-numbers", code=-signal.SIGKILL)
         assert run.wait() == 0, run.said
         assert len(consumers_of(run)) == 2
         assert ids_in(place) == ids_of(stream, 1000)
@@ -155,6 +180,90 @@ def test_a_service_is_started_again_so_often_and_no_more(place: Place) -> None:
     eventually(given_up)
     assert supervisor.failed == ["wrong"]
     eventually(lambda: len(said) == 2)
+
+
+def test_after_a_healthy_while_a_failure_is_the_first_in_a_row_again(place: Place) -> None:
+    said: list[str] = []
+    supervisor = Supervisor(environ=os.environ, say=lambda _, line: said.append(line), longest_wait=0.1, healthy=0)
+    child = supervisor.add("wrong", "consume", "--flows", str(place.folder / "none.yaml"), failures=1)
+
+    def failed_often() -> bool:
+        supervisor.look()
+        return len(said) > 3
+
+    eventually(failed_often, PATIENCE)
+    assert not child.gave_up
+    supervisor.stop(grace_seconds=10)
+
+
+def test_a_flow_whose_consumers_are_given_up_is_read_no_more_and_the_others_go_on(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.module(LEAVES_AT_ONCE)
+    with PracticeStream(rate=100) as stream:
+        place.flow(source=sse(stream), max_attempts=1, batch={"records": 1}, transforms=["theirs:unchanged"])
+        place.flow("letters", source=sse(stream))
+        monkeypatch.chdir(place.folder)
+        settings = Settings(flows=place.folder / "flows.yaml")
+        environ = {**os.environ, "REDIS_URL": place.redis_url, "MILLRACE_LOG": "json"}
+        supervisor = Supervisor(environ=environ, say=lambda *_: None, longest_wait=0.05)
+        flows = load(place.folder / "flows.yaml")
+        running = [RunningFlow(flow, supervisor, settings, consumers=1) for flow in flows.values()]
+
+        def given_up() -> bool:
+            supervisor.look()
+            for flow in running:
+                flow.look()
+            return running[0].given_up and running[0].producer.done
+
+        try:
+            eventually(given_up, PATIENCE)
+            assert (running[0].consumers[0].state, running[0].producer.state) == ("given up", "ended")
+            assert [child.state for child in running[1].services] == ["runs", "runs"]
+            delivered = place.books("letters").delivered
+            eventually(lambda: place.books("letters").delivered > delivered, PATIENCE)
+        finally:
+            supervisor.stop(grace_seconds=20)
+        assert supervisor.failed == ["consumer-numbers"]
+
+
+def test_on_a_terminal_a_table_shows_every_flow_below_the_services_lines(place: Place) -> None:
+    with PracticeStream(total=50, end=True) as stream:
+        place.flow(source=sse(stream))
+        place.flow("letters", source=sse(stream))
+        terminal, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
+        environ = {**os.environ, "REDIS_URL": place.redis_url, "TERM": "xterm-256color", "MILLRACE_LOG": "auto"}
+        run = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.cli", "run", "--until-empty"],
+            cwd=place.folder,
+            env={name: value for name, value in environ.items() if name not in ("COLUMNS", "LINES")},
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        try:
+            shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", b"".join(all_of(terminal)).decode()).replace("\r", "\n")
+            assert run.wait(PATIENCE) == 0, shown
+        finally:
+            run.kill()
+            run.wait()
+            os.close(terminal)
+    columns = ("flow", "producer", "consumers", "ready", "in flight", "dead", "published", "delivered", "a second")
+    assert re.search("^" + " +".join(columns), shown, re.MULTILINE)
+    for flow in ("numbers", "letters"):
+        assert re.search(rf"^{flow} +ended +ended +0 +0 +0 +50 +50 +\d+", shown, re.MULTILINE), shown
+        assert re.search(rf"^producer-{flow} +│ .*service_started", shown, re.MULTILINE)
+        assert re.search(rf"^consumer-{flow} +│ .*batch_delivered", shown, re.MULTILINE)
+    assert len(place.records()) == len(place.records("letters")) == 50
+
+
+def all_of(terminal: int) -> Iterator[bytes]:
+    """What is written to a terminal, until nobody can write to it any more."""
+    with contextlib.suppress(OSError):  # that is how Linux says so
+        while chunk := os.read(terminal, 65_536):
+            yield chunk
 
 
 def test_a_wrong_flow_is_told_once_with_2_before_anything_is_started(place: Place) -> None:
