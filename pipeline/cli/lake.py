@@ -97,12 +97,14 @@ def _tables(names: list[str] | None, flows: FlowsOption) -> Iterator[tuple[str, 
 
     found = 0
     for flow in choose(settings_with(flows), names or []):
-        sink = flow.sink.build(SINKS, Sink) if names or flow.sink.type == "delta" else None
-        if isinstance(sink, DeltaSink):
+        sinks = [part.build(SINKS, Sink) for part in flow.sink.each if names or part.type == "delta"]
+        tables = [sink for sink in sinks if isinstance(sink, DeltaSink)]
+        if names and not tables:
+            types = ", ".join(part.type for part in flow.sink.each)
+            raise ConfigError(f"{flow.name} writes to no Delta table: its sink is {types}")
+        for number, sink in enumerate(tables, 1):
             found += 1
-            yield flow.name, sink
-        elif names:
-            raise ConfigError(f"{flow.name} writes to no Delta table: its sink is {flow.sink.type}")
+            yield flow.name if len(tables) == 1 else f"{flow.name} ({number})", sink
     if not found:
         raise ConfigError("no flow writes to a Delta table: none has `sink: {type: delta}`")
 
