@@ -13,6 +13,7 @@ from consumer.isolation import isolate
 from consumer.renewal import Renewal
 from consumer.sinks.base import Sink
 from consumer.sizing import Sizing
+from consumer.transforms.chain import stages
 from consumer.writer import Writer, give_back, tell_lost
 from pipeline.errors import LeaseLost, QueueError, QueueUnavailable
 from pipeline.flow import Flow
@@ -49,6 +50,7 @@ class Consumer:
         self.model = flow.load_model()
         self.sink.check(self.model)
         self.transforms = flow.load_transforms()
+        stages(tuple(self.transforms))  # what can't be called is said now
         self.queue = Queue(
             redis_url, flow.queue.key, lease_seconds=flow.lease, replicas=flow.queue.replicas, give_up=give_up
         )

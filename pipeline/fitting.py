@@ -25,10 +25,20 @@ def fitted(text: bytes, model: type[BaseModel], *, extra: Literal["forbid"] | No
 
 def place_of(error: BaseException) -> str:
     """File and line of the innermost frame."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
+    return _frames(error)[-1]
+
+
+def frames_of(error: BaseException, count: int = 3) -> str:
+    """File and line of the last frames, the innermost first."""
+    return " < ".join(reversed(_frames(error)[-count:]))
+
+
+def _frames(error: BaseException) -> list[str]:
+    frame, found = error.__traceback__, []
+    while frame is not None:
+        found.append(f"{PurePath(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}")
         frame = frame.tb_next
-    return f"{PurePath(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}" if frame else "no frame"
+    return found[1:] or found or ["no frame"]  # the first is our own call
 
 
 def _misfits(error: ValidationError, model: type[BaseModel]) -> str:

@@ -1,0 +1,23 @@
+"""Transforms: what a flow's functions make of the records of a batch, before the sink sees them.
+
+How a function is called is said by the type hint of its first parameter:
+
+| the hint | it is called | and returns |
+|---|---|---|
+| none, or another | with a record's data, as Python values of JSON | it, a list of records, or None: leaves it out |
+| a pydantic model | with a record as that model | the same |
+| `list[…]` | once, with the data of all records | a list of records |
+| `pyarrow.Table`, `pandas.DataFrame`, `polars.DataFrame` | once, with all records as a table | the same |
+
+The functions of a flow run in order, each on what the one before it returned. A function should give the same result
+for the same record, since a batch whose consumer died is transformed again.
+
+A record that the whole chain leaves as it was keeps the very bytes that were published: a function that only filters
+changes no number's spelling.
+"""
+
+from consumer.transforms.chain import Outcome, Transform, apply
+from consumer.transforms.concurrent import concurrent
+from consumer.transforms.wikimedia import drop_canaries
+
+__all__ = ["Outcome", "Transform", "apply", "concurrent", "drop_canaries"]
