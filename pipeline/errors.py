@@ -77,11 +77,16 @@ class SourceError(MillraceError):
 
 
 class SourceUnavailable(SourceError):
-    """The source can't be read now. `retry_after` is in seconds where the source asked for a wait."""
+    """The source can't be read now. `retry_after` is in seconds where the source asked for a wait.
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    `worked` says that it could be read before that, though there may have been nothing new: the failure is the first in
+    a row.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, worked: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.worked = worked
 
 
 class SourceRefused(SourceError):

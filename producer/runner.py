@@ -143,6 +143,8 @@ class Producer:
         expected = isinstance(error, SourceError)
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
         self._unwell = f"source of {self.flow.name}: {reason}"
+        if getattr(error, "worked", False):
+            backoff.reset()
         wait = backoff.next(at_least=getattr(error, "retry_after", None) or 0.0)
         if backoff.failures >= FAILURES_BEFORE_GIVING_UP:
             raise SourceUnavailable(f"gave up after {backoff.failures} failures in a row: {reason}") from error

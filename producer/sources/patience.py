@@ -34,6 +34,7 @@ class Patience:
         self._cap = cap
         self._most = failures
         self._backoff = Backoff(first, cap)
+        self._worked = False
         self._log = structlog.get_logger().bind(url=place)
 
     def after(self, failure: Failure, *, at_least: float = 0.0) -> None:
@@ -47,10 +48,12 @@ class Patience:
         wait = max(at_least + self._backoff.next(), asked_for)
         failures = self._backoff.failures
         if failures >= self._most or asked_for > self._cap:
-            raise SourceUnavailable(f"{self._place}: {failure.reason}", retry_after=failure.retry_after)
+            reason = f"{self._place}: {failure.reason}"
+            raise SourceUnavailable(reason, retry_after=failure.retry_after, worked=self._worked)
         self._log.warning(self._event, reason=failure.reason, failures=failures, retry_in=round(wait, 3))
         time.sleep(wait)
 
     def reset(self) -> None:
         """It worked: the next failure is the first again."""
         self._backoff.reset()
+        self._worked = True

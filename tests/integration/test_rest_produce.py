@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 import redis
 
+from pipeline.errors import SourceUnavailable
+from pipeline.flow import load
+from producer.runner import Producer
 from tests.integration.api_server import Answer, ApiServer, Asked, json_answer
 from tests.services import QUICKLY, Place, on_the_list
 
@@ -157,3 +160,28 @@ def test_the_example_takes_issues_in_and_goes_on_with_what_has_changed(place: Pl
     place.deliver_the_rest()
     files = (place.folder / "data" / "issues").rglob("*.jsonl")
     assert len([json.loads(line) for path in files for line in path.read_text().splitlines()]) == 31
+
+
+def test_failures_between_rounds_that_bring_nothing_new_are_not_in_a_row(place: Place) -> None:
+    """Twelve outages, more than a producer puts up with in a row, and an answer without records between any two."""
+    with ApiServer(lambda asked: json_answer([])) as server:
+        for _ in range(12):
+            server.script.extend([json_answer([]), Answer(503, b"", {"Retry-After": "0"})])
+        place.flow(source={"type": "rest", "url": server.url, "every": "5ms", "max_failures": 1})
+        producer = place.produce()
+        producer.until(lambda: len(server.asked) > 30)
+        assert len(producer.events("source_failed")) == 12
+        assert producer.terminate(QUICKLY) == 0, producer.said
+
+
+def test_failures_in_a_row_end_the_producer_where_everybody_sees_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producer.runner.FAILURES_BEFORE_GIVING_UP", 3)
+    with ApiServer(lambda asked: Answer(503)) as server:
+        place.flow(source={"type": "rest", "url": server.url, "max_failures": 2, "backoff_initial": "1ms"})
+        flow = load(place.folder / "flows.yaml")["numbers"]
+        producer = Producer(flow, place.redis_url, stopping=threading.Event(), give_up=threading.Event())
+        with pytest.raises(SourceUnavailable, match=r"gave up after 3 failures in a row: .*503"):
+            producer.run()
+        assert len(server.asked) == 6
