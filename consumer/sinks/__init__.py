@@ -9,6 +9,7 @@ SINKS: dict[str, str] = {
     "duckdb": "consumer.sinks.duckdb:DuckdbSink",
     "http": "consumer.sinks.http:HttpSink",
     "jsonl": "consumer.sinks.jsonl:JsonlSink",
+    "kafka": "consumer.sinks.kafka:KafkaSink",
     "null": "consumer.sinks.null:NullSink",
     "parquet": "consumer.sinks.parquet:ParquetSink",
     "postgres": "consumer.sinks.postgres:PostgresSink",

@@ -1,0 +1,283 @@
+"""A transactional producer for the batches of one consumer's session, and the notes of those that are written.
+
+A session (the first part of a batch's id) has one transactional id, whoever delivers its batches. So a consumer that
+takes a batch over ends whatever transaction its former holder had open, and finds by the notes what was committed. A
+note is a message on a topic beside, in the transaction of the batch: the session as key, as value all batches of it
+that are written, so that the newest says it all and the topic can be compacted.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+from consumer.sinks.base import SinkUnavailable
+from pipeline.killpoints import killpoint
+
+if TYPE_CHECKING:
+    from consumer.sinks.kafka import KafkaSink
+
+RECORD_TO_BLAME = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
+"""What a broker says of a single message."""
+
+PARTITION = 0
+"""The partition of the notes."""
+
+_BATCH = re.compile(r"(.*)-(\d+)([a-z]*)")
+
+
+class Unwritable(Exception):
+    """The cluster won't have these messages: `reasons` by index. Nothing was written."""
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        super().__init__(f"{len(reasons)} messages")
+        self.reasons = dict(reasons)
+
+
+class Written:
+    """Which batches of a session are written: whole ones as ranges of their numbers, halves by name.
+
+    Their numbers come nearly in order, so there are few ranges however many there are.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        self._ranges: list[tuple[int, int]] = []
+        self._halves: set[str] = set()
+        for part in filter(None, text.split(",")):
+            first, _, last = part.partition("-")
+            if first.isdigit():
+                self._ranges.append((int(first), int(last or first)))
+            else:
+                self._halves.add(part)
+
+    def __str__(self) -> str:
+        ranges = [str(first) if first == last else f"{first}-{last}" for first, last in self._ranges]
+        return ",".join([*ranges, *sorted(self._halves)])
+
+    def __contains__(self, batch_id: str) -> bool:
+        _, number, half = parted(batch_id)
+        if half:
+            return f"{number}{half}" in self._halves
+        return any(first <= number <= last for first, last in self._ranges)
+
+    def with_(self, batch_id: str) -> Written:
+        """These and one more."""
+        _, number, half = parted(batch_id)
+        more = Written()
+        more._ranges, more._halves = list(self._ranges), set(self._halves)
+        if half:
+            more._halves.add(f"{number}{half}")
+        elif batch_id not in self:
+            more._ranges = _joined([*self._ranges, (number, number)])
+        return more
+
+
+class KafkaSession:
+    """Made ready to write: older transactions of this session are ended, and its notes read. Raises SinkUnavailable."""
+
+    def __init__(self, sink: KafkaSink, name: str) -> None:
+        self._sink = sink
+        self._key = f"{sink.topic}/{name}".encode()
+        self._refused: dict[int, KafkaError] = {}
+        try:
+            self._producer = Producer(
+                {
+                    "client.id": "millrace",
+                    "partitioner": "murmur2_random",  # as Java's clients have it
+                    **sink.config,
+                    "bootstrap.servers": sink.brokers,
+                    "transactional.id": f"millrace/{sink.topic}/{name}",
+                    "enable.idempotence": True,
+                    "delivery.report.only.error": True,
+                    "logger": _silent(),
+                }
+            )
+        except KafkaException as error:
+            raise _unavailable(error) from None
+        try:
+            self._producer.init_transactions(sink.timeout)
+            self._written = self._read_back()
+        except BaseException as error:
+            self.close()  # or it would go on by itself, and fence its successor
+            if isinstance(error, KafkaException):
+                raise _unavailable(error) from None
+            raise
+
+    def has(self, batch_id: str) -> bool:
+        """Whether the batch is written."""
+        return batch_id in self._written
+
+    def deliver(self, batch_id: str, messages: Sequence[tuple[bytes | None, bytes]]) -> None:
+        """Writes the batch and its note, unless it is written. Raises Unwritable, or SinkUnavailable: then nobody knows
+        whether it was written until another is made of this session."""
+        if self.has(batch_id):
+            return
+        written = self._written.with_(batch_id)
+        self._refused.clear()
+        producer, sink = self._producer, self._sink
+        try:
+            producer.begin_transaction()
+            for index, message in enumerate(messages):
+                self._produce(index, *message)
+            self._produce(-1, self._key, str(written).encode(), topic=sink.notes, partition=PARTITION)
+            killpoint("sink.before_commit")
+            producer.commit_transaction(sink.timeout)
+        except KafkaException as error:
+            if suspects := self._suspects(error):
+                self._narrow(suspects, messages)
+            raise _unavailable(error) from None
+        self._written = written
+
+    def close(self) -> None:
+        """Lets go of the producer."""
+        self._producer.purge()
+        del self._producer
+
+    def _produce(self, index: int, key: bytes | None, value: bytes, *, topic: str = "", **how: Any) -> None:
+        until = time.monotonic() + self._sink.timeout
+
+        def told(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                self._refused[index] = error
+
+        while True:
+            try:
+                return self._producer.produce(topic or self._sink.topic, value, key=key, on_delivery=told, **how)
+            except BufferError:  # full of what is on its way
+                if time.monotonic() > until:
+                    raise SinkUnavailable(f"no broker takes messages within {self._sink.timeout:g} s") from None
+                self._producer.poll(0.05)
+
+    def _suspects(self, error: KafkaException) -> list[int]:
+        """The records that were in the requests that the cluster refused for what some message in them is."""
+        self._producer.poll(0)
+        suspects = [i for i, found in self._refused.items() if i >= 0 and found.code() in RECORD_TO_BLAME]
+        if suspects and error.args[0].txn_requires_abort():
+            self._producer.abort_transaction(self._sink.timeout)
+            return sorted(suspects)
+        return []
+
+    def _narrow(self, suspects: Sequence[int], messages: Sequence[tuple[bytes | None, bytes]]) -> None:
+        """Offers each by itself, in a transaction that is aborted. Raises Unwritable, if any is refused then."""
+        reasons = {}
+        for index in suspects:
+            self._refused.clear()
+            self._producer.begin_transaction()
+            self._produce(index, *messages[index])
+            self._producer.flush(self._sink.timeout)
+            if (found := self._refused.get(index)) is not None and found.code() in RECORD_TO_BLAME:
+                reasons[index] = f"Kafka: {found.str()}"
+            self._producer.abort_transaction(self._sink.timeout)
+        if reasons:
+            raise Unwritable(reasons)
+
+    def _read_back(self) -> Written:
+        """What the newest committed note of this session says.
+
+        Read to the very end, as it was after older transactions had been ended. A transaction of another session that
+        is still open may hide what is behind it: then it waits for that one, too.
+        """
+        sink = self._sink
+        place = TopicPartition(sink.notes, PARTITION, OFFSET_BEGINNING)
+        end = self._end_of(place)
+        consumer = Consumer(
+            {
+                "client.id": "millrace",
+                "fetch.wait.max.ms": 20,
+                **sink.config,
+                "bootstrap.servers": sink.brokers,
+                "group.id": "millrace",  # which is never joined: the partition is assigned, nothing committed
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "logger": _silent(),
+            }
+        )
+        newest, until = Written(), time.monotonic() + sink.timeout
+        try:
+            consumer.assign([place])
+            at = 0
+            while at < end:
+                for message in consumer.consume(500, 0.05):
+                    at, until = (message.offset() or 0), time.monotonic() + sink.timeout
+                    if (error := message.error()) is None:
+                        at += 1
+                        if message.key() == self._key:
+                            newest = Written((message.value() or b"").decode())
+                    elif error.code() != KafkaError._PARTITION_EOF:
+                        raise KafkaException(error)
+                if time.monotonic() > until:
+                    raise SinkUnavailable(f"topic {sink.notes} could not be read to its end within {sink.timeout:g} s")
+        finally:
+            consumer.close()
+        return newest
+
+    def _end_of(self, place: TopicPartition) -> int:
+        sink = self._sink
+        admin = AdminClient({**sink.config, "bootstrap.servers": sink.brokers, "logger": _silent()})
+        found = admin.list_topics(sink.notes, timeout=sink.timeout).topics[sink.notes]
+        if found.error is not None:
+            mend = f"create it, with one partition and cleanup.policy=compact, for the notes of {sink.topic}"
+            raise SinkUnavailable(f"topic {sink.notes}: {found.error.str()}: {mend}")
+        asked = admin.list_offsets(
+            {place: OffsetSpec.latest()},  # type: ignore[no-untyped-call]
+            isolation_level=IsolationLevel.READ_UNCOMMITTED,
+            request_timeout=sink.timeout,
+        )
+        return int(asked[place].result(sink.timeout).offset)
+
+
+def parted(batch_id: str) -> tuple[str, int, str]:
+    """Session, number and half of a batch's id."""
+    found = _BATCH.fullmatch(batch_id)
+    return (found[1], int(found[2]), found[3]) if found else (batch_id, 0, "")
+
+
+def session_of(batch_id: str) -> str:
+    """The session of the consumer that claimed the batch."""
+    return parted(batch_id)[0]
+
+
+def settings_mistake(config: Mapping[str, Any]) -> str:
+    """What librdkafka has against these settings; empty if nothing."""
+    try:
+        Producer({**config, "bootstrap.servers": "", "transactional.id": "check", "logger": _silent()})
+    except KafkaException as error:
+        return str(error.args[0].str())
+    return ""
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def _unavailable(error: KafkaException) -> SinkUnavailable:
+    return SinkUnavailable(f"Kafka: {error.args[0].str()}")
+
+
+def _silent() -> Any:
+    """A logger for librdkafka's own words: what matters of them is raised."""
+    logger = logging.getLogger("millrace.kafka")
+    logger.setLevel(logging.CRITICAL + 1)
+    return logger
