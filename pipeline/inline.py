@@ -16,6 +16,7 @@ from consumer.sinks.base import Sink
 from pipeline.envelope import DeadLetter, Record
 from pipeline.errors import RecordsRejected
 from pipeline.flow import Flow
+from pipeline.observe.logs import stay_quiet
 from pipeline.queue import Claim
 from producer.contract import Contract
 from producer.entries import Entries, Entry
@@ -166,6 +167,7 @@ class Inline:
 
 def run_inline(flow: Flow, *, records: int | None = None) -> Inline:
     """Runs a flow inline to its end, or for so many records of its source, and returns the counts."""
+    stay_quiet()
     inline = Inline(flow, records=records)
     inline.run()
     return inline

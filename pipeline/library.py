@@ -6,11 +6,13 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError
 from pipeline.flow import Flow, load
+from pipeline.observe.logs import stay_quiet
 from pipeline.settings import Settings
 
 
 def found(name: str, flows: Path | str | None) -> tuple[Flow, str]:
     """The flow, and the address of Redis. Raises ConfigError."""
+    stay_quiet()
     settings = Settings.load()
     loaded = load(Path(flows) if flows else settings.flows)
     if name not in loaded:

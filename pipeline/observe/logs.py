@@ -61,6 +61,15 @@ def configure(style: Style = "auto", level: str = "info", **always: str) -> None
     root.setLevel(max(number, logging.WARNING))
 
 
+def stay_quiet() -> None:
+    """For a program of somebody else's: warnings and worse on standard error, unless it has configured structlog."""
+    if not structlog.is_configured():
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+            logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unread(sys.stderr))),
+        )
+
+
 class _Unread:
     """A stream whose reader may go away: the pipe to a supervisor that was killed must not stop who logs that."""
 

@@ -50,6 +50,24 @@ def test_the_program_that_reads_data_frames_prints_their_shapes(flows: Place) ->
     assert run(flows, READS_FRAMES) == "(10, 3)\n(10, 3)\n"
 
 
+def test_a_program_prints_what_it_prints_and_a_record_that_is_set_aside_is_told_on_standard_error(flows: Place) -> None:
+    (flows.folder / "theirs.py").write_text("def fail(record):\n    raise ValueError('no good')\n")
+    flows.flow("wikipedia", transforms=["theirs:fail"])
+    flows.publish([1], "wikipedia")
+    (flows.folder / "program.py").write_text(READS_FRAMES + "print('done')\n")
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=flows.folder,
+        env={"REDIS_URL": flows.redis_url, "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "done\n"
+    assert "record_set_aside" in done.stderr
+    assert "no good" in done.stderr
+
+
 @pytest.mark.parametrize("code", [WRITES, WRITES_FRAMES], ids=["records", "a data frame"])
 def test_the_programs_that_write_put_the_quote_on_the_list(flows: Place, code: str) -> None:
     run(flows, code)
