@@ -80,11 +80,6 @@ class KafkaCluster:
         for number in self._numbers:
             self._c.rd_kafka_mock_broker_set_up(self._cluster, number)
 
-    @property
-    def threads(self) -> int:
-        """How many threads all clients and clusters of this process have: one that is closed has none."""
-        return int(self._c.rd_kafka_thread_cnt())
-
     def producer(self, **options: Any) -> Producer:
         """A client of the tests' own."""
         return Producer({"bootstrap.servers": self.brokers, **_QUIET, **options})
@@ -150,7 +145,6 @@ def _librdkafka() -> ctypes.CDLL:
         ("rd_kafka_conf_set", number, [pointer, text, text, text, ctypes.c_size_t]),
         ("rd_kafka_new", pointer, [number, pointer, text, ctypes.c_size_t]),
         ("rd_kafka_destroy", None, [pointer]),
-        ("rd_kafka_thread_cnt", number, []),
         ("rd_kafka_mock_cluster_new", pointer, [pointer, number]),
         ("rd_kafka_mock_cluster_destroy", None, [pointer]),
         ("rd_kafka_mock_cluster_bootstraps", text, [pointer]),

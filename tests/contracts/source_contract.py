@@ -163,13 +163,11 @@ def value_of(record: Record | DeadLetter) -> Any:
 
 
 def read(source: Source, resume_from: Any = None) -> list[Any]:
-    """Everything the source gives, as Python values; it is told that all of it was published."""
+    """Everything the source gives, as Python values."""
     try:
-        records = list(source.read(resume_from))
-        source.published(records)
+        return [value_of(record) for record in source.read(resume_from)]
     finally:
         source.close()
-    return [value_of(record) for record in records]
 
 
 def read_on(source: Source) -> Iterator[Record | DeadLetter]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import Consumer, KafkaError
 
+from producer.sources import kafkareading
 from producer.sources.kafka import KafkaSource
 from tests.contracts.acknowledging_source_contract import AcknowledgingSourceContract
 from tests.contracts.source_contract import Origin, SourceContract
@@ -38,7 +39,6 @@ class TopicOrigin(Origin):
         self.timeout = 30.0
         self.topic = "records"
         self._fill(VALUES)
-        self._threads = cluster.threads
 
     def _fill(self, values: list[bytes | None]) -> None:
         self.cluster.create_topic(self.topic, partitions=1)
@@ -82,11 +82,28 @@ class TopicOrigin(Origin):
         self.timeout = 30.0
 
     def held(self) -> int:
-        return self.cluster.threads - self._threads
+        return len(OpenConsumer.there_are)
+
+
+class OpenConsumer(Consumer):
+    """Is counted until it is closed."""
+
+    there_are: ClassVar[set[int]] = set()
+
+    def __init__(self, *config: Any, **more: Any) -> None:
+        super().__init__(*config, **more)
+        self.there_are.add(id(self))
+
+    def close(self) -> bool:
+        closed = super().close()
+        self.there_are.discard(id(self))
+        return closed
 
 
 @pytest.fixture
-def cluster() -> Iterator[KafkaCluster]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[KafkaCluster]:
+    monkeypatch.setattr(kafkareading, "Consumer", OpenConsumer)
+    OpenConsumer.there_are.clear()
     with KafkaCluster() as cluster:
         yield cluster
 

@@ -92,4 +92,5 @@ class TestSqsSource(AcknowledgingSourceContract):
 
     @pytest.fixture
     def origin(self, server: MotoServer, request: pytest.FixtureRequest) -> QueueOrigin:
+        server.fail_next("ReceiveMessage")  # nothing that an earlier test asked for
         return QueueOrigin(server, f"contract-{abs(hash(request.node.name))}")
