@@ -77,11 +77,11 @@ class LineReading(Reading):
 
     def records(self, final: bool) -> Iterator[Record | DeadLetter]:
         for line, offset in self._lines.upto_now(final):
-            first = self.offset == 0
-            self._head.add(line)
+            if self._head.left:
+                self._head.add(line)
+                if self.offset == 0:
+                    line = line.removeprefix(b"\xef\xbb\xbf")
             self.offset = offset
-            if first:
-                line = line.removeprefix(b"\xef\xbb\xbf")
             if len(line) > self._limit:
                 yield too_long(line, self._limit)
             elif (text := line.rstrip(b"\r\n")).strip():
@@ -93,7 +93,7 @@ class LineReading(Reading):
 
     @property
     def mark(self) -> str:
-        return self._mark or str(self._head)
+        return self._mark or self._head.text
 
 
 def records_of(reading: Reading, name: str, *, final: bool) -> Iterator[Record | DeadLetter]:

@@ -65,7 +65,7 @@ class CsvReading(Reading):
 
     @property
     def mark(self) -> str:
-        return self._mark or str(self._head)
+        return self._mark or self._head.text
 
     def _rows(self, final: bool) -> Iterator[list[str] | DeadLetter]:
         """Each row, or a dead letter for what is none; `offset` stands behind it, its bytes are `_raw`."""
@@ -98,7 +98,8 @@ class CsvReading(Reading):
 
     def _step_behind(self, lines: _RowLines) -> None:
         raw, self.offset = lines.take()
-        self._head.add(raw)
+        if self._head.left:
+            self._head.add(raw)
         self._raw = raw.rstrip(b"\r\n")
 
 

@@ -85,4 +85,4 @@ def _is_the_same(place: FilePlace, fixed: str | None, file: File, opened: Binary
     offset = place.offset or 0
     head = opened.read(min(offset, HEAD_BYTES))
     opened.seek(0)
-    return file.size >= offset and str(Head(head)) == place.mark
+    return file.size >= offset and Head(head).text == place.mark

@@ -11,6 +11,8 @@ HEAD_BYTES = 1024
 
 SKIP_BYTES = 1 << 20
 
+_NEWLINE = ord("\n")
+
 
 class Lines:
     """The whole lines of a file from where it stands on, as `(bytes with the line end, offset behind it)`.
@@ -30,8 +32,13 @@ class Lines:
     def upto_now(self, final: bool) -> Iterator[tuple[bytes, int]]:
         """The lines that are there now. May be called again when there are more."""
         self.rest = False
-        while line := self._file.readline(self._limit + 1):
-            length, whole = len(line), line.endswith(b"\n")
+        readline, most = self._file.readline, self._limit + 1
+        while line := readline(most):
+            if line[-1] == _NEWLINE:
+                self._read += len(line)
+                yield line, self._read
+                continue
+            length, whole = len(line), False
             while not whole and (more := self._file.readline(SKIP_BYTES)):
                 length, whole = length + len(more), more.endswith(b"\n")
             if not (whole or final):
@@ -63,15 +70,14 @@ class Head:
 
     def __init__(self, read: bytes = b"") -> None:
         self._sum = 0
-        self._left = HEAD_BYTES
+        self.left = HEAD_BYTES
+        """So many bytes may still be added; any more make no difference."""
+        self.text = ""
         self.add(read)
 
     def add(self, more: bytes) -> None:
         """What was read next."""
-        if self._left > 0:
-            more = more[: self._left]
-            self._sum = crc32(more, self._sum)
-            self._left -= len(more)
-
-    def __str__(self) -> str:
-        return f"{self._sum:08x}"
+        more = more[: self.left]
+        self._sum = crc32(more, self._sum)
+        self.left -= len(more)
+        self.text = f"{self._sum:08x}"

@@ -171,4 +171,4 @@ class Tail:
 
 def _begins_as(place: FilePlace, head: bytes) -> bool:
     """Whether a file that begins with these bytes is the one that the place is in."""
-    return str(Head(head[: place.offset])) == place.mark
+    return Head(head[: place.offset]).text == place.mark
