@@ -22,9 +22,10 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from consumer.sinks.places import place_of
 from consumer.sinks.places.disk import sync_directory
-from consumer.sinks.places.store import Store, is_url, s3_options, told
+from consumer.sinks.places.store import Store
 from pipeline.errors import MillraceError, SinkUnavailable
 from pipeline.killpoints import killpoint
+from pipeline.objectstore import is_url, s3_options, told
 
 BATCH = "millrace.batch"
 """The batch's id in a commit's own words, for people and for `millrace verify --sink`."""

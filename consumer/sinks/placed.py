@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationInfo, field_validator
 
 from consumer.sinks.base import Sink
-from consumer.sinks.places.store import Store, is_url, url_of
+from consumer.sinks.places.store import Store, url_of
+from pipeline.objectstore import is_url
 
 
 class PlacedSink(Sink):

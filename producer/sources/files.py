@@ -12,11 +12,12 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_vali
 
 from pipeline.envelope import resolve
 from pipeline.errors import ConfigError
+from pipeline.objectstore import StoreOptions, is_url
 from pipeline.units import Duration, Size
 from producer.sources.base import DeadLetter, Position, Record, Source
 from producer.sources.fields import Fields, as_key, as_time
 from producer.sources.reading.base import CONTENT, content_key
-from producer.sources.reading.bucket import Store, checked_url
+from producer.sources.reading.bucket import checked_url
 from producer.sources.reading.csv import Dialect
 from producer.sources.reading.files import Files, LocalFiles, Objects
 from producer.sources.reading.format import FileFormat, Layout
@@ -98,7 +99,7 @@ class FilesSource(Source):
         ge=1,
         description="A longer line becomes a dead letter that holds its beginning; reading goes on after it.",
     )
-    store: Store | None = Field(default=None, description="How to reach the object store: see below.")
+    store: StoreOptions | None = Field(default=None, description="How to reach the object store: see below.")
 
     _files: Files = PrivateAttr()
     _format: FileFormat = PrivateAttr()
@@ -118,7 +119,7 @@ class FilesSource(Source):
 
     @model_validator(mode="after")
     def _it_can_be_read(self) -> FilesSource:
-        remote = "://" in self.path
+        remote = is_url(self.path)
         if remote:
             checked_url(self.path, self.store)
         elif self.store:
@@ -144,7 +145,7 @@ class FilesSource(Source):
             self.max_line_bytes,
         )
         try:
-            self._files = Objects(self.path, self.store or Store()) if remote else LocalFiles(self.path)
+            self._files = Objects(self.path, self.store or StoreOptions()) if remote else LocalFiles(self.path)
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return self

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from consumer.sinks.places.base import Place
 from consumer.sinks.places.disk import Disk
-from consumer.sinks.places.store import Store, is_url
+from consumer.sinks.places.store import Store
+from pipeline.objectstore import is_url
 
 __all__ = ["Place", "place_of"]
 

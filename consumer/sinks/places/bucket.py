@@ -7,21 +7,19 @@ what is there under a batch's id was put there by an earlier delivery of the sam
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from consumer.sinks.places.base import Place, Staging
-from consumer.sinks.places.store import Store, Url, s3_options, told, url_of
-from pipeline.errors import ConfigError, SinkUnavailable
-from pipeline.extras import need
+from consumer.sinks.places.store import Store, url_of
+from pipeline.errors import SinkUnavailable
 from pipeline.killpoints import killpoint
+from pipeline.objectstore import client, store_errors, told
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    pass
 
 AT_ONCE = 16
 """Objects, or parts of one, that are on their way at the same time."""
@@ -32,8 +30,6 @@ KEY_LIMIT = 1024
 PARTS_LIMIT = 10_000
 _PART = 5 << 20
 _READ_AHEAD = 8 << 20
-_BRIEFLY = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
-"""Within a write, for one of its many requests. What lasts longer is the runner's to wait for."""
 
 
 class Bucket(Place):
@@ -43,7 +39,7 @@ class Bucket(Place):
         self.url = url_of(path)
         self.name_limit = KEY_LIMIT - len(self.url.prefix.encode()) - 1
         self._options = options
-        self.store = store_of(self.url, options)
+        self.store = client(self.url.scheme, self.url.bucket, options, self.url.prefix)
 
     def stage(self) -> Staging:
         """A batch's objects: encoded in memory, and put when they are all there."""
@@ -56,7 +52,7 @@ class Bucket(Place):
         try:
             for page in obstore.list(self.store, chunk_size=1000):
                 yield from (found["path"] for found in page)
-        except _errors() as error:
+        except store_errors() as error:
             raise self._unavailable("list", "", error) from error
 
     def open(self, name: str) -> BinaryIO:
@@ -67,7 +63,7 @@ class Bucket(Place):
             reader = obstore.open_reader(self.store, name, buffer_size=_READ_AHEAD)
         except FileNotFoundError:
             raise FileNotFoundError(name) from None
-        except _errors() as error:
+        except store_errors() as error:
             raise self._unavailable("read", name, error) from error
         return cast("BinaryIO", io.BufferedReader(_Reading(reader)))
 
@@ -101,7 +97,7 @@ class Bucket(Place):
                     obstore.put(self.store, name, body, mode="create", use_multipart=False)
             elif not self._is_there(name):
                 obstore.put(self.store, name, body, use_multipart=False)
-        except _errors() as error:
+        except store_errors() as error:
             raise self._unavailable("write to", name, error) from error
         killpoint("sink.after_put")
 
@@ -130,7 +126,7 @@ class Bucket(Place):
             obstore.head(self.store, name)
         except FileNotFoundError:
             return False
-        except _errors() as error:
+        except store_errors() as error:
             raise self._unavailable("look for", name, error) from error
         return True
 
@@ -182,38 +178,7 @@ class _Reading(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int:
         try:
             piece = memoryview(self._reader.read(len(buffer)))
-        except _errors() as error:
+        except store_errors() as error:
             raise SinkUnavailable(f"can't read: {told(error)}") from error
         buffer[: len(piece)] = piece
         return len(piece)
-
-
-def store_of(url: Url, options: Store) -> ObjectStore:
-    """The client for a bucket. Asks nobody yet. Raises ConfigError."""
-    need("obstore", "objects", f"{url.scheme}://")
-    from obstore.store import AzureStore, GCSStore, S3Store
-
-    family = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}[url.scheme]
-    plain = options.allow_http or os.environ.get(f"{family}_ALLOW_HTTP", "").lower() in ("true", "1")
-    common: dict[str, Any] = {
-        "client_options": {"timeout": timedelta(seconds=options.timeout), "allow_http": plain},
-        "retry_config": _BRIEFLY,
-        "prefix": url.prefix or None,
-    }
-    name = "base_url" if url.scheme == "gs" else "endpoint"
-    endpoint: dict[str, Any] = {name: options.endpoint} if options.endpoint else {}
-    try:
-        if url.scheme == "gs":
-            return GCSStore(url.bucket, **common, **endpoint)
-        if url.scheme == "az":
-            return AzureStore(url.bucket, **common, **endpoint)
-        return S3Store(url.bucket, **common, **s3_options(options))
-    except _errors() as error:
-        raise ConfigError(f"{url.scheme}://{url.bucket}: {told(error)}") from None
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    """What obstore raises: its own, and Python's where they say the same."""
-    from obstore.exceptions import BaseError
-
-    return (BaseError, OSError, ValueError)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from zlib import crc32
 
+from pipeline.objectstore import StoreOptions
 from producer.sources.base import SourceRefused, SourceUnavailable
-from producer.sources.reading.bucket import Bucket, Store
+from producer.sources.reading.bucket import Bucket
 from producer.sources.reading.lines import HEAD_BYTES
 
 
@@ -107,7 +108,7 @@ class Objects(Files):
 
     growing = False
 
-    def __init__(self, pattern: str, store: Store) -> None:
+    def __init__(self, pattern: str, store: StoreOptions) -> None:
         self._bucket = Bucket(pattern, store)
         self._pattern = self._bucket.path
         self._fits = re.compile(glob_pattern(self._pattern)).fullmatch
@@ -137,9 +138,9 @@ class Objects(Files):
         return file.identity
 
 
-def files_at(path: str, store: Store | None) -> Files:
+def files_at(path: str, store: StoreOptions | None) -> Files:
     """The files that a pattern means."""
-    return Objects(path, store or Store()) if "://" in path else LocalFiles(path)
+    return Objects(path, store or StoreOptions()) if "://" in path else LocalFiles(path)
 
 
 def glob_pattern(pattern: str) -> str:
