@@ -111,6 +111,27 @@ class Connection:
         replies, self._collected = self._collected, None
         return None if replies is None or any(isinstance(reply, Exception) for reply in replies) else replies
 
+    def say(self, *commands: Command) -> None:
+        """Sends commands whose replies `listen` returns, among all else. Raises QueueUnavailable."""
+        if self._wire is None:
+            raise QueueUnavailable("the connection is gone")
+        try:
+            self._wire.send_packed_command([packed(commands)], check_health=False)
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            raise self._failed(error) from error
+
+    def listen(self, seconds: float) -> list[Any] | None:
+        """What Redis says unasked after a SUBSCRIBE, or None after so long a silence. Raises QueueUnavailable.
+
+        Where the connection is gone nothing would be said on a new one.
+        """
+        if self._wire is None:
+            raise QueueUnavailable("the connection is gone")
+        try:
+            return self._reply() if self._wire.can_read(seconds) else None
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            raise self._failed(error) from error
+
     def script(self, name: str, keys: Sequence[str], *arguments: Any) -> Command:
         """The command that runs `lua/<name>.lua`. Connects, and makes the scripts known, where that is still to do."""
         self.open()

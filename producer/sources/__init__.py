@@ -8,6 +8,7 @@ SOURCES: dict[str, str] = {
     "files": "producer.sources.files:FilesSource",
     "kafka": "producer.sources.kafka:KafkaSource",
     "python": "producer.sources.python:PythonSource",
+    "redis": "producer.sources.redis:RedisSource",
     "rest": "producer.sources.rest:RestSource",
     "schedule": "producer.sources.schedule:ScheduleSource",
     "scrapy": "producer.sources.scrapy:ScrapySource",

@@ -26,6 +26,10 @@ class Held:
         self._over = threading.Event()
         threading.Thread(target=self._run, name="hold", daemon=True).start()
 
+    def __contains__(self, name: object) -> bool:
+        with self._lock:
+            return name in self._receipts
+
     def add(self, receipts: Mapping[str, str]) -> None:
         with self._lock:
             self._receipts.update(receipts)
