@@ -346,7 +346,7 @@ def test_a_wrong_password_is_refused_and_not_shown(server: Embedded) -> None:
 def test_the_example_takes_in_a_list_a_stream_and_a_channel(
     place: Place, server: Embedded, others: redis.Redis
 ) -> None:
-    place.example("redis")
+    place.example("redis-source")
     flows = ("jobs", "events", "news")
     environ = {"THEIRS": server.url, "DATA": "out"}
     assert place.start("check", **environ).wait() == 0
