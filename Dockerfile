@@ -5,10 +5,11 @@ FROM python:3.13-slim AS build
 RUN python -m venv /opt/millrace
 ENV PATH=/opt/millrace/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
-# The dependencies change seldom, so they are a layer of their own, below the code.
-COPY requirements.txt /src/
+# The dependencies change seldom, so they are a layer of their own, below the code. With all extras: what a flow of
+# yours uses need not be built in first.
+COPY requirements-all.txt /src/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
-    pip install -q --require-hashes -r /src/requirements.txt
+    pip install -q --require-hashes -r /src/requirements-all.txt
 COPY requirements-build.txt /src/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
     python -m venv /opt/build && /opt/build/bin/pip install -q --require-hashes -r /src/requirements-build.txt
@@ -23,7 +24,7 @@ RUN /opt/build/bin/pip wheel -q --no-deps --no-build-isolation --wheel-dir /tmp 
 FROM python:3.13-slim
 # A fixed number, so that volumes stay readable from one image to the next.
 RUN groupadd --gid 10001 millrace && useradd --uid 10001 --gid millrace --no-create-home --home-dir /tmp --shell /usr/sbin/nologin millrace \
- && install -d -o millrace -g millrace /data /access /access/redis /access/producer /access/consumer
+ && install -d -o millrace -g millrace /data /access /access/redis /access/producer /access/consumer /access/postgres
 COPY --from=build /opt/millrace /opt/millrace
 COPY flows.yaml flows.py /app/
 ENV PATH=/opt/millrace/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp DATA=/data

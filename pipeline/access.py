@@ -1,12 +1,16 @@
-"""Access: the stack's ways into its Redis, a user and a password for each role.
+"""Access: the stack's ways into its Redis, a user and a password for each role; and into its PostgreSQL.
 
-    python -m pipeline.access /access
+    python -m pipeline.access /access [FLOWS-FILE...]
 
 `docker compose up` runs it before Redis starts. In folders that are volumes of whom they are named after it writes
 
     producer/url, consumer/url   REDIS_URL_FILE of that service; the password in it is made at the first start and stays
     redis/users.acl              the ACL file of Redis: passwords as hashes only, the keys those of the flows of today
     redis/reload                 the URL of a user who can only make Redis read users.acl again; Redis can't read it
+
+    postgres/roles.sql           the role `consumer`, as a verifier of its password only, and a database of its own
+    postgres/superuser           for the first start: nobody's password, so nobody comes over the network as superuser
+    consumer/pgpass              libpq's passfile of the consumers
 
 so that no password is ever an argument or a variable of the environment. `reader` needs none, and only looks.
 
@@ -32,11 +36,22 @@ from pipeline.flow import Flow, load
 from pipeline.observe import logs
 from pipeline.queue import Queue
 from pipeline.queue.roles import CONSUMER, PRODUCER, READER, RELOADER, user
+from pipeline.scram import verifier
 from pipeline.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 OWN, ALL = 0o400, 0o444
+
+_ROLES = """\
+-- Written anew at each `docker compose up`, and run by psql.
+SELECT 'CREATE ROLE consumer LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'consumer') \\gexec
+SELECT 'CREATE ROLE reader LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'reader') \\gexec
+SELECT 'CREATE DATABASE quotes OWNER consumer TEMPLATE template0 ENCODING UTF8 LOCALE "C.UTF-8"'
+WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'quotes') \\gexec
+ALTER ROLE consumer PASSWORD '{}';
+GRANT pg_read_all_data TO reader;
+"""
 
 
 def main() -> None:
@@ -44,9 +59,12 @@ def main() -> None:
     try:
         settings = Settings.load()
         logs.configure(settings.log, settings.log_level, service="access")
-        flows = load(settings.flows).values()
-        lists = [flow.queue.key for flow in flows]
-        grant(Path(sys.argv[1]), settings.url, lists, written=_written(flows))
+        files = list(map(Path, sys.argv[2:])) or [settings.flows]
+        flows = [flow for file in files for flow in load(file).values()]
+        folder, lists = Path(sys.argv[1]), [flow.queue.key for flow in flows]
+        if (folder / "postgres").is_dir():
+            grant_tables(folder)
+        grant(folder, settings.url, lists, written=_written(flows))
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
@@ -74,6 +92,18 @@ def grant(folder: Path, redis_url: str, lists: Sequence[str], *, written: Sequen
     log.info("access_granted", lists=list(lists))
     if not first:
         _reload((folder / "redis" / "reload").read_text())
+
+
+def grant_tables(folder: Path) -> None:
+    """Writes the files for PostgreSQL, from which the stack's service `postgres-access` makes roles and a database."""
+    passfile = folder / "consumer" / "pgpass"
+    try:
+        password = passfile.read_text().strip().rpartition(":")[2]
+    except FileNotFoundError:
+        password = secrets.token_hex(32)
+        _write(passfile, f"*:*:*:consumer:{password}\n", OWN)
+    _write(folder / "postgres" / "roles.sql", _ROLES.format(verifier(password)), ALL)
+    _write(folder / "postgres" / "superuser", verifier(secrets.token_hex(32)) + "\n", ALL)
 
 
 def _written(flows: Iterable[Flow]) -> list[str]:

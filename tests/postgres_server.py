@@ -20,7 +20,6 @@ from types import TracebackType
 from typing import Any
 
 import psycopg
-from psycopg.sql import SQL, Identifier
 
 from pipeline import watcher
 from tests.conftest import eventually
@@ -73,17 +72,21 @@ class PostgresServer:
         """What psycopg takes, as the superuser, who needs no password."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
-    def schema(self, name: str) -> str:
-        """Makes a schema of this name, and returns it."""
-        with self.session() as session:
-            session.execute(SQL("CREATE SCHEMA {}").format(Identifier(name)))
-        return name
-
     @contextlib.contextmanager
-    def session(self) -> Iterator[psycopg.Connection[Any]]:
+    def session(self, database: str = "postgres") -> Iterator[psycopg.Connection[Any]]:
         """A superuser's connection, in which every statement is a transaction of its own."""
-        with psycopg.connect(self.dsn, autocommit=True, connect_timeout=30) as connection:
+        with psycopg.connect(self.dsn, dbname=database, autocommit=True, connect_timeout=30) as connection:
             yield connection
+
+    def psql(self, *words: str) -> str:
+        """What `psql` prints, as the superuser."""
+        done = subprocess.run(
+            [str(self._binaries / "psql"), "--no-psqlrc", "--set=ON_ERROR_STOP=1", self.dsn, *words],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def start(self) -> None:
         """Returns once it answers; after `stop` on the same port and data."""

@@ -121,7 +121,7 @@ class PgSession:
             **_KEEPALIVES,
         }
         known = conninfo_to_dict(self._dsn)
-        return {name: value for name, value in wanted.items() if not known.get(name)}
+        return {name: value for name, value in wanted.items() if not known.get(name)} | {"client_encoding": "UTF8"}
 
     @contextlib.contextmanager
     def _deadline(self, connection: Connection[Any]) -> Iterator[None]:

@@ -32,7 +32,7 @@ app = typer.Typer()
 FOLLOW_SECONDS = 1.0
 
 SinkOption = Annotated[
-    bool, typer.Option("--sink", help="Also read the sinks' files again and compare them with what was delivered.")
+    bool, typer.Option("--sink", help="Also read the sinks' files and tables again and compare them with what was delivered.")
 ]
 RepeatsOption = Annotated[
     bool,
@@ -59,8 +59,8 @@ def verify(
     published + foreign = delivered + filtered + ready + in flight + dead + variants + discarded. More than that are
     records that others pushed and no consumer has seen yet (shown as surplus); less is loss.
 
-    --sink reads the files of jsonl, csv and parquet sinks and the tables of delta again: as many records as were
-    delivered, none of them twice, nothing damaged. docs/how-to/verify.md says what that proves for which sink.
+    --sink reads files and tables again: as many records as were delivered, none of them twice, nothing damaged.
+    docs/how-to/verify.md says what that proves for which sink.
 
     Exit codes: 0 the books balance, and the files hold it; 1 a record is missing or, with --sink, twice or more than
     was delivered, or Redis doesn't answer; 2 the flow is wrong.

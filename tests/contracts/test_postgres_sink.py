@@ -467,6 +467,20 @@ def test_a_column_that_went_away_while_the_sink_was_at_work_is_told(schema: Sche
         sink.write(batch_of("b2", bulk(2), Thing))
 
 
+def test_a_database_that_knows_no_encoding_gets_utf_8(schema: Schema) -> None:
+    name = f"ascii_{schema.name}"[:60]
+    with schema.server.session() as session:
+        session.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING SQL_ASCII LOCALE 'C'")
+    dsn = schema.server.dsn.removesuffix("postgres") + name
+    sink = schema.sink(dsn=dsn, table="things")
+    sink.write(batch_of("b", [{"id": "1", "text": "Zażółć"}], Thing))
+    with psycopg.connect(dsn, client_encoding="UTF8") as session:
+        assert session.execute("SELECT text FROM things").fetchall() == [("Zażółć",)]
+    sink.close()
+    with schema.server.session() as session:
+        session.execute(f"DROP DATABASE {name}")
+
+
 def test_names_that_need_quotes_are_quoted(schema: Schema) -> None:
     sink = schema.sink(table=f"{schema.name}.Odd; name", ledger="The ledger", record_id='a "quoted" id')
     sink.write(batch_of("b", bulk(2), Thing))
