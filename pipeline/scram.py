@@ -1,6 +1,6 @@
 """What PostgreSQL keeps of a password: enough to check one, and not the password.
 
-RFC 5802 as in https://www.postgresql.org/docs/current/catalog-pg-authid.html: `SCRAM-SHA-256$rounds:salt$stored:server`.
+RFC 5802, spelt `SCRAM-SHA-256$rounds:salt$stored:server`: https://www.postgresql.org/docs/current/catalog-pg-authid.html
 """
 
 from __future__ import annotations

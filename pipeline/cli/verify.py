@@ -32,7 +32,7 @@ app = typer.Typer()
 FOLLOW_SECONDS = 1.0
 
 SinkOption = Annotated[
-    bool, typer.Option("--sink", help="Also read the sinks' files and tables again and compare them with what was delivered.")
+    bool, typer.Option("--sink", help="Also read the sinks' files and tables again, and compare with what was delivered.")
 ]
 RepeatsOption = Annotated[
     bool,
