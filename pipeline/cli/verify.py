@@ -31,9 +31,7 @@ app = typer.Typer()
 
 FOLLOW_SECONDS = 1.0
 
-SinkOption = Annotated[
-    bool, typer.Option("--sink", help="Also read the sinks' files and tables again, and compare with what was delivered.")
-]
+SinkOption = Annotated[bool, typer.Option("--sink", help="Also read the sinks' files and tables again and compare.")]
 RepeatsOption = Annotated[
     bool,
     typer.Option(
