@@ -18,6 +18,8 @@ from consumer.delivery import Delivery
 from consumer.isolation import isolate
 from consumer.renewal import Lease, Renewal
 from consumer.sizing import Sizing
+from consumer.transforms import TRANSFORMS
+from consumer.transforms.base import Transform
 from pipeline.envelope import Envelope
 from pipeline.errors import LeaseLost, QueueError, RecordsRejected
 from pipeline.extras import need
@@ -78,7 +80,7 @@ class Reader:
         self.name = name or flow.name
         self.queue = Queue(redis_url, flow.queue.key, lease_seconds=flow.lease, replicas=flow.queue.replicas)
         self._model = flow.load_model()
-        self._transforms = flow.load_transforms()
+        self._transforms = flow.load_transforms(TRANSFORMS, Transform)
         self._until_empty = until_empty
         self._sizing = Sizing(flow.batch)
         self._held: list[_Held] = []

@@ -14,6 +14,8 @@ from consumer.delivery import Delivery
 from consumer.sinks import SINKS
 from consumer.sinks.base import Sink
 from consumer.sinks.files import FileSink
+from consumer.transforms import TRANSFORMS
+from consumer.transforms.base import Transform
 from pipeline.errors import RecordsRejected
 from pipeline.flow import Flow
 from pipeline.queue import Claim
@@ -49,7 +51,7 @@ class Rehearsal:
         self._flow = flow
         self._sinks = [(part.type, part.build(SINKS, Sink)) for part in flow.sink.each]
         self._model = flow.load_model()
-        self._transforms = flow.load_transforms()
+        self._transforms = flow.load_transforms(TRANSFORMS, Transform)
 
     def of(self, line: bytes) -> Rehearsed:
         """What would become of a record that stands on the list like this."""

@@ -13,6 +13,8 @@ from consumer.isolation import isolate
 from consumer.renewal import Renewal
 from consumer.sinks.base import Sink
 from consumer.sizing import Sizing
+from consumer.transforms import TRANSFORMS
+from consumer.transforms.base import Transform
 from consumer.transforms.chain import stages
 from consumer.writer import Writer, give_back, tell_lost
 from pipeline.errors import LeaseLost, QueueError, QueueUnavailable
@@ -49,7 +51,7 @@ class Consumer:
         self.sink: Sink = sink_of(flow)
         self.model = flow.load_model()
         self.sink.check(self.model)
-        self.transforms = flow.load_transforms()
+        self.transforms = flow.load_transforms(TRANSFORMS, Transform)
         stages(tuple(self.transforms))  # what can't be called is said now
         self.queue = Queue(
             redis_url, flow.queue.key, lease_seconds=flow.lease, replicas=flow.queue.replicas, give_up=give_up

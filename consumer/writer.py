@@ -140,8 +140,13 @@ class Writer:
             foreign=delivery.foreign,
             dead=delivery.dead,
             writes=self._sink.with_ack(delivery.batch),
-            begin=self._next if self._next is None or not self._next.begun else None,
+            begin=self._to_begin(),
         )
+
+    def _to_begin(self) -> Claim | None:
+        """What is to be begun with the ack: what comes next, if it was claimed ahead and we go on."""
+        waits = self._next
+        return waits if waits is not None and not waits.begun and not self._stopping.is_set() else None
 
     def _tell(self, delivery: Delivery) -> None:
         flow, dead = self._flow.name, delivery.dead

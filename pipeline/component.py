@@ -51,7 +51,7 @@ class Component(BaseModel):
 
     @property
     def part(self) -> str:
-        """`source` or `sink`: what it is in its flow."""
+        """`source`, `sink` or `transforms`: what it is in its flow."""
         return next((step for step in reversed(self._steps) if isinstance(step, str)), "")
 
     @property

@@ -7,9 +7,10 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, field_validator, model_validator
 
 from pipeline.component import Component, Several
 from pipeline.document import Document, read_document
@@ -89,6 +90,14 @@ class BatchOptions(_Options):
     linger: Duration = Field(1.0, description="How long a batch that isn't full may wait for more.")
 
 
+def _transform(value: Any) -> str | Component:
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, Component) or _is_component(value):
+        return Component.model_validate(value)
+    raise ValueError("expected a function, as module:function, or such as {type: select, fields: [title]}")
+
+
 class Flow(_Options):
     """One named pipeline: source → queue → transforms → sink."""
 
@@ -98,8 +107,10 @@ class Flow(_Options):
     queue: QueueOptions
     publish: PublishOptions = PublishOptions()
     dedupe: DedupeOptions | None = None
-    transforms: list[Annotated[str, StringConstraints(min_length=1)]] = Field(
-        default_factory=list, description="Functions, as module:function, that each record goes through in turn."
+    transforms: list[Annotated[str | Component, PlainValidator(_transform)]] = Field(
+        default_factory=list,
+        description="What records go through in turn: functions, as module:function, and built-in ones, as "
+        "{type: select, fields: [title, user]}.",
     )
     model: str | None = Field(None, description="A pydantic model, as module:Class, that each record must fit.")
     contract: Literal["evolve", "freeze", "quarantine"] | None = Field(
@@ -128,15 +139,29 @@ class Flow(_Options):
     def _sinks_in_a_list_are_one(cls, value: Any) -> Any:
         return Several.of(filter(_is_component, value)) if isinstance(value, list) else value
 
-    def load_transforms(self) -> list[Callable[[Any], Any]]:
-        """The transforms' functions. Raises ConfigError with the place of each that can't be had."""
-        found, errors = [], []
-        for reference in self._references():
-            if reference.steps[-1] != "model":
-                try:
-                    found.append(load_transform(reference))
-                except ConfigError as error:
-                    errors.append(error)
+    @property
+    def transform_names(self) -> list[str]:
+        """What the transforms are called, for people: `drop_canaries`, `select`."""
+        return [one.type if isinstance(one, Component) else one.rpartition(":")[2] for one in self.transforms]
+
+    def load_transforms(
+        self, table: Mapping[str, str] = MappingProxyType({}), base: Callable[..., Any] = BaseModel
+    ) -> list[Callable[[Any], Any]]:
+        """The transforms, each to be called. `table` and `base` are as in `Component.build`.
+
+        Raises ConfigError with the place of each that can't be had.
+        """
+        references = {reference.steps[-1]: reference for reference in self._references()}
+        found: list[Callable[[Any], Any]] = []
+        errors = []
+        for index, transform in enumerate(self.transforms):
+            try:
+                if isinstance(transform, Component):
+                    found.append(transform.build(table, base))
+                else:
+                    found.append(load_transform(references[index]))
+            except ConfigError as error:
+                errors.append(error)
         if errors:
             raise all_of(errors)
         return found
@@ -223,7 +248,7 @@ def load(
 def _can_wait(steps: Steps) -> bool:
     """Whether a variable there is asked for by what is made of it: an option, or an anchor's value, if it is used."""
     option = next((step for step in steps[3:] if isinstance(step, str)), "type")
-    of_part = steps[2:3] in (("source",), ("sink",)) and option not in ("type", "required")
+    of_part = steps[2:3] in (("source",), ("sink",), ("transforms",)) and option not in ("type", "required")
     return of_part or str(steps[0]).startswith("x-")
 
 
@@ -299,7 +324,11 @@ def _is_component(value: Any) -> bool:
 def _flow(name: str, value: Mapping[str, Any], document: Document) -> Flow:
     steps: Steps = ("flows", name)
     flow = validate(Flow, {**value, "name": name}, document, steps)
-    parts = {part: getattr(flow, part).placed(document, (*steps, part)) for part in ("source", "sink")}
+    parts: dict[str, Any] = {part: getattr(flow, part).placed(document, (*steps, part)) for part in ("source", "sink")}
+    parts["transforms"] = [
+        one.placed(document, (*steps, "transforms", index)) if isinstance(one, Component) else one
+        for index, one in enumerate(flow.transforms)
+    ]
     placed = flow.model_copy(update=parts)
     placed._document, placed._steps = document, steps
     return placed
@@ -317,6 +346,10 @@ def _parts(declared: Mapping[str, Any], document: Document) -> Iterator[Componen
                         yield Several.of([one]).parts[0].placed(document, (*steps, part, index))
             elif isinstance(found, dict) and isinstance(found.get("type"), str):
                 yield Component.model_validate(found).placed(document, (*steps, part))
+        named = value.get("transforms") if isinstance(value, dict) else None
+        for index, one in enumerate(named if isinstance(named, list) else []):
+            if _is_component(one):
+                yield Component.model_validate(one).placed(document, (*steps, "transforms", index))
         yield from _references(value, document, steps) if isinstance(value, dict) else ()
 
 

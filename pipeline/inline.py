@@ -13,6 +13,8 @@ import structlog
 from consumer.delivery import Delivery
 from consumer.fanout import sink_of
 from consumer.sinks.base import Sink
+from consumer.transforms import TRANSFORMS
+from consumer.transforms.base import Transform
 from pipeline.envelope import DeadLetter, Record
 from pipeline.errors import RecordsRejected
 from pipeline.flow import Flow
@@ -49,7 +51,7 @@ class Inline:
             raise flow.sink.error("writes in the queue's own Redis, with the ack: it can't be run inline")
         self._model = flow.load_model()
         self.sink.check(self._model)
-        self._transforms = flow.load_transforms()
+        self._transforms = flow.load_transforms(TRANSFORMS, Transform)
         self._records = records
         session = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(5)}"
         self._entries = Entries(

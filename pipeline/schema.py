@@ -20,14 +20,14 @@ VARIABLE = {"type": "string", "pattern": r"\$\{", "description": "${NAME} or ${N
 _WITH_LIMITS = frozenset({"pattern", "format", "enum", "const", "minLength", "maxLength"})
 
 
-def schema(sources: Mapping[str, str], sinks: Mapping[str, str]) -> dict[str, Any]:
-    """The schema, with the options of these sources and sinks and of those that installed packages add.
+def schema(sources: Mapping[str, str], sinks: Mapping[str, str], transforms: Mapping[str, str]) -> dict[str, Any]:
+    """The schema, with the options of these sources, sinks and transforms and of those that installed packages add.
 
     The tables map each known type to the dotted path of its class. Raises ConfigError for a class that can't be had.
     """
     flow = Flow.model_json_schema(ref_template="#/$defs/{model}")
     definitions = flow.pop("$defs")
-    del definitions["Component"]
+    definitions.pop("Component", None)
     definitions["QueueOptions"]["required"] = []
     del flow["properties"]["name"]
     flow["required"] = ["source", "sink"]
@@ -38,6 +38,14 @@ def schema(sources: Mapping[str, str], sinks: Mapping[str, str]) -> dict[str, An
             "anyOf": [*(_component(kind, name, path, definitions) for name, path in known.items()), _of_your_own(kind)],
         }
     flow["properties"]["sink"]["anyOf"].append(_list_of_sinks(flow["properties"]["sink"]["anyOf"], definitions))
+    known = {**{found.name: found.value for found in entry_points("transform")}, **transforms}
+    flow["properties"]["transforms"]["items"] = {
+        "anyOf": [
+            {"type": "string", "minLength": 1, "description": "A function, as module:function."},
+            *(_component("transform", name, path, definitions) for name, path in known.items()),
+            _of_your_own("transform"),
+        ]
+    }
     definitions = {name: _or_variable(definition) for name, definition in definitions.items()}
     return {
         "$schema": DIALECT,

@@ -16,8 +16,23 @@ A record that the whole chain leaves as it was keeps the very bytes that were pu
 changes no number's spelling.
 """
 
-from consumer.transforms.chain import Outcome, Transform, apply
+from consumer.transforms.chain import Outcome, apply
 from consumer.transforms.concurrent import concurrent
 from consumer.transforms.wikimedia import drop_canaries
 
-__all__ = ["Outcome", "Transform", "apply", "concurrent", "drop_canaries"]
+__all__ = ["TRANSFORMS", "Outcome", "apply", "concurrent", "drop_canaries"]
+
+TRANSFORMS: dict[str, str] = {
+    "cast": "consumer.transforms.values:Cast",
+    "dedupe": "consumer.transforms.rows:Dedupe",
+    "drop": "consumer.transforms.fields:Drop",
+    "filter": "consumer.transforms.rows:Filter",
+    "flatten": "consumer.transforms.fields:Flatten",
+    "ingest_time": "consumer.transforms.values:IngestTime",
+    "parse_time": "consumer.transforms.values:ParseTime",
+    "redact": "consumer.transforms.values:Redact",
+    "rename": "consumer.transforms.fields:Rename",
+    "sample": "consumer.transforms.rows:Sample",
+    "select": "consumer.transforms.fields:Select",
+}
+"""The class of each `type`, as a dotted path: imported when a flow uses it."""

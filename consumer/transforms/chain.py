@@ -22,7 +22,7 @@ from pipeline.envelope import Envelope
 from pipeline.extras import need
 from pipeline.fitting import fitted
 
-Transform: TypeAlias = Callable[[Any], Any]
+Function: TypeAlias = Callable[[Any], Any]
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Outcome:
 
 def apply(
     envelopes: Sequence[Envelope],
-    transforms: Sequence[Transform] = (),
+    transforms: Sequence[Function] = (),
     model: type[BaseModel] | None = None,
     *,
     evolves: bool = False,
@@ -66,13 +66,13 @@ def apply(
 
 
 @lru_cache(maxsize=64)
-def stages(transforms: tuple[Transform, ...]) -> list[Stage]:
+def stages(transforms: tuple[Function, ...]) -> list[Stage]:
     """The transforms as they are called. Those of one record that stand together are one stage.
 
     Raises ConfigError where one wants a table of a library that is not installed.
     """
     found: list[Stage] = []
-    each: list[Transform] = []
+    each: list[Function] = []
     for transform in transforms:
         frame = frame_of(transform)
         if frame is None and not at_once(transform):
@@ -87,7 +87,7 @@ def stages(transforms: tuple[Transform, ...]) -> list[Stage]:
     return found
 
 
-def frame_of(transform: Transform) -> Frame | None:
+def frame_of(transform: Function) -> Frame | None:
     """The table that a function wants all records as; None for a function of one record."""
     hint = _hint(transform)
     if isinstance(hint, str):  # imported for the type checker alone, so only its name is known
@@ -103,7 +103,7 @@ def frame_of(transform: Transform) -> Frame | None:
 _ALIASES = (("pd", "pandas", "DataFrame"), ("pl", "polars", "DataFrame"), ("pa", "pyarrow", "Table"))
 
 
-def _hint(transform: Transform) -> Any:
+def _hint(transform: Function) -> Any:
     """The type hint of the first parameter, as an object or, where that can't be had, as it is written."""
     function = inspect.unwrap(transform)
     try:
@@ -111,6 +111,8 @@ def _hint(transform: Transform) -> Any:
     except (ValueError, TypeError):
         return None  # something built in
     first = next(iter(parameters), None)
+    if not (inspect.isroutine(function) or isinstance(function, type)):
+        function = type(function).__call__  # an object that can be called
     if first is None or first.annotation is first.empty:
         return None
     try:
@@ -119,7 +121,7 @@ def _hint(transform: Transform) -> Any:
         return first.annotation
 
 
-def _of_model(transform: Transform) -> Transform | None:
+def _of_model(transform: Function) -> Function | None:
     """The function with its record validated first, where its hint is a pydantic model."""
     hint = _hint(transform)
     if isinstance(hint, type) and issubclass(hint, BaseModel):
@@ -127,7 +129,7 @@ def _of_model(transform: Transform) -> Transform | None:
     return None
 
 
-def _validated(transform: Transform, model: type[BaseModel], record: Any) -> Any:
+def _validated(transform: Function, model: type[BaseModel], record: Any) -> Any:
     return transform(model.model_validate(record))
 
 

@@ -68,7 +68,7 @@ def build_all(flows: Iterable[Flow]) -> None:
     """Makes every source, sink, transform and model of these flows. Raises ConfigError with all that is wrong."""
     errors: list[ConfigError] = []
     for flow in flows:
-        for make in (_make_source, _make_sink, Flow.load_transforms):
+        for make in (_make_source, _make_sink, _make_transforms):
             try:
                 make(flow)
             except ConfigError as error:
@@ -92,6 +92,11 @@ def _make(part: Component | Reference | Flow) -> object:
         from producer.sources.base import Source
 
         return part.build(SOURCES, Source)
+    if part.part == "transforms":
+        from consumer.transforms import TRANSFORMS
+        from consumer.transforms.base import Transform
+
+        return part.build(TRANSFORMS, Transform)
     from consumer.sinks import SINKS
     from consumer.sinks.base import Sink
 
@@ -100,6 +105,13 @@ def _make(part: Component | Reference | Flow) -> object:
 
 def _make_source(flow: Flow) -> None:
     _make(flow.source)
+
+
+def _make_transforms(flow: Flow) -> None:
+    from consumer.transforms import TRANSFORMS
+    from consumer.transforms.base import Transform
+
+    flow.load_transforms(TRANSFORMS, Transform)
 
 
 def _make_sink(flow: Flow) -> None:
@@ -135,7 +147,7 @@ def _show(console: Console, flows: Flows) -> None:
             name,
             flow.source.type,
             flow.queue.key,
-            ", ".join(path.rpartition(":")[2] for path in flow.transforms) or "–",
+            ", ".join(flow.transform_names) or "–",
             (flow.model or "–").rpartition(":")[2],
             flow.sink.type,
         )
@@ -164,9 +176,10 @@ def _look_at_redis(console: Console, url: str) -> bool:
 
 
 def flows_schema() -> dict[str, Any]:
-    """JSON Schema of a flows file, with the options of every source and sink that Millrace knows."""
+    """JSON Schema of a flows file, with the options of every source, sink and transform that Millrace knows."""
     from consumer.sinks import SINKS
+    from consumer.transforms import TRANSFORMS
     from pipeline.schema import schema as schema_of
     from producer.sources import SOURCES
 
-    return schema_of(SOURCES, SINKS)
+    return schema_of(SOURCES, SINKS, TRANSFORMS)

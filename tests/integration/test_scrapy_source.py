@@ -114,7 +114,7 @@ def test_every_kind_of_item_is_a_record_and_what_json_cannot_say_a_dead_letter(p
 def test_a_wrong_name_argument_folder_or_setting_is_refused_with_the_reason(project: Path, tmp_path: Path) -> None:
     broken = make_project(tmp_path / "broken", settings="import no_such_module\n")
     for source, why in (
-        (ScrapySource(spider="nope"), "no spider 'nope' here: there is quotes"),
+        (ScrapySource(spider="nope"), "no spider 'nope' here: there is books, quotes"),
         (ScrapySource(spider="needy", project=project), "wanted"),
         (ScrapySource(spider="old", project=project), r"async def start"),
         (ScrapySource(spider="names", project=tmp_path), r"no scrapy\.cfg"),

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from consumer.sinks import SINKS
 from consumer.sinks.places.store import Store
+from consumer.transforms import TRANSFORMS
 from pipeline.cli.check import load_all
 from pipeline.errors import ConfigError
 from pipeline.flow import Flow
@@ -48,6 +49,13 @@ def test_every_option_of_a_flow_is_in_its_reference() -> None:
             names |= {f"{name}.{option}" for option in options(inner)}
     assert {"lease", "queue.key", "dedupe.window", "batch.linger"} <= names
     assert names == listed(DOCS / "flows.md")
+
+
+@pytest.mark.parametrize("name", sorted(TRANSFORMS))
+def test_every_option_of_a_built_in_transform_is_in_its_section(name: str) -> None:
+    _, _, section = (DOCS / "transforms.md").read_text().partition(f"\n## {name}\n")
+    rows = set(re.findall(r"^\| `(\w+)`", section.partition("\n## ")[0], re.MULTILINE))
+    assert rows == set(options(load_object(TRANSFORMS[name])))
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,14 @@ def errors(tmp_path: Path, text: str | bytes, **environ: str) -> list[str]:
         ('    queue: {key: ""}\n', "5:18: flows.a.queue.key: expected text of at least 1 character, not ''"),
         ("    queue: {max_ready: 0}\n", "5:24: flows.a.queue.max_ready: expected at least 1, not 0"),
         ("    transforms: flows:f\n", "5:17: flows.a.transforms: expected a list, not 'flows:f'"),
-        ("    transforms:\n      - a:b\n      - [c]\n", "7:9: flows.a.transforms[1]: expected text, not a list"),
-        ("    transforms: [null]\n", "5:18: flows.a.transforms[0]: expected text, not null"),
+        (
+            "    transforms:\n      - a:b\n      - [c]\n",
+            "7:9: flows.a.transforms[1]: expected a function, as",
+        ),
+        (
+            "    transforms: [null]\n",
+            "5:18: flows.a.transforms[0]: expected a function, as",
+        ),
         ("    model: {a: b}\n", "5:12: flows.a.model: expected text, not a mapping"),
     ],
 )

@@ -1,0 +1,208 @@
+"""The transforms that come with Millrace: what each makes of a record, and what it says to what it can't take."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from consumer.transforms import TRANSFORMS, Outcome, apply
+from consumer.transforms.base import Transform
+from pipeline.cli.check import load_all
+from pipeline.component import Component
+from pipeline.envelope import Envelope, encode_json
+from pipeline.errors import ConfigError
+
+RECORD = {"title": "T", "user": {"name": "N", "tags": ["a"], "none": {}}, "n": "3", "bot": False}
+
+
+def built(type: str, **options: Any) -> Callable[[Any], Any]:
+    return Component(type=type, options=options).build(TRANSFORMS, Transform)  # type: ignore[type-abstract]
+
+
+def outcome(records: list[Any], type: str, **options: Any) -> Outcome:
+    given = [Envelope(f"id{i}", "s", "t", None, msgspec.Raw(encode_json(record))) for i, record in enumerate(records)]
+    return apply(given, [built(type, **options)])
+
+
+def made(record: Any, type: str, **options: Any) -> Any:
+    """What becomes of one record."""
+    found = outcome([record], type, **options)
+    assert not found.rejected
+    return next((envelope.value for envelope in found.envelopes), None)
+
+
+def refusal(record: Any, type: str, **options: Any) -> str:
+    return outcome([record], type, **options).rejected[0]
+
+
+def test_select_keeps_fields_in_the_order_asked_for_and_missing_ones_are_null() -> None:
+    made_of = made(RECORD, "select", fields=["n", "/user/name", "missing", "/user/tags/0", "/no/such"])
+    assert list(made_of.items()) == [("n", "3"), ("name", "N"), ("missing", None), ("0", "a"), ("such", None)]
+
+
+def test_select_can_give_names() -> None:
+    assert made(RECORD, "select", fields={"who": "/user/name", "what": "title"}) == {"who": "N", "what": "T"}
+
+
+def test_rename_and_drop_leave_the_rest_as_it_is() -> None:
+    assert made({"a": 1, "b": 2}, "rename", fields={"a": "x", "zz": "y"}) == {"x": 1, "b": 2}
+    assert made({"a": 1, "b": 2}, "drop", fields=["a", "zz"]) == {"b": 2}
+
+
+def test_flatten_makes_one_level_of_many() -> None:
+    assert made(RECORD, "flatten") == {
+        "title": "T",
+        "user_name": "N",
+        "user_tags": ["a"],
+        "user_none": {},
+        "n": "3",
+        "bot": False,
+    }
+    assert made({"a": {"b": {"c": 1}}}, "flatten", separator=".", depth=1) == {"a.b": {"c": 1}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        ("int", " 42 ", 42),
+        ("int", 3.0, 3),
+        ("int", "123456789012345678901234567890", 123456789012345678901234567890),
+        ("float", "1.5", 1.5),
+        ("str", 7, "7"),
+        ("str", {"a": [1]}, '{"a":[1]}'),
+        ("bool", "Yes", True),
+        ("bool", 0, False),
+        ("decimal", "£1.10"[1:], "1.10"),
+        ("decimal", 0.1, "0.1"),
+        ("int", None, None),
+    ],
+)
+def test_cast(kind: str, value: Any, expected: Any) -> None:
+    assert made({"v": value}, "cast", fields={"v": kind, "missing": kind}) == {"v": expected}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("int", "3.5"), ("int", "x"), ("float", []), ("bool", "maybe"), ("decimal", "1,5"), ("int", {})]
+)
+def test_what_cannot_be_cast_is_named_without_its_value(kind: str, value: Any) -> None:
+    assert f"field v can't be cast to {kind}" in refusal({"v": value}, "cast", fields={"v": kind})
+
+
+@pytest.mark.parametrize(
+    ("format", "value", "expected"),
+    [
+        ("iso", "2026-11-21T02:03:04+01:00", "2026-11-21T01:03:04.000000Z"),
+        ("iso", "2026-11-21", "2026-11-21T00:00:00.000000Z"),
+        ("unix", 1795222984, "2026-11-21T01:03:04.000000Z"),
+        ("unix_ms", "1795222984500", "2026-11-21T01:03:04.500000Z"),
+        ("%d/%m/%Y %H:%M", "21/11/2026 01:03", "2026-11-21T01:03:00.000000Z"),
+    ],
+)
+def test_parse_time(format: str, value: Any, expected: str) -> None:
+    assert made({"at": value}, "parse_time", fields=["at", "missing"], format=format) == {"at": expected}
+
+
+@pytest.mark.parametrize("value", ["yesterday", 1e300, [], "2016-12-31T23:59:60Z"])
+def test_what_is_no_time_is_named(value: Any) -> None:
+    assert "field at is no time of the form iso" in refusal({"at": value}, "parse_time", fields=["at"])
+
+
+def test_redact_masks_or_hashes_with_a_key() -> None:
+    assert made({"ip": "10.0.0.1", "n": 1}, "redact", fields=["ip", "no"]) == {"ip": "***", "n": 1}
+    digest = hmac.new(b"pepper", b"10.0.0.1", hashlib.sha256).hexdigest()
+    assert made({"ip": "10.0.0.1"}, "redact", fields=["ip"], how="hash", key="pepper") == {"ip": digest}
+    assert "pepper" not in repr(built("redact", fields=["ip"], how="hash", key="pepper"))
+
+
+def test_ingest_time_is_now_and_may_have_another_name() -> None:
+    before = datetime.now(UTC)
+    record = made({"n": 1}, "ingest_time", field="seen")
+    assert before <= datetime.fromisoformat(record["seen"]) <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    ("where", "kept"),
+    [
+        ("bot == `false`", [0, 2]),
+        ("bot", [1]),
+        ("n > `1` && !bot", [2]),
+        ("n", [0, 1, 2]),
+        ("contains(['a', 'b'], tag)", [0]),
+        ("missing.deep == null", [0, 1, 2]),
+    ],
+)
+def test_filter_keeps_what_the_expression_holds_for(where: str, kept: list[int]) -> None:
+    records = [{"bot": False, "n": 0, "tag": "a"}, {"bot": True, "n": 1}, {"bot": False, "n": 2, "tag": "c"}]
+    found = outcome(records, "filter", where=where)
+    assert found.origin == kept
+    assert sorted([*found.filtered, *kept]) == [0, 1, 2]
+
+
+def test_an_expression_that_is_none_is_refused_when_the_flow_is_checked(tmp_path: Path) -> None:
+    (tmp_path / "flows.yaml").write_text(
+        "flows:\n"
+        "  a:\n"
+        "    source: {type: stdin}\n"
+        "    transforms:\n"
+        "      - {type: select, fields: [title]}\n"
+        "      - {type: filter, where: 'bot == '}\n"
+        "      - {type: slect, fields: [x]}\n"
+        "      - {type: drop, field: x}\n"
+        "    sink: {type: 'null'}\n"
+    )
+    with pytest.raises(ConfigError) as refused:
+        load_all(tmp_path / "flows.yaml")
+    said = str(refused.value)
+    assert "flows.a.transforms[1].where: expected a JMESPath expression" in said
+    assert "flows.a.transforms[2].type: unknown transform type, 'slect': did you mean 'select'?" in said
+    assert "flows.a.transforms[3].field: unknown option" in said
+
+
+def test_dedupe_keeps_the_first_or_the_last_of_each_key() -> None:
+    records = [{"k": 1, "v": "a"}, {"v": "no key"}, {"k": 1, "v": "b"}, {"v": "none either"}, {"k": "1", "v": "c"}]
+    assert [e.value["v"] for e in outcome(records, "dedupe", key="k").envelopes] == ["a", "no key", "none either", "c"]
+    last = outcome(records, "dedupe", key="/k", keep="last")
+    assert [e.value["v"] for e in last.envelopes] == ["no key", "b", "none either", "c"]
+
+
+def test_a_sample_is_about_its_share_and_always_the_same() -> None:
+    records = [{"user": n // 10, "n": n} for n in range(5000)]
+    one, other = (outcome(records, "sample", share=0.1).origin for _ in range(2))
+    assert one == other
+    assert 400 < len(one) < 600
+    by_user = outcome(records, "sample", share=0.3, key="user").origin
+    assert {n // 10 for n in by_user} & {n // 10 for n in range(5000) if n not in set(by_user)} == set()
+
+
+@pytest.mark.parametrize("type", ["select", "rename", "drop"])
+def test_what_is_no_object_has_no_fields(type: str) -> None:
+    fields: Any = {"a": "b"} if type == "rename" else ["a"]
+    assert "expected an object, not str" in refusal("text", type, fields=fields)
+
+
+def test_built_in_ones_and_functions_go_together_in_a_flow(tmp_path: Path) -> None:
+    (tmp_path / "flows.yaml").write_text(
+        "flows:\n"
+        "  a:\n"
+        "    source: {type: stdin}\n"
+        "    transforms: [{type: flatten}, 'json:dumps', {type: mine_of_transforms:Shout}]\n"
+        "    sink: {type: 'null'}\n"
+    )
+    (tmp_path / "mine_of_transforms.py").write_text(
+        "from consumer.transforms.base import Transform\n"
+        "class Shout(Transform):\n"
+        "    def __call__(self, record):\n"
+        "        return record.upper()\n"
+    )
+    flow = load_all(tmp_path / "flows.yaml")["a"]
+    transforms = flow.load_transforms(TRANSFORMS, Transform)
+    given = [Envelope("i", "s", "t", None, msgspec.Raw(b'{"a":{"b":"c"}}'))]
+    assert [envelope.value for envelope in apply(given, transforms).envelopes] == ['{"A_B": "C"}']
+    assert flow.transform_names == ["flatten", "dumps", "mine_of_transforms:Shout"]
