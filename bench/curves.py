@@ -61,8 +61,8 @@ def draw(made: Mapping[str, Any]) -> str:
     """The SVG of what `bench.scale` measured."""
     panels = [
         _by_batch("µs of Redis' core a record (publish, claim, ack)", made["redis"], made["model"]["redis"]),
-        _by_batch("µs of a consumer a record (claim, write, ack)", made["consumer"], made["model"]["consumer"]),
-        _flat("µs of a claim and its ack of 500, by records waiting", "records waiting", {"": made["depth"]}),
+        _by_batch("µs of a consumer's core a record (claim, write, ack)", made["consumer"], made["model"]["consumer"]),
+        _flat("µs of Redis' core for 500 records (claim, ack, push)", "records waiting", {"": made["depth"]}),
         _flat(
             "µs of Redis' core a record, by consumers and by flows",
             "consumers of a list, or flows of a consumer",

@@ -33,6 +33,7 @@ TEMPLATES = 1
 """The database that keeps filled lists, so that each is made once and copied for every run."""
 
 POLL_SECONDS = 0.002
+LAZY_POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 300.0
 
 
@@ -130,13 +131,13 @@ class Lab:
         _until(lambda: self._blocked() == count, processes, "consumers that wait for records")
 
     def await_delivered(self, keys: Sequence[str], count: int, *processes: Process) -> None:
-        """Returns once the flow of each of these lists has delivered so many."""
+        """Returns once the flow of each of these lists has delivered so many. Looks seldom, to cost Redis nothing."""
         counters = [Keys(key).counters for key in keys]
 
         def all_delivered() -> bool:
             return all(int(self.redis.hget(counter, "delivered") or 0) >= count for counter in counters)  # type: ignore[arg-type]
 
-        _until(all_delivered, processes, f"{count:,} records delivered")
+        _until(all_delivered, processes, f"{count:,} records delivered", LAZY_POLL_SECONDS)
 
     def await_counter(self, name: str, count: int, *processes: Process) -> float:
         """Returns the moment at which a counter of the flow has come so far."""
@@ -216,7 +217,9 @@ def _write_flow(folder: Path, flow: Mapping[str, Any]) -> None:
     (folder / "flows.yaml").write_text(json.dumps({"flows": {FLOW: options}}))  # JSON is YAML too
 
 
-def _until(claim: Callable[[], bool], processes: Sequence[Process], what: str) -> None:
+def _until(
+    claim: Callable[[], bool], processes: Sequence[Process], what: str, poll_seconds: float = POLL_SECONDS
+) -> None:
     give_up = time.monotonic() + PATIENCE_SECONDS
     while not claim():
         for process in processes:
@@ -224,4 +227,4 @@ def _until(claim: Callable[[], bool], processes: Sequence[Process], what: str) -
                 raise WrongAnswer(f"{process} ended before there were {what}{process.last_words}")
         if time.monotonic() > give_up:
             raise WrongAnswer(f"no {what} within {PATIENCE_SECONDS:.0f} s")
-        time.sleep(POLL_SECONDS)
+        time.sleep(poll_seconds)

@@ -2,8 +2,8 @@
 
     python -m bench.scale --json scale.json --plot docs/scale.svg
 
-Two things are measured: the CPU time of Redis' main thread, since one core is all that a Redis has, and the time of a
-consumer process. docs/scale.md says what follows from it.
+All is CPU time, of Redis' main thread, since one core is all that a Redis has, and of a consumer process; so what else
+the machine does is not in it. docs/scale.md says what follows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import contextlib
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,9 +27,10 @@ from bench.data import MOMENT_MS, chunks
 from bench.lab import FLOW, KEY, Lab, Process
 from bench.model import Model, Point, fit
 from bench.rounds import WrongAnswer
-from bench.rows.depth import List
+from bench.rows.depth import CLAIMS, List
 from bench.rows.drain import BATCH, JSONL
 from bench.server import serving
+from bench.usage import cpu_seconds
 from pipeline import envelope
 from pipeline.envelope import Record
 from pipeline.queue import Queue
@@ -53,9 +53,9 @@ class Measured:
     redis: list[Point] = field(default_factory=list)
     """Redis' CPU for a record: its publish, its claim and its ack."""
     consumer: list[Point] = field(default_factory=list)
-    """A consumer process' time for a record."""
+    """A consumer process' CPU for a record: claimed, written to JSONL, acked."""
     depth: list[tuple[int, float]] = field(default_factory=list)
-    """Microseconds of a claim and its ack of 500, by records waiting."""
+    """Redis' CPU for a claim of 500, its ack, and a push of as many, by records waiting."""
     consumers: list[tuple[int, float]] = field(default_factory=list)
     """Redis' CPU for a record delivered, by number of consumers of one list."""
     flows: list[tuple[int, float]] = field(default_factory=list)
@@ -77,7 +77,7 @@ def measure(lab: Lab) -> Measured:
             found.consumer.append(Point(batch, size, micros))
     for depth in DEPTHS:
         with contextlib.closing(List(lab, depth)) as waiting:
-            found.depth.append((depth, _least(lambda waiting=waiting: waiting.claims()[0])))
+            found.depth.append((depth, _least(lambda waiting=waiting: _at_depth(lab, waiting))))
         lab.empty()
     for number in CONSUMERS:
         lab.say(f"{number} consumers")
@@ -89,8 +89,15 @@ def measure(lab: Lab) -> Measured:
 
 
 def _least(measure_once: Callable[[], float]) -> float:
-    """Of some rounds: what it takes where nothing else takes the machine's time."""
+    """Of some rounds: what it takes where nothing else spoils the caches."""
     return min(measure_once() for _ in range(ROUNDS))
+
+
+def _at_depth(lab: Lab, waiting: List) -> float:
+    """Microseconds of Redis for a claim and its ack, and for what puts the records back."""
+    before = redis_cpu(lab)
+    waiting.claims()
+    return (redis_cpu(lab) - before) * 1e6 / CLAIMS
 
 
 def _through_redis(lab: Lab, batch: int, size: int) -> float:
@@ -125,7 +132,7 @@ def _claimed(queue: Queue, records: int) -> Any:
 
 
 def _delivered(lab: Lab, batch: int, size: int, *, consumers: int = 1, flows: int = 1) -> tuple[float, float]:
-    """Microseconds for a record that `millrace consume` writes to JSONL: of the clock, and of Redis."""
+    """Microseconds of CPU for a record that `millrace consume` writes to JSONL: its own, and of Redis."""
     each = max(batch, _count(batch, size) * 2 // flows // batch * batch)
     keys = [f"{KEY}-{number}" for number in range(flows)]
     lab.empty()
@@ -147,11 +154,11 @@ def _delivered(lab: Lab, batch: int, size: int, *, consumers: int = 1, flows: in
         arguments = ["-m", "pipeline.cli", "consume"]
         started = [stack.enter_context(Process(arguments, folder, {"REDIS_URL": lab.url})) for _ in range(consumers)]
         lab.await_blocked(consumers * flows, *started)
-        before, began = redis_cpu(lab), time.monotonic()
+        before, began = redis_cpu(lab), sum(cpu_seconds(process.pid) for process in started)
         for key in keys:
             lab.redis.rename(f"{key}-filled", key)
         lab.await_delivered(keys, each, *started)
-        ended, used = time.monotonic(), redis_cpu(lab) - before
+        used, ended = redis_cpu(lab) - before, sum(cpu_seconds(process.pid) for process in started)
         for process in started:
             process.stop()
         expected = check.total(text for _ in keys for text in _texts(each, size))
