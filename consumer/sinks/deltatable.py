@@ -21,7 +21,7 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from consumer.sinks.places import place_of
-from consumer.sinks.places.disk import sync_directory
+from consumer.sinks.places.disk import sync_directory, sync_file
 from consumer.sinks.places.store import Store
 from pipeline.errors import MillraceError, SinkUnavailable
 from pipeline.killpoints import killpoint
@@ -171,7 +171,7 @@ class LakeTable:
             root = Path(self.path)
             files = [root / unquote(add["path"]) for add in added]
             for file in [*files, root / name]:
-                _sync(file)
+                sync_file(file)
             for directory in {parent for file in [*files, root / name] for parent in _up_to(root, file.parent)}:
                 sync_directory(directory)
         return sum(add["size"] for add in added)
@@ -208,11 +208,6 @@ def _app_id(batch_id: str) -> str:
 
 def _sizes(table: DeltaTable) -> list[int]:
     return [int(size) for size in pa.table(table.get_add_actions(flatten=True))["size_bytes"].to_pylist()]
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb") as opened:
-        os.fsync(opened.fileno())
 
 
 def _up_to(root: Path, directory: Path) -> Iterator[Path]:

@@ -109,6 +109,21 @@ def test_of_an_upsert_each_key_is_there_once(place: Place) -> None:
     assert "1 twice" in flow("verify", "--sink", code=1)
 
 
+@pytest.mark.parametrize("point", ["sink.after_commit:2", "consumer.after_write:2"])
+def test_a_consumer_killed_after_its_commit_leaves_every_record_once(place: Place, point: str) -> None:
+    place.flow(source={**NOWHERE, "key": "/n"}, sink={"type": "delta", "path": "out"})
+    place.publish(range(30))
+    assert place.consume(MILLRACE_KILLPOINT=point).wait() < 0
+    assert DeltaTable(place.folder / "out").count() == 20
+    assert place.books().delivered == 10
+    place.deliver_the_rest()
+    rows = pa.table(DeltaTable(place.folder / "out").scan().read_all()).to_pylist()
+    assert sorted(json.loads(row["data"])["n"] for row in rows) == list(range(30))
+    verify = place.start("verify", "--sink")
+    assert verify.wait() == 0, verify.said
+    assert "1 table, 30 records of 30 delivered: each once (by its envelope id)" in verify.printed
+
+
 def test_small_files_become_large_ones_and_no_row_changes(place: Place) -> None:
     flow = Lake(place)
     assert flow("compact").startswith("numbers: 3 files of 0.0 MB are now 1 file of 0.0 MB")
