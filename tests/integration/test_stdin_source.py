@@ -16,6 +16,7 @@ import redis
 from pipeline.envelope import DeadLetter, Record
 from pipeline.errors import SourceRefused
 from producer.sources.stdin import KEPT_BYTES, StdinSource
+from tests.conftest import eventually
 from tests.services import QUICKLY, Place, Service, on_the_list
 
 
@@ -93,10 +94,11 @@ def test_an_input_that_does_not_block_is_waited_for(stdin: None) -> None:
     os.dup2(reading, 0)
     os.close(reading)
     came: list[object] = []
-    reader = threading.Thread(target=lambda: came.extend(StdinSource().read(None)))
+    reader = threading.Thread(target=lambda: [came.append(record) for record in StdinSource().read(None)])
     reader.start()
     for number in range(3):
         os.write(writing, b"%d\n" % number)
+        eventually(lambda number=number: len(came) == number + 1)  # type: ignore[misc]
     os.close(writing)
     reader.join(30)
     assert [record.data for record in came if isinstance(record, Record)] == [b"0", b"1", b"2"]
