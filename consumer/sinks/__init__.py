@@ -15,6 +15,7 @@ SINKS: dict[str, str] = {
     "postgres": "consumer.sinks.postgres:PostgresSink",
     "python": "consumer.sinks.python:PythonSink",
     "redis": "consumer.sinks.redis:RedisSink",
+    "sqs": "consumer.sinks.sqs:SqsSink",
     "sqlite": "consumer.sinks.sqlite:SqliteSink",
     "stdout": "consumer.sinks.stdout:StdoutSink",
 }

@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
 from consumer.batch import Batch
 from consumer.sinks.base import RecordsRejected, Sink, SinkUnavailable
+from consumer.sinks.taken import Taken
 from pipeline.envelope import Envelope
 from pipeline.killpoints import killpoint
 from pipeline.units import Duration
@@ -78,9 +79,7 @@ class HttpSink(Sink):
     timeout: Wait = Field(60, description="How long to wait for the answer.")
 
     _session: requests.Session | None = PrivateAttr(None)
-    _batch_id: str = PrivateAttr("")
-    _taken: dict[int, Envelope] = PrivateAttr(default_factory=dict)
-    """What the receiver has of the batch under way, by identity. Kept here, an envelope's identity is no other's."""
+    _taken: Taken = PrivateAttr(default_factory=Taken)
 
     @field_validator("url")
     @classmethod
@@ -107,9 +106,7 @@ class HttpSink(Sink):
 
     def write(self, batch: Batch) -> None:
         """Sends the batch, the good half of a batch too where the other is refused; that is not sent again."""
-        if batch.id != self._batch_id:
-            self._batch_id, self._taken = batch.id, {}
-        if all(id(envelope) in self._taken for envelope in batch.envelopes):
+        if self._taken.of(batch).has_all(batch):
             return  # what is left of a batch after its bad records were named
         lines = batch.envelope_lines if self.envelope else batch.lines
         killpoint("sink.before_write")
@@ -127,16 +124,16 @@ class HttpSink(Sink):
 
     def _one_by_one(self, batch: Batch, lines: list[bytes]) -> Iterator[tuple[int, str]]:
         for index, envelope in enumerate(batch.envelopes):
-            if id(envelope) in self._taken:
+            if envelope in self._taken:
                 continue
             if refused := self._send(lines[index], _key_of(envelope)):
                 yield index, refused
             else:
-                self._taken[id(envelope)] = envelope
+                self._taken.add([envelope])
 
     def _together(self, batch: Batch, lines: list[bytes]) -> Iterator[tuple[int, str]]:
         """Halves what is refused, always at the same places and so under the same keys, until a record stands alone."""
-        self._taken = {}
+        self._taken.clear()
         body = _array if self.format == "array" else _lines
         yield from self._range(batch, lines, body, 0, len(batch))
 
@@ -146,7 +143,7 @@ class HttpSink(Sink):
         key = batch.id if end - first == len(batch) else f"{batch.id}:{first}-{end - 1}"
         refused = self._send(body(lines[first:end]), key)
         if refused is None:
-            self._taken |= {id(envelope): envelope for envelope in batch.envelopes[first:end]}
+            self._taken.add(batch.envelopes[first:end])
         elif end - first == 1:
             yield first, refused
         else:

@@ -36,6 +36,8 @@ class SinkContract:
     """Whether the same batch twice is there once. A sink that can't promise it is told apart here, and by its docs."""
     kill_points: ClassVar[tuple[str, ...]] = ()
     """Where in a write the process is killed."""
+    many: ClassVar[int] = 1000
+    """How many records a batch has that shall not go out at once."""
     ordinary: ClassVar[list[dict[str, Any]]] = ORDINARY
     unwritable: ClassVar[list[Any]] = [object(), {"id": "x", "text": object()}]
     """Records that this sink must reject."""
@@ -123,7 +125,7 @@ class SinkContract:
         assert self.read_back(tmp_path) == []
 
     def test_a_write_that_was_killed_anywhere_and_is_delivered_again_is_whole(self, tmp_path: Path) -> None:
-        records = bulk(1000)
+        records = bulk(self.many)
         for point in self.kill_points:
             destination = tmp_path / point
             destination.mkdir()
