@@ -35,13 +35,6 @@ def endless(resume_from=None):
         yield Record({"n": number}, position=number)
 
 
-def endless_without_positions():
-    number = 0
-    while True:
-        yield {"n": number}
-        number += 1
-
-
 def silent():
     yield {"n": 0}
     threading.Event().wait()
@@ -156,18 +149,6 @@ def test_an_exception_of_theirs_comes_through_as_it_is(theirs: None) -> None:
 def test_killed_in_the_middle_it_goes_on_after_the_last_record_on_the_list(place: Place, client: redis.Redis) -> None:
     place.module(THEIRS)
     place.flow(source={"type": "python", "function": "theirs:endless"})
-    for _ in range(3):
-        before = client.llen(place.key_of())
-        producer = place.produce()
-        producer.until(lambda before=before: client.llen(place.key_of()) > before + 50)  # type: ignore[misc]
-        producer.kill()
-    found = on_the_list(client, place.key_of())
-    assert found == [{"n": number} for number in range(len(found))]
-
-
-def test_counted_it_does_so_too(place: Place, client: redis.Redis) -> None:
-    place.module(THEIRS)
-    place.flow(source={"type": "python", "function": "theirs:endless_without_positions", "counted": True})
     for _ in range(2):
         before = client.llen(place.key_of())
         producer = place.produce()

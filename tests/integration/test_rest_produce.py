@@ -74,7 +74,7 @@ def test_killed_again_and_again_every_record_is_on_the_list_once(name: str, plac
     route, options, expected = FLOWS[name]
     with ApiServer(route) as server:
         place.flow(source={"type": "rest", "url": server.url, **options})
-        for _ in range(3):
+        for _ in range(2):
             before = client.llen(place.key_of())
             producer = place.produce()
             producer.until(lambda before=before: client.llen(place.key_of()) > before + 50)  # type: ignore[misc]

@@ -261,7 +261,7 @@ def test_what_can_not_work_is_said_when_the_flow_is_checked(
 def test_killed_again_and_again_every_tick_has_its_three_records_once(place: Place, client: redis.Redis) -> None:
     place.module(THEIRS)
     place.flow(source={"type": "schedule", "every": "20ms", "missed": "all", "function": "theirs:three"})
-    for _ in range(3):
+    for _ in range(2):
         before = client.llen(place.key_of())
         producer = place.produce()
         producer.until(lambda before=before: client.llen(place.key_of()) > before + 40)  # type: ignore[misc]
