@@ -87,8 +87,7 @@ class PostgresSink(SqlSink):
                 reasons = self._narrow(connection, table, names, rows)
                 if reasons:
                     raise RecordsRejected(reasons) from None
-                told = self.session.told(error) if isinstance(error, psycopg.Error) else type(error).__name__
-                raise SinkUnavailable(f"{self.session.place}: {told}, and a moment later it wasn't so") from None
+                raise SinkUnavailable(f"{self.session.place}: {why(error)}, and a moment later it wasn't so") from None
             if entry is not None:
                 settle(batch, entry)
             self._prune(connection)
