@@ -163,7 +163,8 @@ def look(run: StackRun) -> Evidence:
 
 def published(run: StackRun) -> int:
     """How many events ever were, as Redis remembers it."""
-    return int(run.redis_cli("HGET", "{WIKIPEDIA-PIPELINE-KEY}:counters", "published") or 0)
+    said = run.redis_cli("HGET", "{WIKIPEDIA-PIPELINE-KEY}:counters", "published")
+    return int(said) if said.isdigit() else 0  # it may still be loading its file, and say so
 
 
 def delivered(evidence: Evidence) -> int:
