@@ -15,8 +15,8 @@ SINKS: dict[str, str] = {
     "postgres": "consumer.sinks.postgres:PostgresSink",
     "python": "consumer.sinks.python:PythonSink",
     "redis": "consumer.sinks.redis:RedisSink",
-    "sqs": "consumer.sinks.sqs:SqsSink",
     "sqlite": "consumer.sinks.sqlite:SqliteSink",
+    "sqs": "consumer.sinks.sqs:SqsSink",
     "stdout": "consumer.sinks.stdout:StdoutSink",
 }
 """The class of each `type`, as a dotted path: imported when a flow uses it, so that no sink pays for another's."""
