@@ -113,7 +113,7 @@ def _data(flow: Flow, ref_template: str) -> tuple[dict[str, Any], dict[str, Any]
             if "properties" in part:
                 part.setdefault("additionalProperties", False)
     if flow.transforms and flow.contract in (None, "evolve"):
-        what = f"The model holds for what the transforms make of it: {', '.join(flow.transform_names)}."
+        what = f"The model holds for what the transforms make of it: {', '.join(flow.transform_paths)}."
         found["description"] = "\n\n".join(filter(None, (found.get("description"), what)))
     return found, definitions
 

@@ -142,7 +142,12 @@ class Flow(_Options):
     @property
     def transform_names(self) -> list[str]:
         """What the transforms are called, for people: `drop_canaries`, `select`."""
-        return [one.type if isinstance(one, Component) else one.rpartition(":")[2] for one in self.transforms]
+        return [path.rpartition(":")[2] for path in self.transform_paths]
+
+    @property
+    def transform_paths(self) -> list[str]:
+        """The same in full: `flows:drop_canaries`, `select`."""
+        return [one.type if isinstance(one, Component) else one for one in self.transforms]
 
     def load_transforms(
         self, table: Mapping[str, str] = MappingProxyType({}), base: Callable[..., Any] = BaseModel

@@ -205,4 +205,4 @@ def test_built_in_ones_and_functions_go_together_in_a_flow(tmp_path: Path) -> No
     transforms = flow.load_transforms(TRANSFORMS, Transform)
     given = [Envelope("i", "s", "t", None, msgspec.Raw(b'{"a":{"b":"c"}}'))]
     assert [envelope.value for envelope in apply(given, transforms).envelopes] == ['{"A_B": "C"}']
-    assert flow.transform_names == ["flatten", "dumps", "mine_of_transforms:Shout"]
+    assert flow.transform_names == ["flatten", "dumps", "Shout"]
