@@ -222,7 +222,7 @@ def test_passwords_are_nowhere_to_be_seen(evidence: Evidence) -> None:
 
 def test_a_service_finds_only_its_own_password(evidence: Evidence) -> None:
     assert evidence.files["producer"].split() == ["url", "400"]
-    assert evidence.files["consumer"].split() == ["url", "400"]
+    assert evidence.files["consumer"].split() == ["pgpass", "url", "400"]
 
 
 def test_redis_holds_hashes_and_can_not_change_who_may_what(evidence: Evidence) -> None:
