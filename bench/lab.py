@@ -117,10 +117,10 @@ class Lab:
         _write_flow(folder, flow)
         return Process(["-m", "bench.ours.stripped", str(folder), str(count)], folder, {"REDIS_URL": self.url})
 
-    def peer(self, folder: Path, name: str, *arguments: object) -> Process:
-        """Starts `bench/peers/NAME.py URL KEY FOLDER ARGUMENTS`."""
+    def peer(self, folder: Path, name: str, *arguments: object, without: str = "") -> Process:
+        """Starts `bench/peers/NAME.py URL KEY FOLDER ARGUMENTS`, `without` a library that happens to be installed."""
         words = [self.url, KEY, str(folder), *map(str, arguments)]
-        return Process(["-m", f"bench.peers.{name}", *words], folder, {})
+        return Process(["-m", f"bench.peers.{name}", *words], folder, {"BENCH_WITHOUT": without})
 
     def await_idle(self, *consumers: Process) -> None:
         """Returns once all of these wait inside Redis."""

@@ -44,13 +44,15 @@ def ours(
     return run
 
 
-def peer(lab: Lab, form: Form, count: int, verify: Callable[[Path], None], name: str, *more: object) -> Side:
+def peer(
+    lab: Lab, form: Form, count: int, verify: Callable[[Path], None], name: str, *more: object, without: str = ""
+) -> Side:
     """A peer's process, from the moment a full list is there until it says that all is written."""
 
     def run() -> tuple[float, ...]:
         with lab.folder() as folder:
             lab.fill(form, count)
-            with lab.peer(folder, name, *more) as process:
+            with lab.peer(folder, name, *more, without=without) as process:
                 lab.await_file(folder / "ready", process)
                 began = lab.release()
                 ended = float(lab.await_file(folder / "ended", process))
@@ -94,12 +96,14 @@ def _seed(lab: Lab, count: int) -> Side:
     return peer(lab, bare, count, verifying(lab, "seed", count, spelling=check.as_json), "seed", "consume", count)
 
 
-def _faststream(what: str, spelling: Callable[[bytes], bytes]) -> Callable[[Lab, int], Side]:
+def _faststream(
+    what: str, spelling: Callable[[bytes], bytes], *, without: str = "orjson"
+) -> Callable[[Lab, int], Side]:
     def side(lab: Lab, count: int) -> Side:
         from bench.peers.faststream_batch import formed
 
         verify = verifying(lab, "FastStream", count, spelling=spelling)
-        return peer(lab, formed, count, verify, "faststream_batch", what, count)
+        return peer(lab, formed, count, verify, "faststream_batch", what, count, without=without)
 
     return side
 
@@ -119,7 +123,15 @@ def _two_and_one(lab: Lab, count: int) -> Iterator[tuple[Side, Side]]:
 
 ROWS = [
     _row("1", "consume to JSONL", 25, "one by one, json (the tutorial)", (50_000, 5_000), _seed),
-    _row("2", "consume to JSONL", 6, "FastStream batch", (100_000, 20_000), _faststream("consume", check.as_json)),
+    _row("2a", "consume to JSONL", 6, "FastStream batch", (100_000, 20_000), _faststream("consume", check.as_json)),
+    _row(
+        "2b",
+        "consume to JSONL",
+        2,
+        "FastStream batch, with orjson",
+        (100_000, 20_000),
+        _faststream("consume", check.as_json, without=""),
+    ),
     _row(
         "3",
         "consume to JSONL",

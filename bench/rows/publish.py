@@ -40,7 +40,7 @@ def peer(lab: Lab, count: int, name: str, data_of: Callable[[bytes], bytes]) -> 
     def run() -> tuple[float, ...]:
         with lab.folder() as folder:
             lab.empty()
-            with lab.peer(folder, name, "produce", count) as process:
+            with lab.peer(folder, name, "produce", count, without="orjson") as process:
                 began = float(lab.await_file(folder / "began", process))
                 ended = float(lab.await_file(folder / "ended", process))
                 process.wait()
