@@ -93,7 +93,7 @@ class KafkaSession:
     def __init__(self, sink: KafkaSink, name: str) -> None:
         self._sink = sink
         self._key = f"{sink.topic}/{name}".encode()
-        self._refused: dict[int, KafkaError] = {}
+        self._refused: list[tuple[KafkaError, bytes | None, bytes | None]] = []
         try:
             self._producer = Producer(
                 {
@@ -104,6 +104,7 @@ class KafkaSession:
                     "transactional.id": f"millrace/{sink.topic}/{name}",
                     "enable.idempotence": True,
                     "delivery.report.only.error": True,
+                    "on_delivery": self._told,
                     "logger": _silent(),
                 }
             )
@@ -132,13 +133,13 @@ class KafkaSession:
         producer, sink = self._producer, self._sink
         try:
             producer.begin_transaction()
-            for index, message in enumerate(messages):
-                self._produce(index, *message)
-            self._produce(-1, self._key, str(written).encode(), topic=sink.notes, partition=PARTITION)
+            for key, value in messages:
+                self._produce(sink.topic, value, key)
+            self._produce(sink.notes, str(written).encode(), self._key, PARTITION)
             killpoint("sink.before_commit")
             producer.commit_transaction(sink.timeout)
         except KafkaException as error:
-            if suspects := self._suspects(error):
+            if suspects := self._suspects(error, messages):
                 self._narrow(suspects, messages)
             raise _unavailable(error) from None
         self._written = written
@@ -148,40 +149,45 @@ class KafkaSession:
         self._producer.purge()
         del self._producer
 
-    def _produce(self, index: int, key: bytes | None, value: bytes, *, topic: str = "", **how: Any) -> None:
+    def _produce(self, *message: Any) -> None:
+        try:
+            return self._producer.produce(*message)
+        except BufferError:  # full of what is on its way
+            pass
         until = time.monotonic() + self._sink.timeout
-
-        def told(error: KafkaError | None, _: Message) -> None:
-            if error is not None:
-                self._refused[index] = error
-
-        while True:
+        while time.monotonic() < until:
+            self._producer.poll(0.05)
             try:
-                return self._producer.produce(topic or self._sink.topic, value, key=key, on_delivery=told, **how)
-            except BufferError:  # full of what is on its way
-                if time.monotonic() > until:
-                    raise SinkUnavailable(f"no broker takes messages within {self._sink.timeout:g} s") from None
-                self._producer.poll(0.05)
+                return self._producer.produce(*message)
+            except BufferError:
+                continue
+        raise SinkUnavailable(f"no broker takes messages within {self._sink.timeout:g} s")
 
-    def _suspects(self, error: KafkaException) -> list[int]:
+    def _told(self, error: KafkaError | None, message: Message) -> None:
+        """What became of a message, where it failed. Of those that went well nobody asks: that would cost more."""
+        if error is not None and error.code() in RECORD_TO_BLAME and message.topic() == self._sink.topic:
+            self._refused.append((error, message.key(), message.value()))
+
+    def _suspects(self, error: KafkaException, messages: Sequence[tuple[bytes | None, bytes]]) -> list[int]:
         """The records that were in the requests that the cluster refused for what some message in them is."""
         self._producer.poll(0)
-        suspects = [i for i, found in self._refused.items() if i >= 0 and found.code() in RECORD_TO_BLAME]
-        if suspects and error.args[0].txn_requires_abort():
-            self._producer.abort_transaction(self._sink.timeout)
-            return sorted(suspects)
-        return []
+        if not (self._refused and error.args[0].txn_requires_abort()):
+            return []
+        self._producer.abort_transaction(self._sink.timeout)
+        refused = {(key, value) for _, key, value in self._refused}
+        return [index for index, message in enumerate(messages) if message in refused]
 
     def _narrow(self, suspects: Sequence[int], messages: Sequence[tuple[bytes | None, bytes]]) -> None:
         """Offers each by itself, in a transaction that is aborted. Raises Unwritable, if any is refused then."""
         reasons = {}
         for index in suspects:
+            key, value = messages[index]
             self._refused.clear()
             self._producer.begin_transaction()
-            self._produce(index, *messages[index])
+            self._produce(self._sink.topic, value, key)
             self._producer.flush(self._sink.timeout)
-            if (found := self._refused.get(index)) is not None and found.code() in RECORD_TO_BLAME:
-                reasons[index] = f"Kafka: {found.str()}"
+            if self._refused:
+                reasons[index] = f"Kafka: {self._refused[0][0].str()}"
             self._producer.abort_transaction(self._sink.timeout)
         if reasons:
             raise Unwritable(reasons)
