@@ -31,7 +31,7 @@ Rows = Sequence[Sequence[Any]]
 
 _LEDGER = SQL(
     "CREATE TABLE IF NOT EXISTS {} (batch_id text, target text, flow text NOT NULL, records bigint NOT NULL, "
-    "rejected jsonb, written_at timestamp with time zone NOT NULL DEFAULT now(), PRIMARY KEY (batch_id, target))"
+    "rejected json, written_at timestamp with time zone NOT NULL DEFAULT now(), PRIMARY KEY (batch_id, target))"
 )
 _HELD = SQL("SELECT records, rejected::text FROM {} WHERE batch_id = {} AND target = {}")
 _PRUNE = SQL(

@@ -555,6 +555,15 @@ def test_a_batch_that_comes_again_names_the_same_records_again(narrow: Schema) -
     assert narrow.run("SELECT records FROM millrace_ledger") == [(3,)]
 
 
+def test_a_record_whose_very_id_does_not_fit_is_remembered_all_the_same(schema: Schema) -> None:
+    batch = Batch("b", [Envelope(id, "s", "t", TIME, msgspec.Raw(b"{}")) for id in ("a", "n\0l", "c")], flow="flow")
+    sink = schema.sink()
+    for writer in (sink, schema.sink()):
+        assert reasons(writer, batch) == {1: "id: holds the character NUL, which PostgreSQL can't"}
+        writer.write(batch.pick([0, 2]))
+    assert schema.rows("id") == [("a",), ("c",)]
+
+
 def test_a_trigger_that_refuses_a_record_is_quoted(schema: Schema) -> None:
     schema.run("CREATE TABLE things (n integer)")
     schema.run(
