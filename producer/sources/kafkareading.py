@@ -92,12 +92,21 @@ class KafkaReading:
                 return
 
     def acknowledge(self, records: Sequence[Record | DeadLetter]) -> None:
-        """These are on the list: they may be committed. It is done beside the next poll, for the client can't do both
-        at once."""
+        """These are on the list: they may be committed. Raises SourceUnavailable.
+
+        The client can't poll and be told that at once. If it polls, it is told before the next poll; if the list holds
+        us back, there may be none for long, so it is told here.
+        """
         ends = {record.place: record.offset + 1 for record in records if isinstance(record, KafkaRecord | KafkaLetter)}
         with self._changed:
             self._acknowledged |= ends
             self._changed.notify_all()
+        if self._polling.acquire(blocking=False):
+            try:
+                if not self._closed:
+                    self._store()
+            finally:
+                self._polling.release()
 
     def close(self) -> None:
         """Commits what was acknowledged and leaves the group."""

@@ -25,8 +25,13 @@ from tests.conftest import eventually
 from tests.kafka_cluster import KafkaCluster
 from tests.services import PATIENCE, QUICKLY, Place, Service
 
-QUICK = {"session.timeout.ms": 3000, "heartbeat.interval.ms": 100, "fetch.wait.max.ms": 20}
-"""A group that notices a death in three seconds, and a leaving in two."""
+QUICK = {
+    "session.timeout.ms": 3000,
+    "heartbeat.interval.ms": 100,
+    "fetch.wait.max.ms": 20,
+    "auto.commit.interval.ms": 20,
+}
+"""A group that notices a death in three seconds, and a leaving in two; what may be committed is committed at once."""
 
 
 @pytest.fixture
@@ -57,13 +62,43 @@ def until_published(place: Place, producer: Service, count: int) -> None:
     producer.until(lambda: place.books().published >= count)
 
 
-@pytest.mark.parametrize("point", ["producer.before_publish:4", "producer.after_publish:4"])
-@pytest.mark.parametrize("group", [None, "readers"])
+class Trickle:
+    """Sends numbers without end, for as long as the block lasts. `sent` is how many."""
+
+    def __init__(self, cluster: KafkaCluster) -> None:
+        self.sent = 0
+        self._cluster = cluster
+
+    def __enter__(self) -> Trickle:
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(0.02):
+            send(self._cluster, range(self.sent, self.sent + 8))
+            self.sent += 8
+
+
+@pytest.mark.parametrize(
+    ("group", "point"),
+    [
+        (None, "producer.after_publish:4"),
+        ("readers", "producer.before_publish:4"),
+        ("readers", "producer.after_publish:4"),
+    ],
+)
 def test_a_producer_killed_around_a_publish_loses_no_message_and_doubles_none(
     place: Place, client: redis.Redis, cluster: KafkaCluster, point: str, group: str | None
 ) -> None:
     send(cluster, range(100))
-    place.flow(source=source(cluster, group=group, until_empty=True))
+    config = QUICK | {"max.partition.fetch.bytes": 1}  # many polls, so that what is not to be committed could be
+    place.flow(source=source(cluster, group=group, until_empty=True, config=config))
     killed = place.produce(MILLRACE_KILLPOINT=point)
     assert killed.wait() == -signal.SIGKILL, killed.said
     assert place.books().published in (30, 40)
@@ -83,16 +118,8 @@ def test_a_producer_killed_around_a_publish_loses_no_message_and_doubles_none(
 def test_producers_of_a_group_share_the_partitions_while_one_after_the_other_comes_goes_and_dies(
     place: Place, client: redis.Redis, cluster: KafkaCluster
 ) -> None:
-    """Dedupe is off: that nothing comes twice while the group is dealt out anew is the source's own doing."""
-    place.flow(source=source(cluster, group="readers"), dedupe=None)
-    sent = 0
-
-    def more(expected_at_work: list[Service]) -> None:
-        nonlocal sent
-        send(cluster, range(sent, sent + 400))
-        sent += 400
-        for producer in expected_at_work:
-            producer.until(lambda: place.books().published >= sent)
+    # What was given is published late, so that there is always something on its way when a partition is taken away.
+    place.flow(source=source(cluster, group="readers"), publish={"records": 1000, "linger": "400ms"})
 
     def owned(producer: Service) -> set[str]:
         places: set[str] = set()
@@ -103,33 +130,34 @@ def test_producers_of_a_group_share_the_partitions_while_one_after_the_other_com
                 places -= set(event["partitions"])
         return places
 
-    first = place.produce()
-    more([first])
-    second = place.produce()
-    send(cluster, range(sent, sent + 2000))  # is being read while the second joins
-    sent += 2000
-    second.until(lambda: len(owned(second)) == 2 and len(owned(first)) == 2)
-    more([first, second])
-    assert not first.events("kafka_partitions_lost")
+    def all_published() -> bool:
+        return place.books().published >= trickle.sent
 
-    send(cluster, range(sent, sent + 2000))  # is being read while the first leaves
-    sent += 2000
-    assert first.terminate() == 0, first.said
-    second.until(lambda: len(owned(second)) == 4)
-    more([second])
-    assert numbers(client, place) == list(range(sent))
+    with Trickle(cluster) as trickle:
+        first = place.produce()
+        until_published(place, first, 50)
+        second = place.produce()
+        second.until(lambda: len(owned(second)) == 2 and len(owned(first)) == 2)
+        until_published(place, second, trickle.sent + 50)
+        assert not first.events("kafka_partitions_lost")
+        assert first.terminate() == 0, first.said
+        second.until(lambda: len(owned(second)) == 4)
+    second.until(all_published)
+    assert numbers(client, place) == list(range(trickle.sent))
     (told,) = first.events("producer_done")
     assert told["published"] > 0
-    assert sum(cluster.committed("readers", "numbers").values()) <= sent
+    revoked = first.events("kafka_partitions_revoked")
+    assert [event["all_published"] for event in revoked] == [True] * len(revoked)
 
     third = place.produce()
     third.until(lambda: len(owned(third)) == 2)
     third.kill()
-    second.until(lambda: len(owned(second)) == 4)
-    more([second])
-    assert set(numbers(client, place)) == set(range(sent))
+    with trickle:
+        second.until(lambda: len(owned(second)) == 4)
+    second.until(all_published)
+    assert numbers(client, place) == list(range(trickle.sent))
     assert second.terminate() == 0, second.said
-    assert sum(cluster.committed("readers", "numbers").values()) == sent
+    assert sum(cluster.committed("readers", "numbers").values()) == trickle.sent
 
 
 def test_sigterm_commits_what_is_on_the_list_and_leaves_the_group_at_once(
@@ -155,7 +183,8 @@ def test_a_full_list_holds_the_reading_back_and_what_waits_is_not_committed(
     producer = place.produce()
     producer.await_event("producer_held_back")
     assert 100 <= place.books().ready <= 120
-    assert sum(cluster.committed("readers", "numbers").values()) <= 120
+    producer.until(lambda: cluster.committed("readers", "numbers"))
+    assert sum(cluster.committed("readers", "numbers").values()) <= place.books().published
     consumer = place.consume()
     assert producer.wait() == 0, producer.said
     consumer.until(lambda: place.books().delivered == 2000)
