@@ -17,7 +17,7 @@ from consumer.transforms import TRANSFORMS
 from consumer.transforms.base import Transform
 from consumer.transforms.chain import stages
 from consumer.writer import Writer, give_back, tell_lost
-from pipeline.errors import LeaseLost, QueueError, QueueUnavailable
+from pipeline.errors import LeaseLost, QueueError, QueueUnavailable, SinkUnavailable
 from pipeline.flow import Flow
 from pipeline.killpoints import killpoint
 from pipeline.observe import metrics
@@ -138,7 +138,7 @@ class Consumer:
                 self.queue.claim_ahead(self._sizing.room())
             elif fresh:  # what somebody else held may be in the sink already, and stays as it is
                 self._linger(claim)
-            if claim.attempts <= self.flow.max_attempts or self.sink.holds(claim.id):
+            if claim.attempts <= self.flow.max_attempts or self._sink_holds(claim):
                 delivery = Delivery(
                     claim,
                     flow=self.flow.name,
@@ -155,6 +155,12 @@ class Consumer:
             lease.drop()
             raise
         lease.drop()
+
+    def _sink_holds(self, claim: Claim) -> bool:
+        try:
+            return self.sink.holds(claim.id)
+        except (SinkUnavailable, OSError):
+            return True  # it can't be asked now, and may hold it: the delivery waits for it, with the batch whole
 
     def _linger(self, claim: Claim) -> None:
         """Tops the batch up until it has its records or bytes, or the linger is over."""

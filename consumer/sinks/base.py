@@ -51,7 +51,8 @@ class Sink(BaseModel, ABC):
         """Whether any output of this batch is there already, durable or half done.
 
         Asked before a batch that keeps killing its consumers is split: what is (partly) written under its id must not
-        be written again under the halves' ids. A sink that can't tell says no.
+        be written again under the halves' ids. A sink that can't tell says no; raises SinkUnavailable if it can't be
+        asked now, and the batch stays whole.
         """
         return False
 

@@ -10,6 +10,29 @@ from pipeline.envelope import Record, encode, now
 from pipeline.flow import load
 from pipeline.queue import Queue
 from tests.conftest import eventually
+from tests.services import Place
+
+DOWN = """\
+from pathlib import Path
+from consumer.sinks.base import SinkUnavailable
+from consumer.sinks.jsonl import JsonlSink
+
+
+class Down(JsonlSink):
+    \"\"\"Exactly once: JSON lines, while there is no file called `down`.\"\"\"
+
+    def write(self, batch):
+        self.ask()
+        super().write(batch)
+
+    def holds(self, batch_id):
+        self.ask()
+        return super().holds(batch_id)
+
+    def ask(self):
+        if Path("down").exists():
+            raise SinkUnavailable("down")
+"""
 
 
 def test_a_sink_that_is_down_shows_in_the_lease_and_the_batch_is_delivered_once_it_is_back(
@@ -41,3 +64,20 @@ def test_a_sink_that_is_down_shows_in_the_lease_and_the_batch_is_delivered_once_
     stopping.set()
     running.join(5)
     assert not running.is_alive()
+
+
+def test_a_batch_that_killed_its_consumers_stays_whole_while_the_sink_cannot_say_whether_it_holds_it(
+    place: Place,
+) -> None:
+    place.module(DOWN)
+    place.flow(max_attempts=1, sink={"type": "theirs:Down", "path": "out/numbers"})
+    place.publish(range(10))
+    assert place.consume(MILLRACE_KILLPOINT="consumer.before_write").wait() < 0
+    (place.folder / "down").touch()
+    rest = place.consume("--until-empty")
+    rest.await_event("sink_unavailable")
+    assert not rest.events("batch_split")
+    (place.folder / "down").unlink()
+    assert rest.wait() == 0, rest.said
+    place.assert_once(range(10))
+    assert len(place.files()) == 1
