@@ -221,7 +221,7 @@ def test_brokers_that_went_away_are_waited_for_and_the_reading_goes_on(
     cluster.come_up()
     send(cluster, range(20, 40))
     until_published(place, producer, 40)
-    assert producer.terminate(PATIENCE) == 0, producer.said
+    assert producer.terminate() == 0, producer.said
     assert numbers(client, place) == list(range(40))
 
 

