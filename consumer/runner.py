@@ -58,11 +58,11 @@ class Consumer:
         )
         self.ended = threading.Event()
         self._renewal = Renewal(self.queue)
-        self._writer = Writer(flow, self.sink, self.queue, stopping=stopping)
+        self._sizing = Sizing(flow.batch)
+        self._writer = Writer(flow, self.sink, self.queue, self._sizing, stopping=stopping)
         self._stopping = stopping
         self._give_up = give_up
         self._until_empty = until_empty
-        self._sizing = Sizing(flow.batch)
 
     def run(self) -> None:
         """Blocks until stopped (or empty). Raises QueueError where Redis refuses us for good."""

@@ -13,6 +13,7 @@ from consumer.batch import Batch
 from consumer.delivery import Delivery
 from consumer.renewal import Lease
 from consumer.sinks.base import Sink
+from consumer.sizing import Sizing
 from pipeline.backoff import Backoff
 from pipeline.errors import LeaseLost, QueueError, RecordsRejected, SinkUnavailable
 from pipeline.flow import Flow
@@ -32,12 +33,13 @@ class Writer:
     time that the disk, or the network, takes for this one. `unwell` says what keeps the sink from taking anything.
     """
 
-    def __init__(self, flow: Flow, sink: Sink, queue: Queue, *, stopping: threading.Event) -> None:
+    def __init__(self, flow: Flow, sink: Sink, queue: Queue, sizing: Sizing, *, stopping: threading.Event) -> None:
         self.delivered = 0
         self.unwell: str | None = None
         self._flow = flow
         self._sink = sink
         self._queue = queue
+        self._sizing = sizing
         self._stopping = stopping
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"write {flow.name}")
         self._under_way: Future[None] | None = None
@@ -126,6 +128,7 @@ class Writer:
         try:
             with metrics.write_seconds.labels(self._flow.name).time():
                 self._sink.write(delivery.batch)
+            self._sizing.wrote(len(delivery.batch), delivery.batch.written)
         except RecordsRejected as error:
             if _names_records(error, delivery.batch):
                 raise

@@ -87,6 +87,9 @@ class BatchOptions(_Options):
 
     records: int = Field(500, ge=1, le=1_000_000, description="At most so many records.")
     bytes: Size = Field(32 * 1024 * 1024, ge=1, description="About so many bytes of envelopes.")
+    encoded: Annotated[Size, Field(ge=1)] | None = Field(
+        None, description="About so many bytes as the sink writes them, compressed and all, learnt as it goes."
+    )
     linger: Duration = Field(1.0, description="How long a batch that isn't full may wait for more.")
 
 

@@ -53,7 +53,10 @@ def errors(tmp_path: Path, text: str | bytes, **environ: str) -> list[str]:
             "    batch:\n      records: 5\n      lingr: 1s\n",
             "7:7: flows.a.batch.lingr: unknown option: did you mean 'linger'?",
         ),
-        ("    batch: {size: 5}\n", "5:13: flows.a.batch.size: unknown option: expected records, bytes, linger"),
+        (
+            "    batch: {size: 5}\n",
+            "5:13: flows.a.batch.size: unknown option: expected records, bytes, encoded, linger",
+        ),
         ("    publish: {records: 0}\n", "5:24: flows.a.publish.records: expected at least 1, not 0"),
         ("    dedupe: {}\n", "5:5: flows.a.dedupe.window: is missing: expected a value"),
         ("    dedupe: {window: 0}\n", "5:22: flows.a.dedupe.window: expected more than 0, not 0"),
