@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
+import structlog
 
 from pipeline.embedded import Embedded
 from pipeline.queue import Queue
@@ -29,6 +30,13 @@ def eventually(claim: Callable[[], object], seconds: float = 20.0) -> None:
     while not claim():
         assert time.monotonic() < deadline, f"not within {seconds} s: {claim}"
         pause.wait(0.01)
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_come() -> Iterator[None]:
+    """What a test made of the logs, by being a program that configures them, no other test hears of."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
