@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
@@ -35,10 +36,9 @@ def table_of(batch: Batch) -> pa.Table:
             _array("data", batch.lines, Column(pa.string(), bytes.decode)),
         ]
     else:
-        models = batch.models or []
+        rows = batch.rows or []
         columns = [
-            _array(name, [getattr(model, name) for model in models], column)
-            for name, column in columns_of(batch.model).items()
+            _array(name, list(map(attrgetter(name), rows)), column) for name, column in columns_of(batch.model).items()
         ]
     _raise_rejected(columns)
     return pa.table(columns, schema=schema)

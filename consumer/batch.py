@@ -13,6 +13,7 @@ from pydantic_core import PydanticSerializationError
 
 from pipeline.envelope import Envelope, one_line
 from pipeline.errors import EnvelopeError, RecordError, RecordsRejected
+from pipeline.fitting import fitted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +32,8 @@ class Batch:
     The records are held as the bytes that Redis returned until something asks for more; each form is made once.
     Asking for a form raises RecordsRejected, naming the records that can't take it (a number that Python can't hold).
     `id` is safe as a file name. `envelopes` holds one envelope a record, in the order of publication. With a `model`,
-    `models` holds each record as that model, validated. A sink that knows how many bytes it put out sets `written`.
+    `rows` holds an object for each record that has the model's fields, validated: the model's own instance, or one of
+    its twin. A sink that knows how many bytes it put out sets `written`.
     """
 
     def __init__(
@@ -41,15 +43,15 @@ class Batch:
         *,
         flow: str = "",
         model: type[BaseModel] | None = None,
-        models: list[BaseModel] | None = None,
+        rows: list[Any] | None = None,
     ) -> None:
-        if models is not None and len(models) != len(envelopes):
-            raise ValueError(f"{len(models)} models for {len(envelopes)} envelopes")
+        if rows is not None and len(rows) != len(envelopes):
+            raise ValueError(f"{len(rows)} rows for {len(envelopes)} envelopes")
         self.id = id
         self.flow = flow
         self.envelopes = envelopes
         self.model = model
-        self.models = models
+        self.rows = rows
         self.written = 0
         """Bytes that the sink put out for the whole batch, as encoded and compressed; 0 where it can't tell."""
 
@@ -76,6 +78,20 @@ class Batch:
         return _each(lambda envelope: envelope.line, self.envelopes)
 
     @cached_property
+    def models(self) -> list[BaseModel] | None:
+        """Each record as the flow's model, validated; None where it has none."""
+        model = self.model
+        if model is None or self.rows is None:
+            return None
+        fits = [
+            row if isinstance(row, BaseModel) else fitted(envelope.text, model)
+            for row, envelope in zip(self.rows, self.envelopes, strict=True)
+        ]
+        if reasons := {index: fit for index, fit in enumerate(fits) if isinstance(fit, str)}:
+            raise RecordsRejected(reasons)
+        return [fit for fit in fits if not isinstance(fit, str)]
+
+    @cached_property
     def records(self) -> list[Any]:
         """Each record's data as Python values: with a model its validated fields by name, else what the JSON says."""
         if self.models is not None:
@@ -96,10 +112,10 @@ class Batch:
             [self.envelopes[i] for i in indices],
             flow=self.flow,
             model=self.model,
-            models=None if self.models is None else [self.models[i] for i in indices],
+            rows=None if self.rows is None else [self.rows[i] for i in indices],
         )
-        for form in ("lines", "envelope_lines", "records"):
-            if form in self.__dict__:  # made once already, where cached_property keeps it
+        for form in ("lines", "envelope_lines", "models", "records"):
+            if self.__dict__.get(form) is not None:  # made once already, where cached_property keeps it
                 part.__dict__[form] = [self.__dict__[form][i] for i in indices]
         return part
 

@@ -42,7 +42,7 @@ class Delivery:
         for index, reason in outcome.rejected.items():
             self._reasons[places[index]] = reason
         self.filtered = len(outcome.filtered)
-        self.batch = Batch(claim.id, outcome.envelopes, flow=flow, model=model, models=outcome.models)
+        self.batch = Batch(claim.id, outcome.envelopes, flow=flow, model=model, rows=outcome.rows)
         self._origin = [places[index] for index in outcome.origin]
 
     def reject(self, reasons: Mapping[int, str]) -> None:

@@ -241,7 +241,7 @@ class _Held:
 
     def messages(self) -> Iterator[Message]:
         """The messages. Raises LeaseLost once the batch belongs to someone else."""
-        values = self._made("records")
+        values = self._made("records")  # which makes the models too, if there are any
         batch = self.delivery.batch
         models: Sequence[BaseModel | None] = batch.models or [None] * len(batch)
         for envelope, data, model in zip(batch.envelopes, values, models, strict=True):

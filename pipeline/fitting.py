@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Literal
 
-from pydantic import BaseModel, ValidationError
+import msgspec
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 REASON_LIMIT = 500
 """Characters of a reason: enough to find the cause, and never a whole record."""
@@ -21,6 +24,22 @@ def fitted(text: bytes, model: type[BaseModel], *, extra: Literal["forbid"] | No
         raise  # this machine's trouble, not the record's
     except Exception as error:
         return f"{type(error).__qualname__}: {error} ({place_of(error)})"[:REASON_LIMIT]
+
+
+def all_fitted(texts: Sequence[bytes | msgspec.Raw], model: type[BaseModel]) -> list[BaseModel] | None:
+    """All of the JSON texts as the model, several times as fast as one by one; None where one of them doesn't fit."""
+    try:
+        models = _adapter(model).validate_json(b"[" + b",".join(texts) + b"]")
+    except MemoryError:
+        raise
+    except Exception:  # ValidationError, or what a validator of the user's raised
+        return None
+    return models if len(models) == len(texts) else None  # a text with a comma of its own is not two records
+
+
+@lru_cache(maxsize=64)
+def _adapter(model: type[BaseModel]) -> TypeAdapter[list[BaseModel]]:
+    return TypeAdapter(list[model])  # type: ignore[valid-type]
 
 
 def place_of(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 import msgspec
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
 from consumer.evolving import as_it_is
 from consumer.transforms.concurrent import Concurrent, at_once
@@ -18,9 +18,10 @@ from consumer.transforms.each import Each
 from consumer.transforms.frames import FRAMES, LISTS, Frame
 from consumer.transforms.stage import Row, Stage
 from consumer.transforms.whole import Whole
+from consumer.twin import twin_of
 from pipeline.envelope import Envelope
 from pipeline.extras import need
-from pipeline.fitting import fitted
+from pipeline.fitting import all_fitted, fitted
 
 Function: TypeAlias = Callable[[Any], Any]
 
@@ -31,8 +32,8 @@ class Outcome:
 
     envelopes: list[Envelope]
     """What goes to the sink. Of a record that became several: `<id>:0`, `<id>:1`, ... in order."""
-    models: list[BaseModel] | None
-    """Each of `envelopes` as the flow's model, where it has one."""
+    rows: list[Any] | None
+    """Where the flow has a model, for each of `envelopes` an object with its fields: the model's own, or its twin's."""
     origin: list[int]
     """For each of `envelopes` the index of the record it came from."""
     filtered: list[int]
@@ -160,37 +161,23 @@ def _names(id: str, count: int) -> typing.Iterator[str]:
 
 
 def _fit(outcome: Outcome, model: type[BaseModel], evolves: bool) -> None:
-    """Validates every envelope of the outcome; moves those that don't fit, and what came with them, to `rejected`."""
-    texts = [envelope.text for envelope in outcome.envelopes]
-    try:
-        models = _adapter(model).validate_json(b"[" + b",".join(texts) + b"]")
-        if len(models) == len(texts):
-            outcome.models = models
-            return
-    except MemoryError:
-        raise
-    except Exception:  # noqa: S110 - ValidationError, or what a validator of the user's raised: named record by record
-        pass
-    results = [fitted(text, model) for text in texts]
+    """Fits every envelope of the outcome; moves those that don't fit, and what came with them, to `rejected`."""
+    texts = [raw if type(raw := envelope.data) is msgspec.Raw else envelope.text for envelope in outcome.envelopes]
+    twin = twin_of(model)
+    outcome.rows = all_fitted(texts, model) if twin is None else twin.of_all(texts)
+    if outcome.rows is not None:
+        return
+    rows = [(twin and twin.of(text)) or fitted(bytes(text), model) for text in texts]
     if evolves:
-        results = [
-            (as_it_is(text, model) or result) if isinstance(result, str) else result
-            for text, result in zip(texts, results, strict=True)
+        rows = [
+            (as_it_is(bytes(text), model) or row) if isinstance(row, str) else row
+            for text, row in zip(texts, rows, strict=True)
         ]
-    for index, result in zip(outcome.origin, results, strict=True):
-        if isinstance(result, str):
-            outcome.rejected.setdefault(index, result)
-    kept = [
-        (envelope, result, index)
-        for envelope, result, index in zip(outcome.envelopes, results, outcome.origin, strict=True)
-        if index not in outcome.rejected
-    ]
-    outcome.envelopes = [envelope for envelope, _, _ in kept]
-    outcome.models = [result for _, result, _ in kept if not isinstance(result, str)]
-    outcome.origin = [index for _, _, index in kept]
+    for index, row in zip(outcome.origin, rows, strict=True):
+        if isinstance(row, str):
+            outcome.rejected.setdefault(index, row)
+    kept = [place for place, index in enumerate(outcome.origin) if index not in outcome.rejected]
+    outcome.envelopes = [outcome.envelopes[place] for place in kept]
+    outcome.rows = [rows[place] for place in kept]
+    outcome.origin = [outcome.origin[place] for place in kept]
     outcome.rejected = dict(sorted(outcome.rejected.items()))
-
-
-@lru_cache(maxsize=64)
-def _adapter(model: type[BaseModel]) -> TypeAdapter[list[BaseModel]]:
-    return TypeAdapter(list[model])  # type: ignore[valid-type]

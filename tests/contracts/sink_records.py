@@ -75,7 +75,7 @@ def batch_of(id: str, values: list[Any], model: type[BaseModel] | None = None) -
         return Batch(id, envelopes)
     outcome = apply(envelopes, model=model)
     assert not outcome.rejected, outcome.rejected
-    return Batch(id, outcome.envelopes, model=model, models=outcome.models)
+    return Batch(id, outcome.envelopes, model=model, rows=outcome.rows)
 
 
 def _data(value: Any) -> Any:

@@ -69,7 +69,7 @@ class TestCsvSinkWithModel(TestCsvSink):
 
     def batch(self, id: str, records: list[Any]) -> Batch:
         models: list[BaseModel] = [r if isinstance(r, Thing) else Thing.model_validate(r) for r in records]
-        return Batch(id, batch_of(id, [model.id for model in models]).envelopes, model=Thing, models=models)
+        return Batch(id, batch_of(id, [model.id for model in models]).envelopes, model=Thing, rows=models)
 
 
 def read(file: Path) -> list[list[str]]:
@@ -199,7 +199,7 @@ def test_typed_values_are_written_as_such(tmp_path: Path) -> None:
     data |= {"raw": "=1", "thing": {"id": "1"}}
     envelopes = [Envelope("1", "s", "t", None, msgspec.Raw(encode_json(data)))]
     outcome = apply(envelopes, model=Typed)
-    CsvSink(path=tmp_path).write(Batch("b", outcome.envelopes, model=Typed, models=outcome.models))
+    CsvSink(path=tmp_path).write(Batch("b", outcome.envelopes, model=Typed, rows=outcome.rows))
     [header, row] = read(tmp_path / "b.csv")
     assert header == ["when", "price", "key", "colour", "tags", "raw", "thing", "double"]
     thing = '{"id":"1","text":null,"number":null,"flag":null,"nested":null}'

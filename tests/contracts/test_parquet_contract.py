@@ -114,7 +114,7 @@ def test_real_events_come_back_as_typed_columns(tmp_path: Path, wikimedia_events
     envelopes = [Envelope(str(i), "s", "t", None, msgspec.Raw(event)) for i, event in enumerate(wikimedia_events)]
     outcome = apply(envelopes, model=Change)
     assert not outcome.rejected
-    ParquetSink(path=tmp_path).write(Batch("b", outcome.envelopes, model=Change, models=outcome.models))
+    ParquetSink(path=tmp_path).write(Batch("b", outcome.envelopes, model=Change, rows=outcome.rows))
     table = pq.read_table(tmp_path / "b.parquet")
     assert table.schema.field("length").type == pa.map_(pa.string(), pa.int64())
     for row, text in zip(table.to_pylist(), wikimedia_events, strict=True):

@@ -300,7 +300,7 @@ EVERYTHING = Everything(
 
 def of_models(id: str, *models: BaseModel) -> Batch:
     envelopes = [Envelope(f"{id}-{i}", "s", "t", TIME, msgspec.Raw(b"{}")) for i in range(len(models))]
-    return Batch(id, envelopes, flow="flow", model=type(models[0]), models=list(models))
+    return Batch(id, envelopes, flow="flow", model=type(models[0]), rows=list(models))
 
 
 def test_a_table_is_made_of_the_flows_model(schema: Schema) -> None:

@@ -146,7 +146,7 @@ def typed(model: type[BaseModel], *records: Any) -> Batch:
     envelopes = [Envelope(str(i), "s", "t", None, msgspec.Raw(encode_json(r))) for i, r in enumerate(records)]
     outcome = apply(envelopes, model=model)
     assert not outcome.rejected, outcome.rejected
-    return Batch("b", outcome.envelopes, model=model, models=outcome.models)
+    return Batch("b", outcome.envelopes, model=model, rows=outcome.rows)
 
 
 def test_a_type_that_holds_itself_has_an_end() -> None:
@@ -199,14 +199,14 @@ def test_without_a_model_the_columns_are_id_time_and_text() -> None:
 
 
 def test_an_empty_batch_has_the_columns_of_its_model() -> None:
-    assert table_of(Batch("b", [], model=Inner, models=[])).schema == schema_of(Inner)
+    assert table_of(Batch("b", [], model=Inner, rows=[])).schema == schema_of(Inner)
 
 
 def test_a_set_has_the_same_order_in_every_process() -> None:
     program = (
         "from pydantic import create_model; from consumer.arrow import table_of; from consumer.batch import Batch;"
         "from pipeline.envelope import Envelope; M = create_model('M', f=(set[str], ...));"
-        "print(table_of(Batch('b', [Envelope('1', 's', 't')], model=M, models=[M(f=set('abcdef'))])).to_pylist())"
+        "print(table_of(Batch('b', [Envelope('1', 's', 't')], model=M, rows=[M(f=set('abcdef'))])).to_pylist())"
     )
     found = {
         subprocess.run(

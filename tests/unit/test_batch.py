@@ -40,10 +40,10 @@ def test_a_part_keeps_the_id_and_what_was_made_already() -> None:
     assert part.records[0] is records[2]
 
 
-def test_models_and_envelopes_are_as_many() -> None:
+def test_rows_and_envelopes_are_as_many() -> None:
     class Thing(BaseModel):
         a: int
 
-    with pytest.raises(ValueError, match="1 models for 2 envelopes"):
-        Batch("b", batch(b"1", b"2").envelopes, model=Thing, models=[Thing(a=1)])
+    with pytest.raises(ValueError, match="1 rows for 2 envelopes"):
+        Batch("b", batch(b"1", b"2").envelopes, model=Thing, rows=[Thing(a=1)])
     assert field_names(Thing) == ["a"]

@@ -70,7 +70,7 @@ def test_every_recorded_event_fits_into_a_table(wikimedia_events: list[bytes]) -
     model = recent_change()
     envelopes = [Envelope(str(i), "wikipedia", "t", None, msgspec.Raw(line)) for i, line in enumerate(wikimedia_events)]
     models = [model.model_validate_json(line) for line in wikimedia_events]
-    table = Batch("b", envelopes, model=model, models=models).table
+    table = Batch("b", envelopes, model=model, rows=models).table
     assert table.num_rows == len(wikimedia_events)
     ids = [number for number in table["id"].to_pylist() if number is not None]
     assert max(ids) > 2**31

@@ -161,7 +161,7 @@ class Quote(BaseModel):
 def test_each_record_is_fitted_to_the_model() -> None:
     given = envelopes(b'{"text":"a","when":"2026-11-21T01:30:00Z"}', b'{"text":"b","count":"7"}')
     outcome = apply(given, [], Quote)
-    assert outcome.models == [
+    assert outcome.rows == [
         Quote(text="a", when=datetime.fromisoformat("2026-11-21T01:30:00Z")),
         Quote(text="b", count=7),
     ]
@@ -184,7 +184,7 @@ def test_a_record_that_does_not_fit_is_named_and_the_others_go_on(text: bytes, r
     assert list(outcome.rejected) == [1]
     assert outcome.rejected[1].startswith(reason)
     assert len(outcome.rejected[1]) <= REASON_LIMIT
-    assert outcome.models == [Quote(text="a"), Quote(text="c")]
+    assert outcome.rows == [Quote(text="a"), Quote(text="c")]
     assert outcome.origin == [0, 2]
 
 
@@ -198,7 +198,7 @@ def test_a_misfit_among_several_rejects_the_record_they_came_from() -> None:
     given = envelopes(b'[{"text":"a"},{}]', b'[{"text":"b"}]', b"[]", b"0")
     outcome = apply(given, [lambda record: 1 // 0 if record == 0 else record], Quote)
     assert list(outcome.rejected) == [0, 3]
-    assert (outcome.filtered, outcome.origin, outcome.models) == ([2], [1], [Quote(text="b")])
+    assert (outcome.filtered, outcome.origin, outcome.rows) == ([2], [1], [Quote(text="b")])
 
 
 def test_a_batch_of_nothing_is_nothing() -> None:
@@ -209,4 +209,4 @@ def test_bytes_that_look_like_two_records_are_still_one() -> None:
     """Texts are joined to be validated at once: a text with a comma of its own must not become another record."""
     outcome = apply(envelopes(b'{"text":"a"},{"text":"b"}', b'{"text":"c"}'), [], Quote)
     assert list(outcome.rejected) == [0]
-    assert outcome.models == [Quote(text="c")]
+    assert outcome.rows == [Quote(text="c")]
