@@ -30,13 +30,14 @@ Position: TypeAlias = Any
 SPECVERSION: Literal["1.0"] = "1.0"
 
 
-class Record(msgspec.Struct):
+class Record(msgspec.Struct, gc=False):
     """What a source yields.
 
     `data` is anything JSON can say, a pydantic model, or `bytes` holding JSON text, which is passed on as it stands.
     `key` names the record in its source: it becomes the envelope's `id`, and what dedupe goes by. Without one the
     publish gives an id of its own. `position` is where to go on after this record. `time` is when it happened; without
-    one, when it was published. `type` is the envelope's `type`.
+    one, when it was published. `type` is the envelope's `type`. `checked` says that the `bytes` are known to be one
+    JSON text in UTF-8, and needn't be looked at.
     """
 
     data: Any
@@ -44,6 +45,7 @@ class Record(msgspec.Struct):
     position: Position | None = None
     type: str | None = None
     time: datetime | None = None
+    checked: bool = False
 
 
 class DeadLetter(msgspec.Struct):
@@ -96,14 +98,14 @@ class Envelope(msgspec.Struct, gc=False):
         return self.data
 
 
-class _Wire(msgspec.Struct):
+class _Wire(msgspec.Struct, gc=False):
     """The envelope as it is encoded: attribute names and order of CloudEvents."""
 
     specversion: str
     id: str
     source: str
     type: str
-    time: str | None
+    time: datetime | str | None
     data: Any
 
 
@@ -171,38 +173,45 @@ def one_line(text: bytes) -> bytes:
 
 def timestamp(moment: datetime) -> str:
     """RFC 3339 in UTC with a Z, as CloudEvents wants it; a naive time is taken as UTC."""
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return f"{in_utc(moment).isoformat(timespec='microseconds')[:-6]}Z"
+
+
+def in_utc(moment: datetime) -> datetime:
+    """The moment in UTC; a naive time is taken as UTC."""
+    if moment.tzinfo is UTC:
+        return moment
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def now() -> str:
-    """This moment as a `timestamp`."""
-    global _second
-    second, microsecond = divmod(time_ns() // 1000, 1_000_000)
-    known, text = _second
-    if second != known:  # a new one once a second: formatting a date is what costs
-        text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        _second = second, text
-    return f"{text}.{microsecond:06d}Z"
+    """This moment as a `timestamp`; the same one for a millisecond, since to format it is what costs."""
+    global _now
+    nanoseconds = time_ns()
+    until, text = _now
+    if not until - 1_000_000 <= nanoseconds < until:
+        seconds, rest = divmod(nanoseconds, 1_000_000_000)
+        text = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"
+        _now = nanoseconds + 1_000_000, text
+    return text
 
 
-_second = (0, "")
+_now = (0, "")
 
 
-def encode(record: Record, *, id: str, source: str, time: str) -> bytes:
+def encode(record: Record, *, id: str, source: str, time: str | None = None) -> bytes:
     """The envelope of a record, as the bytes that go on the list.
 
-    `id` and `time` are used where the record has no `key` or `time` of its own. Raises RecordError where its data
-    can't be said in JSON, or its `bytes` are no JSON text.
+    `id` and `time` (by default now) are used where the record has no `key` or `time` of its own. Raises RecordError
+    where its data can't be said in JSON, or its `bytes` are no JSON text.
     """
     data = record.data
     if isinstance(data, bytes):
-        checked_text(data)
+        if not record.checked:
+            checked_text(data)
         data = msgspec.Raw(data)
-    if record.time is not None:
-        time = timestamp(record.time)
+    when = (time or now()) if record.time is None else in_utc(record.time)
     try:
-        return _encoder.encode(_Wire(SPECVERSION, record.key or id, source, record.type or "record", time, data))
+        return _encoder.encode(_Wire(SPECVERSION, record.key or id, source, record.type or "record", when, data))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise RecordError(f"not JSON: {error}") from error
 
@@ -285,18 +294,19 @@ def _why(error: BaseException) -> str:
 _POINTER_STEP = re.compile(r"~[01]")
 
 
-def resolve(pointer: str, value: Any) -> Any:
-    """What a JSON pointer (RFC 6901, `/meta/id`) finds in a value; None where there is nothing.
-
-    A name without a leading slash is a top-level field.
-    """
+def steps_of(pointer: str) -> list[str]:
+    """The names that a JSON pointer (RFC 6901, `/meta/id`) leads through; one without a leading slash is a name."""
     steps = pointer[1:].split("/") if pointer.startswith("/") else [pointer]
-    for step in steps:
-        name = _POINTER_STEP.sub(lambda m: "~" if m[0] == "~0" else "/", step) if "~" in step else step
+    return [_POINTER_STEP.sub(lambda m: "~" if m[0] == "~0" else "/", step) if "~" in step else step for step in steps]
+
+
+def resolve(pointer: str, value: Any) -> Any:
+    """What a JSON pointer finds in a value; None where there is nothing."""
+    for step in steps_of(pointer):
         if isinstance(value, dict):
-            value = value.get(name)
-        elif isinstance(value, list) and name.isdigit() and int(name) < len(value):
-            value = value[int(name)]
+            value = value.get(step)
+        elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
+            value = value[int(step)]
         else:
             return None
     return value

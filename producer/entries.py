@@ -7,13 +7,13 @@ import itertools
 import msgspec
 
 from pipeline import envelope
-from pipeline.envelope import DeadLetter, Position, Record
+from pipeline.envelope import DeadLetter, Position, Record, encode
 from pipeline.errors import EnvelopeError, RecordError
 from pipeline.queue.variants import variant_of
 from producer.contract import Contract, Kind
 
 
-class Entry(msgspec.Struct):
+class Entry(msgspec.Struct, gc=False):
     """One record, ready to be sent: its envelope, perhaps for the variant list, or a dead letter."""
 
     line: bytes
@@ -41,17 +41,17 @@ class Entries:
 
     def make(self, record: Record | DeadLetter) -> Entry:
         """The entry of what a source yielded. What can't be said in JSON becomes a dead letter."""
-        if isinstance(record, DeadLetter):
+        if type(record) is not Record and isinstance(record, DeadLetter):  # the first is four times as fast
             return Entry(record.original, "", record.position, record)
         try:
             if self._key:
                 record = _with_key(record, self._key)
             id = record.key or f"{self._session}-{next(self._numbers)}"
-            line = envelope.encode(record, id=id, source=self._source, time=envelope.now())
+            line = encode(record, id=id, source=self._source)
         except (RecordError, EnvelopeError) as error:
             original = record.data if isinstance(record.data, bytes) else repr(record.data).encode(errors="replace")
             return Entry(original, "", record.position, DeadLetter(original, str(error)))
-        if self._contract is not None and (misfit := self._contract.misfit(line)):
+        if self._contract and (misfit := self._contract.misfit(line)):
             return _misfit(self._contract.kind, misfit, line, id, record.position)
         return Entry(line, id, record.position)
 

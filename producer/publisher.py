@@ -77,7 +77,7 @@ class Publisher:
         self._linger = linger
         self._max_ready = max_ready
         self._seen_seconds = seen_seconds
-        self._entries = Entries(source, session=queue.session, key=key, contract=contract)
+        self._make = Entries(source, session=queue.session, key=key, contract=contract).make
         self._acknowledge = acknowledge
         self._stopping = stopping or threading.Event()
         self._buffer: list[Entry] = []
@@ -90,6 +90,7 @@ class Publisher:
         self._flushing = 0
         self._closing = False
         self._error: MillraceError | None = None
+        self._ends = False  # one of these two: nothing that is put will be published any more
         self._unacknowledged: SourceError | None = None
         self._lag = 0
         self._held_back = False
@@ -104,14 +105,9 @@ class Publisher:
         """False while `put` would block."""
         return len(self._buffer) < self._room and self._buffered_bytes < ROOM_BYTES
 
-    @property
-    def _ends(self) -> bool:
-        """Whether nothing that is put will be published any more."""
-        return bool(self._error or self._closing)
-
     def put(self, record: Record | DeadLetter) -> None:
         """Takes one record; blocks while the buffer is full. What can't be said in JSON becomes a dead letter."""
-        entry = self._entries.make(record)
+        entry = self._make(record)
         if self._acknowledge:
             entry.record = record
         with self._lock:
@@ -156,7 +152,7 @@ class Publisher:
             self.flush(timeout)
         finally:
             with self._changed:
-                self._closing = True
+                self._closing = self._ends = True
                 self._changed.notify_all()
             self._thread.join(1.0)
 
@@ -179,13 +175,14 @@ class Publisher:
                 self._wait_for_room_on_the_list()
                 self._publish(batch)
         except MillraceError as error:
-            with self._changed:
-                self._error = error
+            self._end(error)
         except Exception as error:
             log.exception("publisher_failed", flow=self._flow)
-            with self._changed:
-                self._error = QueueUnavailable(f"the publisher failed: {type(error).__name__}: {error}")
+            self._end(QueueUnavailable(f"the publisher failed: {type(error).__name__}: {error}"))
+
+    def _end(self, error: MillraceError) -> None:
         with self._changed:
+            self._error, self._ends = error, True
             self._changed.notify_all()
 
     def _next(self) -> list[Entry] | None:
@@ -214,8 +211,8 @@ class Publisher:
         return batch
 
     def _publish(self, batch: list[Entry]) -> None:
-        alive = [entry for entry in batch if entry.dead is None]
         dead = [entry.dead for entry in batch if entry.dead is not None]
+        alive = [entry for entry in batch if entry.dead is None] if dead else batch
         position = next((entry.position for entry in reversed(batch) if entry.position is not None), None)
         killpoint("producer.before_publish")
         while True:

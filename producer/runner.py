@@ -125,13 +125,14 @@ class Producer:
         resume_from = self.queue.checkpoint(self.flow.name)
         log.info("source_opened", flow=self.flow.name, resume_from=resume_from)
         reading = self.source.read(resume_from)
+        put, stopped = self._publisher.put, self._stopping.is_set
         try:
             for record in reading:
-                self._publisher.put(record)
+                put(record)
                 if backoff.failures:
                     backoff.reset()
                     self._unwell = None
-                if self._stopping.is_set():
+                if stopped():
                     break
             self._publisher.flush()  # while it is open: what it gave can still be acknowledged
         finally:

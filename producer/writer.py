@@ -92,7 +92,7 @@ class Writer:
             checked_text(data)
         else:
             data = encode_json(data)
-        self._publisher.put(Record(data, key, position, type, time))
+        self._publisher.put(Record(data, key, position, type, time, checked=True))
 
     def write_dataframe(self, frame: Any, *, key: str | None = None) -> None:
         """Takes every row of a data frame as a record: of pandas, polars, Arrow, DuckDB or anything else that gives an

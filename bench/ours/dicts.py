@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from bench.data import Events
 from bench.peers.stopwatch import mark
@@ -18,9 +19,11 @@ class DictSource(Source):
     count: int = Field(description="How many.")
     folder: Path = Field(description="Where to note when the first was asked for.")
 
+    _records: list[dict[str, Any]] = PrivateAttr(default_factory=list)  # so that none is freed while the clock runs
+
     def read(self, resume_from: Position | None) -> Iterator[Record]:
         """See `Source.read`."""
-        records = Events().dicts(self.count)
+        self._records[:] = Events().dicts(self.count)
         mark(self.folder, "began")
-        for number, record in enumerate(records[(resume_from or 0) :], resume_from or 0):
+        for number, record in enumerate(self._records[(resume_from or 0) :], resume_from or 0):
             yield Record(record, key=record["meta"]["id"], position=number + 1)

@@ -211,11 +211,18 @@ def packed(commands: Sequence[Command]) -> bytes:
     """
     parts: list[bytes] = []
     for command in commands:
-        parts.append(b"*%d\r\n" % len(command))
-        for word in command:
-            data = word if isinstance(word, bytes) else str(word).encode()
-            parts += (b"$%d\r\n" % len(data), data, b"\r\n")
+        words = [word if isinstance(word, bytes) else str(word).encode() for word in command]
+        said = [b""] * (2 * len(words))
+        said[::2] = [_HEADERS[size] if size < len(_HEADERS) else b"\r\n$%d\r\n" % size for size in map(len, words)]
+        said[1::2] = words
+        parts.append(b"*%d" % len(words))
+        parts += said
+        parts.append(b"\r\n")
     return b"".join(parts)
+
+
+_HEADERS = [b"\r\n$%d\r\n" % size for size in range(4096)]
+"""What stands between a word and one of so many bytes."""
 
 
 def in_our_words(error: Exception) -> QueueError:

@@ -76,7 +76,7 @@ class Publishing(Session):
                     self._await_replicas(connection)
                     return done
                 fresh = self._unseen(connection, ids, seen_seconds) if seen_seconds else range(len(envelopes))
-                ready, apart = ([envelopes[i] for i in fresh if (i in variants) is aside] for aside in (False, True))
+                ready, apart = _parted(envelopes, fresh, variants)
                 commands = self._transaction(number, ready, dead, checkpoint, apart)
                 if seen_seconds:
                     commands[1:1] = self._remember([ids[i] for i in fresh], seen_seconds)
@@ -166,7 +166,7 @@ class Publishing(Session):
     def _transaction(
         self,
         number: int,
-        envelopes: list[bytes],
+        envelopes: Sequence[bytes],
         dead: Sequence[DeadLetter],
         checkpoint: tuple[str, Position] | None,
         variants: Sequence[bytes] = (),
@@ -213,3 +213,12 @@ class Publishing(Session):
         forget: Command = ("ZREMRANGEBYSCORE", seen, "-inf", f"({self._now_ms - int(seconds * 1000)}")
         scores = [part for id in ids for part in (self._now_ms, id)]
         return [forget, ("ZADD", seen, *scores)] if ids else [forget]
+
+
+def _parted(
+    envelopes: Sequence[bytes], fresh: Sequence[int], variants: Collection[int]
+) -> tuple[Sequence[bytes], Sequence[bytes]]:
+    """Of the envelopes that are fresh those for the list, and those for the variant list."""
+    if not variants and len(fresh) == len(envelopes):
+        return envelopes, ()
+    return [envelopes[i] for i in fresh if i not in variants], [envelopes[i] for i in fresh if i in variants]

@@ -76,7 +76,8 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
         self._received = bool(last_id)
         self._ended = False
         self._parser = self._new_parser(last_id, None)
-        self._events: Iterator[StreamEvent] = iter(())
+        self._events: Iterator[StreamEvent] | None = None
+        self._well = False
         self.resp: requests.Response | None = None
         self._web = WebClient(
             url,
@@ -93,22 +94,26 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
             self._web.close()
             raise
 
-    def __next__(self) -> StreamEvent:
-        while True:
-            for event in self._events:
-                self._patience.reset()
-                self._received = True
-                self.last_id = event.id
-                return event
-            if self._ended:
-                raise StopIteration
+    def __iter__(self) -> Iterator[StreamEvent]:
+        """The events. A generator, since a call of `__next__` for each costs as much as all else done here for it."""
+        while not self._ended:
             received = self._receive()
             if isinstance(received, bytes):
-                self._events = self._parser.feed(received)
+                for event in self._parser.feed(received):
+                    if not self._well:
+                        self._patience.reset()
+                        self._well = self._received = True
+                    self.last_id = event.id
+                    yield event
             else:
                 self._disconnect()
                 self._back_off(received)
                 self._connect()
+
+    def __next__(self) -> StreamEvent:
+        if self._events is None:
+            self._events = iter(self)
+        return next(self._events)
 
     def close(self) -> None:
         """Releases the connection."""
@@ -158,7 +163,7 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
 
     def _disconnect(self) -> None:
         self._parser.finish()
-        self._events = iter(())
+        self._well = False
         if self.resp is not None:
             self.resp.close()
             self.resp = None

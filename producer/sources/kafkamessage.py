@@ -55,7 +55,7 @@ def record_of(
     time = _time(message)
     if data == "message":
         text = _whole(message, place, time, text)
-    return KafkaRecord(text, key, position, place[0], time, place, offset)
+    return KafkaRecord(text, key, position, place[0], time, True, place, offset)
 
 
 def _json(value: bytes | None, form: Literal["json", "text"]) -> bytes:

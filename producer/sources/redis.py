@@ -218,13 +218,14 @@ class RedisSource(Source):
             return EntryLetter(record.original, f"entry {id}: {record.reason}", position, id)
         ms = int(id.partition("-")[0])
         time = datetime.fromtimestamp(ms / 1000, UTC) if OLDEST_MS <= ms < 100 * OLDEST_MS else None
-        return EntryRecord(record.data, id, position, time=time, entry=id)
+        return EntryRecord(record.data, id, position, time=time, checked=record.checked, entry=id)
 
     def _of_all(self, fields: Mapping[bytes, bytes], position: str | None) -> Record | DeadLetter:
         reason = f"no field {self.field!r}"
         if self.field is None:
             try:
-                return Record(encode_json({name.decode(): value.decode() for name, value in fields.items()}))
+                text = encode_json({name.decode(): value.decode() for name, value in fields.items()})
+                return Record(text, checked=True)
             except UnicodeDecodeError:
                 reason = "a field that is not UTF-8"
         return DeadLetter(b"\n".join(name + b": " + value for name, value in fields.items()), reason, position)

@@ -138,7 +138,7 @@ class SqsQueue:
         sent = _time(message.get("Attributes", {}).get("SentTimestamp"))
         if self._source.data == "message":
             text = _whole(message, sent, text)
-        return SqsRecord(text, id, time=sent, message=id, receipt=receipt)
+        return SqsRecord(text, id, time=sent, checked=True, message=id, receipt=receipt)
 
     def _delete(self, receipts: dict[str, str]) -> None:
         names = list(receipts)

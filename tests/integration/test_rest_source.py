@@ -430,4 +430,4 @@ def test_a_bad_record_does_not_keep_others_from_coming() -> None:
     assert (first.key, last.key) == ("1", "2")
     assert isinstance(bad, DeadLetter)
     assert (bad.original, bad.reason[:9]) == (b'{"n": "\xff"}', "not UTF-8")
-    assert large == Record(b'{"n": 1e999}', position=large.position)
+    assert large == Record(b'{"n": 1e999}', position=large.position, checked=True)
