@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +17,7 @@ from pipeline.fitting import fitted
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from typing_extensions import Buffer
 
 F = TypeVar("F")
 T = TypeVar("T")
@@ -33,7 +34,8 @@ class Batch:
     Asking for a form raises RecordsRejected, naming the records that can't take it (a number that Python can't hold).
     `id` is safe as a file name. `envelopes` holds one envelope a record, in the order of publication. With a `model`,
     `rows` holds an object for each record that has the model's fields, validated: the model's own instance, or one of
-    its twin. A sink that knows how many bytes it put out sets `written`.
+    its twin. `originals` holds each envelope as it stood on the list, or None where it was made or changed since. A
+    sink that knows how many bytes it put out sets `written`.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Batch:
         flow: str = "",
         model: type[BaseModel] | None = None,
         rows: list[Any] | None = None,
+        originals: Sequence[bytes | None] = (),
     ) -> None:
         if rows is not None and len(rows) != len(envelopes):
             raise ValueError(f"{len(rows)} rows for {len(envelopes)} envelopes")
@@ -52,6 +55,7 @@ class Batch:
         self.envelopes = envelopes
         self.model = model
         self.rows = rows
+        self.originals = originals or [None] * len(envelopes)
         self.written = 0
         """Bytes that the sink put out for the whole batch, as encoded and compressed; 0 where it can't tell."""
 
@@ -61,11 +65,16 @@ class Batch:
     @cached_property
     def lines(self) -> list[bytes]:
         """Each record's data as one line of JSON, without the line break."""
-        if set(map(type, map(_data, self.envelopes))) - {msgspec.Raw}:
-            return _each(lambda envelope: envelope.text, self.envelopes)
-        lines = list(map(bytes, map(_data, self.envelopes)))
-        text = b"".join(lines)
-        return [one_line(line) for line in lines] if b"\n" in text or b"\r" in text else lines
+        raws = self._raws
+        return _each(lambda envelope: envelope.text, self.envelopes) if raws is None else _on_one_line(raws)
+
+    @cached_property
+    def text(self) -> bytes:
+        """The `lines`, each with a line break behind it."""
+        raws = self._raws
+        # Joined as they are, the records needn't be copied into lines of their own first.
+        lines = self.lines if raws is None or _have_breaks(raws) else raws
+        return b"\n".join((*lines, b""))
 
     @cached_property
     def ids(self) -> list[str]:
@@ -74,8 +83,15 @@ class Batch:
 
     @cached_property
     def envelope_lines(self) -> list[bytes]:
-        """Each record's whole envelope as one line of CloudEvents JSON, without the line break."""
-        return _each(lambda envelope: envelope.line, self.envelopes)
+        """Each record's whole envelope as one line of CloudEvents JSON, without the line break.
+
+        Unless something changed it, that is the one that stood on the list, with every attribute it had there.
+        """
+        kept = [original for original in self.originals if original is not None]
+        if len(kept) == len(self.envelopes):
+            return _on_one_line(kept)
+        pairs = list(zip(self.originals, self.envelopes, strict=True))
+        return _each(lambda pair: pair[1].line if pair[0] is None else one_line(pair[0]), pairs)
 
     @cached_property
     def models(self) -> list[BaseModel] | None:
@@ -105,6 +121,12 @@ class Batch:
 
         return table_of(self)
 
+    @property
+    def _raws(self) -> list[msgspec.Raw] | None:
+        """Each record's data as it was published; None where some record's is not that any more."""
+        raws = list(map(_data, self.envelopes))
+        return raws if set(map(type, raws)) <= {msgspec.Raw} else None
+
     def pick(self, indices: Sequence[int]) -> Batch:
         """Some records of this batch, under the same id: those that belong into one file of several."""
         part = Batch(
@@ -113,11 +135,22 @@ class Batch:
             flow=self.flow,
             model=self.model,
             rows=None if self.rows is None else [self.rows[i] for i in indices],
+            originals=[self.originals[i] for i in indices],
         )
         for form in ("lines", "envelope_lines", "models", "records"):
             if self.__dict__.get(form) is not None:  # made once already, where cached_property keeps it
                 part.__dict__[form] = [self.__dict__[form][i] for i in indices]
         return part
+
+
+def _have_breaks(lines: Iterable[Buffer]) -> bool:
+    text = b"".join(lines)
+    return b"\n" in text or b"\r" in text
+
+
+def _on_one_line(lines: Sequence[Buffer]) -> list[bytes]:
+    texts = list(map(bytes, lines))
+    return list(map(one_line, texts)) if _have_breaks(texts) else texts
 
 
 def _each(form: Callable[[F], T], items: list[F]) -> list[T]:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from consumer.batch import Batch
-from consumer.transforms import apply
+from consumer.transforms import Outcome, apply
 from pipeline import envelope
 from pipeline.envelope import DeadLetter, Envelope
 from pipeline.errors import EnvelopeError
@@ -42,8 +42,15 @@ class Delivery:
         for index, reason in outcome.rejected.items():
             self._reasons[places[index]] = reason
         self.filtered = len(outcome.filtered)
-        self.batch = Batch(claim.id, outcome.envelopes, flow=flow, model=model, rows=outcome.rows)
-        self._origin = [places[index] for index in outcome.origin]
+        self._origin = outcome.origin if published is not None else [places[index] for index in outcome.origin]
+        self.batch = Batch(
+            claim.id,
+            outcome.envelopes,
+            flow=flow,
+            model=model,
+            rows=outcome.rows,
+            originals=claim.lines if outcome.envelopes is published else self._originals(envelopes, outcome),
+        )
 
     def reject(self, reasons: Mapping[int, str]) -> None:
         """Takes records out of `batch`, by index in it: the sink will not have them."""
@@ -79,6 +86,13 @@ class Delivery:
         foreign = sum(map(envelope.is_foreign, self.claim.lines[start:stop])) if self.foreign else 0
         filtered = stop - start - delivered - len(dead)
         return Done(self.claim, stop - start, delivered, filtered, foreign, dead)
+
+    def _originals(self, opened: Sequence[Envelope], outcome: Outcome) -> list[bytes | None]:
+        """Of each envelope of the outcome the line that it stands for; None where it was made or changed."""
+        return [
+            self.claim.lines[place] if envelope is opened[index] and not envelope.foreign else None
+            for place, index, envelope in zip(self._origin, outcome.origin, outcome.envelopes, strict=True)
+        ]
 
     def _open_one_by_one(self) -> tuple[list[Envelope], Sequence[int]]:
         envelopes: list[Envelope] = []

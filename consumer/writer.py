@@ -44,6 +44,14 @@ class Writer:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"write {flow.name}")
         self._under_way: Future[None] | None = None
         self._next: Claim | None = None
+        self._failed = False
+        self._log = log.bind(flow=flow.name)
+        # Looked up by the flow's name once: this is done for every batch.
+        self._seconds = metrics.write_seconds.labels(flow.name)
+        self._counters = [
+            counter.labels(flow.name)
+            for counter in (metrics.batches, metrics.delivered, metrics.filtered, metrics.dead)
+        ]
 
     @property
     def writing(self) -> bool:
@@ -56,14 +64,15 @@ class Writer:
         Raises what the delivery before it raised: QueueError where Redis refuses us for good.
         """
         self._next = delivery.claim
+        # Handed over before the one under way is done, so that its thread goes on without waiting for ours.
+        beside_it = self._pool.submit(self._deliver, delivery, lease) if beside else None
         try:
             self.finish()
         except BaseException:
             lease.drop()
             raise
-        self._next = None
-        if beside:
-            self._under_way = self._pool.submit(self._deliver, delivery, lease)
+        if beside_it is not None:
+            self._under_way = beside_it
         else:
             self._deliver(delivery, lease)
 
@@ -81,7 +90,11 @@ class Writer:
 
     def _deliver(self, delivery: Delivery, lease: Lease) -> None:
         claim = delivery.claim
+        if self._next is claim:
+            self._next = None
         try:
+            if self._failed:
+                return  # Redis refused the one before it for good: this one is left to its lease
             if self._stopping.is_set() and not claim.begun:
                 give_back(self._flow, self._queue, claim)
                 return
@@ -94,6 +107,9 @@ class Writer:
                 give_back(self._flow, self._queue, claim)
         except LeaseLost as error:
             tell_lost(self._flow, claim, error)
+        except BaseException:
+            self._failed = True
+            raise
         finally:
             lease.drop()
 
@@ -126,7 +142,7 @@ class Writer:
             return
         lease.check()
         try:
-            with metrics.write_seconds.labels(self._flow.name).time():
+            with self._seconds.time():
                 self._sink.write(delivery.batch)
             self._sizing.wrote(len(delivery.batch), delivery.batch.written)
         except RecordsRejected as error:
@@ -152,17 +168,14 @@ class Writer:
         return waits if waits is not None and not waits.begun and not self._stopping.is_set() else None
 
     def _tell(self, delivery: Delivery) -> None:
-        flow, dead = self._flow.name, delivery.dead
+        dead = delivery.dead
         self.delivered += delivery.delivered
-        metrics.batches.labels(flow).inc()
-        metrics.delivered.labels(flow).inc(delivery.delivered)
-        metrics.filtered.labels(flow).inc(delivery.filtered)
-        metrics.dead.labels(flow).inc(len(dead))
+        for counter, more in zip(self._counters, (1, delivery.delivered, delivery.filtered, len(dead)), strict=True):
+            counter.inc(more)
         for letter in dead:
-            log.warning("record_set_aside", flow=flow, batch=delivery.claim.id, reason=letter.reason)
-        log.info(
+            self._log.warning("record_set_aside", batch=delivery.claim.id, reason=letter.reason)
+        self._log.info(
             "batch_delivered",
-            flow=flow,
             batch=delivery.claim.id,
             records=delivery.delivered,
             filtered=delivery.filtered,
@@ -175,14 +188,14 @@ class Writer:
         self.unwell = f"sink of {self._flow.name}: {reason}"
         if first:
             metrics.sink_unavailable.labels(self._flow.name).set(time.time())
-            log.error("sink_unavailable", flow=self._flow.name, reason=reason, exc_info=None if expected else error)
+            self._log.error("sink_unavailable", reason=reason, exc_info=None if expected else error)
             since = f"sink unavailable since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {reason}"
             self._queue.renew(claim, since[:500])
 
     def _sink_available(self) -> None:
         self.unwell = None
         metrics.sink_unavailable.labels(self._flow.name).set(0)
-        log.info("sink_available", flow=self._flow.name)
+        self._log.info("sink_available")
 
 
 def give_back(flow: Flow, queue: Queue, claim: Claim) -> None:

@@ -15,7 +15,6 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from operator import attrgetter
 from time import time_ns
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -112,13 +111,14 @@ class _Wire(msgspec.Struct, gc=False):
 _Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
 
 
-class _Published(Envelope, gc=False):
+class _Published(Envelope, gc=False, kw_only=True):
     """An envelope as we publish it, and no other: what isn't one is looked at again as `_Seen`, to say what it is."""
 
     id: _Text
     source: _Text
     type: _Text
     data: msgspec.Raw = msgspec.Raw(b"null")
+    specversion: Literal["1.0"]
 
 
 class _Seen(msgspec.Struct):
@@ -142,7 +142,6 @@ _encoder = msgspec.json.Encoder(enc_hook=_other_types)
 _decoder = msgspec.json.Decoder()
 _published_decoder = msgspec.json.Decoder(_Published)
 _seen_decoder = msgspec.json.Decoder(_Seen)
-_specversion = attrgetter("specversion")
 _LINE_BREAKS = re.compile(rb"[\r\n]+")
 
 
@@ -235,7 +234,7 @@ def decode_published(lines: Sequence[bytes]) -> list[Envelope] | None:
         deque(map(bytes.decode, lines), maxlen=0)  # msgspec doesn't look whether all that it skips is UTF-8
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    return envelopes if all(map(_specversion, envelopes)) else None
+    return envelopes
 
 
 def decode(line: bytes, *, foreign_id: Callable[[], str]) -> Envelope:

@@ -11,16 +11,22 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 
 _name, _, _count = os.environ.get("MILLRACE_KILLPOINT", "").partition(":")
 _left = int(_count or 1)
 
 
-def killpoint(name: str) -> None:
-    """Ends the process here if a test asked for it. Returns otherwise."""
+def killpoint(name: str, half_done: Callable[[], object] | None = None) -> None:
+    """Ends the process here if a test asked for it. Returns otherwise.
+
+    `half_done` does half of what comes next, before the end: for work that is one call, which no test can interrupt.
+    """
     global _left
     if name != _name:
         return
     _left -= 1
     if _left == 0:
+        if half_done is not None:
+            half_done()
         os.kill(os.getpid(), signal.SIGKILL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, Field, PrivateAttr, field_validator
@@ -94,7 +94,7 @@ class FileSink(PlacedSink):
         parts = self._parts(batch, self.place.name_limit - len(file) - 1)
         rejected: dict[int, str] = {}
         try:
-            with self.place.stage() as staging:
+            with self.place.stage(len(parts)) as staging:
                 for directory, indices in parts.items():
                     part = batch if len(parts) == 1 else batch.pick(indices)
                     try:
@@ -109,10 +109,10 @@ class FileSink(PlacedSink):
             raise SinkUnavailable(f"can't write to {place}: {error.strerror or error}") from error
         batch.written = staging.size
 
-    def _parts(self, batch: Batch, limit: int) -> dict[str, list[int]]:
+    def _parts(self, batch: Batch, limit: int) -> Mapping[str, Sequence[int]]:
         """Indices of the records by the directory they belong in, whose name may have so many bytes."""
         if not self.partition:
-            return {"": list(range(len(batch)))}
+            return {"": range(len(batch))}
         groups: dict[tuple[str | None, ...], list[int]] = {}
         rejected: dict[int, str] = {}
         columns = [self._values(name, batch) for name in self.partition]

@@ -35,8 +35,7 @@ class JsonlSink(FileSink):
 
     def encode(self, batch: Batch) -> Iterable[bytes]:
         """The lines, in order, each with a line break after it."""
-        lines = batch.envelope_lines if self.envelope else batch.lines
-        text = b"\n".join((*lines, b""))
+        text = b"\n".join((*batch.envelope_lines, b"")) if self.envelope else batch.text
         if self.compression == "gzip":
             return _gzip(text)
         if self.compression == "zstd":

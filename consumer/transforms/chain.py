@@ -34,7 +34,7 @@ class Outcome:
     """What goes to the sink. Of a record that became several: `<id>:0`, `<id>:1`, ... in order."""
     rows: list[Any] | None
     """Where the flow has a model, for each of `envelopes` an object with its fields: the model's own, or its twin's."""
-    origin: list[int]
+    origin: Sequence[int]
     """For each of `envelopes` the index of the record it came from."""
     filtered: list[int]
     """Indices of the records that a transform left out."""
@@ -46,7 +46,7 @@ class Outcome:
 
 
 def apply(
-    envelopes: Sequence[Envelope],
+    envelopes: list[Envelope],
     transforms: Sequence[Function] = (),
     model: type[BaseModel] | None = None,
     *,
@@ -60,7 +60,7 @@ def apply(
     if transforms:
         outcome = _transformed(envelopes, stages(tuple(transforms)))
     else:
-        outcome = Outcome(list(envelopes), None, list(range(len(envelopes))), [], {})
+        outcome = Outcome(envelopes, None, range(len(envelopes)), [], {})
     if model is not None:
         _fit(outcome, model, evolves)
     return outcome
@@ -141,19 +141,18 @@ def _transformed(envelopes: Sequence[Envelope], through: Sequence[Stage]) -> Out
     for stage in through:
         rows = [row for row in stage.run(rows, rejected) if row.origin not in rejected]
     rows = [row for row in rows if row.origin not in rejected]
-    outcome = Outcome([], None, [], [], dict(sorted(rejected.items())))
     made: dict[int, list[Row]] = {}
     for row in rows:
         made.setdefault(row.origin, []).append(row)
     names = {origin: _names(envelopes[origin].id, len(of)) for origin, of in made.items()}
+    came: list[Envelope] = []
     for row in rows:
         envelope, name = envelopes[row.origin], next(names[row.origin])
         if row is not given[row.origin] or name != envelope.id:
             envelope = msgspec.structs.replace(envelope, id=name, data=msgspec.Raw(row.text))
-        outcome.envelopes.append(envelope)
-        outcome.origin.append(row.origin)
-    outcome.filtered = [index for index in range(len(envelopes)) if index not in made and index not in rejected]
-    return outcome
+        came.append(envelope)
+    filtered = [index for index in range(len(envelopes)) if index not in made and index not in rejected]
+    return Outcome(came, None, [row.origin for row in rows], filtered, dict(sorted(rejected.items())))
 
 
 def _names(id: str, count: int) -> typing.Iterator[str]:

@@ -27,6 +27,9 @@ CONNECT_SECONDS = 5.0
 REPLY_SECONDS = 10.0
 """How long to wait for a reply before the connection counts as lost; longer than any blocking command we send."""
 
+READ_BYTES = 1 << 20
+"""What may come with one call to the system: a whole batch, as a rule."""
+
 SENTINEL_PORT = 26379
 
 _SENTINEL_URL = re.compile(
@@ -79,6 +82,7 @@ class Address:
                 protocol=2,
                 retry=Retry(NoBackoff(), 0),
                 socket_timeout=REPLY_SECONDS,
+                socket_read_size=READ_BYTES,
                 **({} if server.startswith("unix:") else {"socket_keepalive": True}),
             )
             self._pool.connection_kwargs.setdefault("socket_connect_timeout", CONNECT_SECONDS)

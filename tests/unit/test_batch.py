@@ -23,6 +23,21 @@ def test_each_form_is_made_once() -> None:
     assert (one.lines, one.records) == ([b'{"a":1}', b"2"], [{"a": 1}, 2])
 
 
+@pytest.mark.parametrize("texts", [[b'{"a":1}', b"2"], [b'{"a":\n1}', b"2"], [b"1\r", b"2"], [b"\n\n1", b"2"], []])
+def test_the_text_is_the_lines_each_with_a_break_behind_it(texts: list[bytes]) -> None:
+    text = batch(*texts).text
+    assert text == b"".join(line + b"\n" for line in batch(*texts).lines)
+    assert len(text.splitlines()) == len(texts)
+
+
+def test_an_envelope_that_nothing_changed_is_passed_on_as_it_stood_on_the_list() -> None:
+    given = batch(b"1", b"2", b"3").envelopes
+    one = Batch("b", given, originals=[b'{"id":"0",\n"others":true}', None, b"third"])
+    assert one.envelope_lines == [b'{"id":"0", "others":true}', given[1].line, b"third"]
+    assert one.pick([2, 0]).envelope_lines == [b"third", b'{"id":"0", "others":true}']
+    assert Batch("b", given).envelope_lines == [envelope.line for envelope in given]
+
+
 def test_records_without_a_form_are_named() -> None:
     with pytest.raises(RecordsRejected) as rejection:
         _ = batch(b"1", b"1e999", b"2").records

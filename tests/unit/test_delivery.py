@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from pydantic import BaseModel
 
@@ -137,3 +138,35 @@ def test_what_a_producer_could_just_say_and_a_consumer_deeper_in_its_stack_canno
     assert opened.delivered + len(opened.dead) == 2
     assert opened.delivered >= 1
     assert [letter.original for letter in opened.dead] in ([], [deepest])
+
+
+EXTENDED = b'{"id":"9","source":"s","type":"t","traceparent":"00-1","specversion":"1.0","data":{"n":9}}'
+
+
+def test_an_envelope_that_no_transform_changed_keeps_every_attribute_it_had_on_the_list() -> None:
+    """Also those of others: CloudEvents calls them extensions."""
+    lines = [EXTENDED, line({"n": 1}), line({"n": 2})]
+
+    def odd_ones_doubled(record: dict[str, int]) -> dict[str, int] | None:
+        if record["n"] == 2:
+            return None
+        return record if record["n"] == 9 else {"n": 2 * record["n"]}
+
+    assert delivery(*lines).batch.envelope_lines == lines
+    kept, doubled = delivery(*lines, transforms=[odd_ones_doubled]).batch.envelope_lines
+    assert kept == EXTENDED
+    assert msgspec.json.decode(doubled)["data"] == {"n": 2}
+
+
+def test_a_bare_object_gets_an_envelope_beside_those_that_have_theirs() -> None:
+    foreign, own = delivery(b'{"n":1}', EXTENDED).batch.envelope_lines
+    assert own == EXTENDED
+    assert msgspec.json.decode(foreign)["specversion"] == "1.0"
+    assert msgspec.json.decode(foreign)["data"] == {"n": 1}
+
+
+def test_the_envelopes_of_what_fits_the_model_stay_as_they_were_beside_one_that_does_not() -> None:
+    class Small(BaseModel):
+        n: int
+
+    assert delivery(EXTENDED, line({"n": "x"}), model=Small).batch.envelope_lines == [EXTENDED]

@@ -28,8 +28,8 @@ def texts(outcome: Outcome) -> list[bytes]:
 def test_without_transforms_and_model_nothing_is_decoded() -> None:
     broken = envelopes(b"not json at all", NUMBERS)
     outcome = apply(broken)
-    assert outcome == Outcome(broken, None, [0, 1], [], {})
-    assert all(given is kept for given, kept in zip(broken, outcome.envelopes, strict=True))
+    assert outcome == Outcome(broken, None, range(2), [], {})
+    assert outcome.envelopes is broken
 
 
 def test_a_canary_is_filtered_and_a_real_event_keeps_its_bytes(wikimedia_events: list[bytes]) -> None:

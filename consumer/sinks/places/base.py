@@ -15,8 +15,8 @@ class Place(ABC):
     """Bytes that a name may have here."""
 
     @abstractmethod
-    def stage(self) -> Staging:
-        """A batch's files, to appear here together."""
+    def stage(self, files: int) -> Staging:
+        """A batch's files, so many, to appear here together."""
 
     @abstractmethod
     def names(self) -> Iterator[str]:

@@ -41,7 +41,7 @@ class Bucket(Place):
         self._options = options
         self.store = client(self.url.scheme, self.url.bucket, options, self.url.prefix)
 
-    def stage(self) -> Staging:
+    def stage(self, files: int) -> Staging:  # noqa: ARG002 - it is told for what only disks do
         """A batch's objects: encoded in memory, and put when they are all there."""
         return BucketStaging(self)
 

@@ -1,0 +1,102 @@
+"""The writer takes deliveries to the sink in their order, while the next one is got ready already."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import redis
+from pydantic import PrivateAttr
+
+from consumer.batch import Batch
+from consumer.delivery import Delivery
+from consumer.renewal import Lease
+from consumer.sinks.base import Sink
+from consumer.sizing import Sizing
+from consumer.writer import Writer
+from pipeline.errors import QueueMisuse
+from pipeline.flow import Flow
+from pipeline.queue import Claim, Queue
+from tests.conftest import eventually
+
+
+class Gate(Sink):
+    """Writes a batch once the gate is open, and remembers which it was given."""
+
+    _given: list[str] = PrivateAttr(default_factory=list)
+    _open: threading.Event = PrivateAttr(default_factory=threading.Event)
+
+    def write(self, batch: Batch) -> None:
+        self._given.append(batch.id)
+        assert self._open.wait(20)
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate._open.set()
+
+
+@pytest.fixture
+def writer(queue: Queue, gate: Gate) -> Writer:
+    flow = Flow.model_validate(
+        {"name": "f", "source": {"type": "stdin"}, "sink": {"type": "stdout"}, "queue": {"key": queue.keys.ready}}
+    )
+    return Writer(flow, gate, queue, Sizing(flow.batch), stopping=threading.Event())
+
+
+def claimed(queue: Queue, client: redis.Redis, count: int) -> list[Claim]:
+    client.lpush(queue.keys.ready, *(b'{"n":%d}' % number for number in range(count)))
+    claims = [queue.claim(1) for _ in range(count)]
+    assert all(claims)
+    return [claim for claim in claims if claim is not None]
+
+
+def delivered(writer: Writer, queue: Queue, claim: Claim) -> None:
+    writer.deliver(Delivery(claim, flow="f"), Lease(queue, claim), beside=True)
+
+
+def test_a_delivery_waits_for_the_one_before_it(writer: Writer, queue: Queue, client: redis.Redis, gate: Gate) -> None:
+    first, second = claimed(queue, client, 2)
+    delivered(writer, queue, first)
+    eventually(lambda: gate._given == [first.id])
+    behind = threading.Thread(target=delivered, args=(writer, queue, second))
+    behind.start()
+    eventually(lambda: writer._next is second)
+    assert gate._given == [first.id]
+    gate._open.set()
+    behind.join()
+    writer.finish()
+    assert gate._given == [first.id, second.id]
+    assert (writer.delivered, queue.lag()) == (2, 0)
+    writer.close()
+
+
+def test_once_redis_refuses_an_ack_for_good_what_is_next_is_not_written_and_stays_in_flight(
+    writer: Writer, queue: Queue, client: redis.Redis, gate: Gate
+) -> None:
+    first, second = claimed(queue, client, 2)
+    delivered(writer, queue, first)
+    eventually(lambda: gate._given == [first.id])
+    client.rename(queue.keys.counters, f"{queue.keys.counters}:kept")
+    client.set(queue.keys.counters, "no hash")
+    raised: list[BaseException] = []
+
+    def deliver_the_second() -> None:
+        try:
+            delivered(writer, queue, second)
+        except QueueMisuse as error:
+            raised.append(error)
+
+    behind = threading.Thread(target=deliver_the_second)
+    behind.start()
+    eventually(lambda: writer._next is second)
+    gate._open.set()
+    behind.join()
+    writer.close()
+    assert len(raised) == 1
+    assert gate._given == [first.id]
+    client.rename(f"{queue.keys.counters}:kept", queue.keys.counters)
+    assert queue.lag() == 2, "neither is lost"
