@@ -15,6 +15,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from time import time_ns
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -189,12 +190,17 @@ def now() -> str:
     until, text = _now
     if not until - 1_000_000 <= nanoseconds < until:
         seconds, rest = divmod(nanoseconds, 1_000_000_000)
-        text = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"
+        text = f"{_to_the_second(seconds)}.{rest // 1000:06d}Z"
         _now = nanoseconds + 1_000_000, text
     return text
 
 
 _now = (0, "")
+
+
+@lru_cache(maxsize=1)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 def encode(record: Record, *, id: str, source: str, time: str | None = None) -> bytes:

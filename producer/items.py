@@ -17,6 +17,8 @@ CONTENT = "content"
 
 CONTENT_KEY_DIGITS = 32
 
+_PLAIN = {str, int, float, bool, type(None)}
+
 
 def record_of(item: Any, key: str | None) -> Record | DeadLetter:
     """An item as a record whose data is JSON text, or as a dead letter where JSON can't say it.
@@ -25,13 +27,11 @@ def record_of(item: Any, key: str | None) -> Record | DeadLetter:
     item, None for no key. The record's type is the item's class, unless that is dict.
     """
     try:
-        value = (
-            item.model_dump(mode="json", by_alias=True) if isinstance(item, BaseModel) else ItemAdapter(item).asdict()
-        )
-        text = encode_json(_orderly(value))
+        text = encode_json(_orderly(_dict_of(item)))
     except (RecordError, TypeError, ValueError, RecursionError) as error:
         return DeadLetter(repr(item).encode(errors="backslashreplace"), f"{type(item).__qualname__} item: {error}")
-    return Record(text, key=_key(key, text), type=None if type(item) is dict else type(item).__name__)
+    kind = type(item)
+    return Record(text, key=_key(key, text), type=None if kind is dict else kind.__name__, checked=True)
 
 
 def _key(key: str | None, text: bytes) -> str | None:
@@ -46,11 +46,20 @@ def _key(key: str | None, text: bytes) -> str | None:
     return encode_json(found).decode()
 
 
-def _orderly(value: Any) -> Any:
-    """The same with sets as sorted lists: their own order differs from process to process, and so would the key.
+def _dict_of(item: Any) -> Any:
+    if type(item) is dict:
+        return item
+    return item.model_dump(mode="json", by_alias=True) if isinstance(item, BaseModel) else ItemAdapter(item).asdict()
 
-    Raises RecordError for bytes, which are text only to whoever knows their encoding.
+
+def _orderly(value: Any) -> Any:
+    """The same with items as dicts and sets as sorted lists.
+
+    A set's own order differs from process to process, and so would the key. Raises RecordError for bytes, which are
+    text only to whoever knows their encoding.
     """
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, dict):
         return {name: _orderly(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -59,4 +68,6 @@ def _orderly(value: Any) -> Any:
         return sorted((_orderly(inner) for inner in value), key=encode_json)
     if isinstance(value, bytes | bytearray | memoryview):
         raise RecordError("bytes are not JSON: decode them to text first")
+    if isinstance(value, ItemAdapter) or ItemAdapter.is_item(value):
+        return _orderly(ItemAdapter(value).asdict())
     return value

@@ -69,6 +69,7 @@ class RedisPipeline:
         self._give_up = threading.Event()
         self._waiting = 0
         self._failed = False
+        self._published = 0  # as the stats say it
         self._closing: object = None
         crawler.signals.connect(self.spider_closed, signals.spider_closed)
 
@@ -102,7 +103,8 @@ class RedisPipeline:
             self._fail(error)
             self._close_the_spider()
             raise
-        self._count()
+        if self._publisher.published != self._published:
+            self._count()
         return item
 
     async def close_spider(self) -> None:
@@ -133,6 +135,7 @@ class RedisPipeline:
             )
 
     def _count(self) -> None:
+        self._published = self._publisher.published
         stats = self._crawler.stats
         for name in ("published", "duplicates", "dead", "unpublished"):
             stats.set_value(f"millrace/{name}", getattr(self._publisher, name))

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 import pytest
 import scrapy
+from itemadapter import ItemAdapter
 from pydantic import BaseModel
 
 from pipeline.envelope import DeadLetter, Record
@@ -53,10 +54,20 @@ def test_every_kind_of_item_gives_the_same_json_and_key_and_its_class_as_type(ki
 
 def test_items_nest() -> None:
     item = Field(
-        name=[Data("a"), {"b": Attrs("c"), "d": Model(name="e")}, {Decimal("1.50"), datetime(2026, 1, 2, tzinfo=UTC)}]
+        name=[
+            Data("a"),
+            {"b": Attrs("c"), "d": Model(name="e")},
+            (ItemAdapter(Data("f")),),
+            {Decimal("1.50"), datetime(2026, 1, 2, tzinfo=UTC)},
+        ]
     )
     assert json.loads(record(item).data) == {
-        "name": [{"name": "a"}, {"b": {"name": "c"}, "d": {"name": "e"}}, ["1.50", "2026-01-02T00:00:00Z"]]
+        "name": [
+            {"name": "a"},
+            {"b": {"name": "c"}, "d": {"name": "e"}},
+            [{"name": "f"}],
+            ["1.50", "2026-01-02T00:00:00Z"],
+        ]
     }
 
 
