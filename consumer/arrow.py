@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
@@ -77,10 +77,22 @@ def _array(name: str, values: Sequence[Any], column: Column) -> pa.Array | dict[
 
 
 def _converted(values: Sequence[Any], column: Column) -> pa.Array:
+    if column.fields is not None:
+        return _struct(values, column.type, column.fields)
     if column.convert is not None:
         convert = column.convert
         values = [None if value is None else convert(value) for value in values]
     return pa.array(values, type=column.type)
+
+
+def _struct(values: Sequence[Any], type: pa.StructType, fields: Mapping[str, Column]) -> pa.StructArray:
+    """Values with attributes, as an array a field; None is a struct that is null."""
+    arrays = []
+    for name, column in fields.items():
+        get = attrgetter(name)
+        arrays.append(_converted([None if value is None else get(value) for value in values], column))
+    missing = [value is None for value in values]
+    return pa.StructArray.from_arrays(arrays, fields=list(type), mask=pa.array(missing) if any(missing) else None)
 
 
 def _raise_rejected(columns: Sequence[pa.Array | dict[int, str]]) -> None:

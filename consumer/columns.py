@@ -43,10 +43,15 @@ WIDEST_DECIMAL = (38, 18)
 
 
 class Column(NamedTuple):
-    """An Arrow type, and what makes a value of the model's into one that Arrow takes as such; None where it is one."""
+    """An Arrow type, and what makes a value of the model's into one that Arrow takes as such; None where it is one.
+
+    Of a struct `fields` are the columns by the attribute that each is made of: to make them one by one takes a fraction
+    of the time that converting every value takes.
+    """
 
     type: pa.DataType
     convert: Callable[[Any], Any] | None = None
+    fields: Mapping[str, Column] | None = None
 
 
 def json_text(value: Any) -> str:
@@ -176,7 +181,7 @@ def _struct(model: type[BaseModel], within: tuple[Any, ...]) -> Column:
     def converted(value: Any) -> dict[str, Any]:
         return {name: None if (field := get(value)) is None else convert(field) for name, get, convert in converts}
 
-    return Column(pa.struct([(name, column.type) for name, column in fields.items()]), converted)
+    return Column(pa.struct([(name, column.type) for name, column in fields.items()]), converted, fields)
 
 
 def _digits(metadata: Sequence[Any]) -> tuple[int, int]:

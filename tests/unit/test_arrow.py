@@ -215,3 +215,34 @@ def test_a_set_has_the_same_order_in_every_process() -> None:
         for seed in ("1", "2")
     }
     assert len(found) == 1
+
+
+class Outer(BaseModel):
+    n: int
+    inner: Inner | None = None
+
+
+def test_a_column_of_structs_within_structs_tells_what_is_null_from_what_is_empty() -> None:
+    class Model(BaseModel):
+        f: Outer | None = None
+
+    given = [None, {"n": 1}, {"n": 2, "inner": {"a": 3, "tags": ["x"]}}, None]
+    table = table_of(typed(Model, *({"f": value} for value in given)))
+    assert table["f"].null_count == 2
+    assert table["f"].to_pylist() == [
+        None,
+        {"n": 1, "inner": None},
+        {"n": 2, "inner": {"a": 3, "tags": ["x"]}},
+        None,
+    ]
+    assert table_of(typed(Model, {"f": None}))["f"].type == table["f"].type
+
+
+def test_a_record_is_named_for_what_is_deep_in_its_struct() -> None:
+    class Model(BaseModel):
+        f: Outer | None = None
+
+    with pytest.raises(RecordsRejected) as rejection:
+        table_of(typed(Model, {"f": None}, {"f": {"n": 1}}, {"f": {"n": 2**64}}))
+    assert list(rejection.value.reasons) == [2]
+    assert "f: does not fit struct<" in rejection.value.reasons[2]
