@@ -27,8 +27,8 @@ CONNECT_SECONDS = 5.0
 REPLY_SECONDS = 10.0
 """How long to wait for a reply before the connection counts as lost; longer than any blocking command we send."""
 
-READ_BYTES = 1 << 20
-"""What may come with one call to the system: a whole batch, as a rule."""
+READ_BYTES = 1 << 18
+"""What may come with one call to the system: a good part of a batch, and little enough to stay in the cache."""
 
 SENTINEL_PORT = 26379
 

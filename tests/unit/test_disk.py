@@ -13,14 +13,14 @@ from consumer.sinks.places.disk import STALE_AFTER, Directories, DiskStaging
 
 
 def stage(directories: Directories, path: Path, text: bytes = b"text") -> None:
-    with DiskStaging(path.parent, directories, 1) as staging:
+    with DiskStaging(str(path.parent), directories, 1) as staging:
         staging.add(path.name, [text])
         staging.commit()
         assert staging.size == len(text)
 
 
 def test_nothing_appears_before_the_commit_and_nothing_stays_without_it(tmp_path: Path) -> None:
-    with DiskStaging(tmp_path, Directories(), 2) as staging:
+    with DiskStaging(str(tmp_path), Directories(), 2) as staging:
         staging.add("a/file", [b"1", b"2"])
         staging.add("b/file", [b"3"])
         assert not list(tmp_path.rglob("file"))
@@ -33,7 +33,7 @@ def test_every_file_has_its_bytes_and_was_synced_before_it_got_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pieces: list[bytes], files: int
 ) -> None:
     synced: set[int] = set()
-    fsync, pwritev, replace = os.fsync, os.pwritev, Path.replace
+    fsync, pwritev, replace = os.fsync, os.pwritev, os.replace
 
     def synced_later(descriptor: int) -> None:
         fsync(descriptor)
@@ -44,14 +44,14 @@ def test_every_file_has_its_bytes_and_was_synced_before_it_got_its_name(
         synced.add(os.fstat(descriptor).st_ino)
         return pwritev(descriptor, buffers, offset, flags)
 
-    def named(temporary: Path, final: Path) -> Path:
-        assert temporary.stat().st_ino in synced
-        return replace(temporary, final)
+    def named(temporary: str, final: str) -> None:
+        assert Path(temporary).stat().st_ino in synced
+        replace(temporary, final)
 
     monkeypatch.setattr(os, "fsync", synced_later)
     monkeypatch.setattr(os, "pwritev", synced_at_once)
-    monkeypatch.setattr(Path, "replace", named)
-    with DiskStaging(tmp_path, Directories(), files) as staging:
+    monkeypatch.setattr(os, "replace", named)
+    with DiskStaging(str(tmp_path), Directories(), files) as staging:
         for number in range(files):
             staging.add(f"{number}", iter(pieces))
         staging.commit()

@@ -50,7 +50,7 @@ class Disk(Place):
 
     def stage(self, files: int) -> Staging:
         """A batch's files: written and synced under hidden names first."""
-        return DiskStaging(self.path, self._directories, files)
+        return DiskStaging(str(self.path), self._directories, files)
 
     def names(self) -> Iterator[str]:
         """The names of all files, directory by directory. One that can't be listed is passed over."""
@@ -72,26 +72,27 @@ class Disk(Place):
 class DiskStaging(Staging):
     """Files under hidden names, in the directories where they will stand."""
 
-    def __init__(self, path: Path, directories: Directories, files: int) -> None:
+    def __init__(self, path: str, directories: Directories, files: int) -> None:
         super().__init__()
         self._path = path
         self._directories = directories
         self._alone = files == 1
-        self._staged: list[tuple[Path, Path]] = []
-        self._unsynced: list[Path] = []
+        self._staged: list[tuple[str, str]] = []  # paths as text: of a small batch a Path would be a good part
+        self._unsynced: list[str] = []
 
     def drop(self) -> None:
         """Removes the hidden files."""
         for temporary, _final in self._staged:
             with suppress(OSError):
-                temporary.unlink()
+                Path(temporary).unlink()
 
     def add(self, name: str, chunks: Iterable[bytes]) -> None:
         """Writes the file under its hidden name, and closes it. Raises OSError."""
-        final = self._path / name
-        temporary = final.with_name(f".{final.name}.tmp-{secrets.token_hex(4)}")
+        final = f"{self._path}/{name}"
+        directory, _, file_name = final.rpartition("/")
+        temporary = f"{directory}/.{file_name}.tmp-{secrets.token_hex(4)}"
         # Not mkstemp: that would make a file for this user only, where the umask is what the operator chose.
-        descriptor = self._directories.create(temporary)
+        descriptor = self._directories.create(directory, temporary)
         self._staged.append((temporary, final))
         with io.FileIO(descriptor, "w") as file:
             pieces = iter(chunks)
@@ -110,11 +111,11 @@ class DiskStaging(Staging):
     def commit(self) -> None:
         """Syncs every file and gives it its name, for good. Raises OSError."""
         _each(sync_file, self._unsynced)
-        directories = dict.fromkeys(final.parent for _, final in self._staged)
+        directories = dict.fromkeys(final.rpartition("/")[0] for _, final in self._staged)
         while self._staged:
             killpoint("sink.before_rename")
             temporary, final = self._staged[0]
-            temporary.replace(final)
+            os.replace(temporary, final)  # noqa: PTH105
             del self._staged[0]
         killpoint("sink.after_rename")
         _each(sync_directory, directories)
@@ -129,24 +130,24 @@ class Directories:
     """
 
     def __init__(self) -> None:
-        self._used: dict[Path, float] = {}
-        self._young: set[Path] = set()
-        self._lasting: set[Path] = set()
+        self._used: dict[str, float] = {}
+        self._young: set[str] = set()
+        self._lasting: set[str] = set()
         self._swept = time.monotonic()
 
-    def create(self, path: Path) -> int:
-        """The descriptor of a new file; makes its directory where there is none. Raises OSError."""
+    def create(self, directory: str, path: str) -> int:
+        """The descriptor of a new file in a directory, which is made where there is none. Raises OSError."""
         self._sweep_when_due()
-        directory = path.parent
         if directory not in self._used:
             self._make(directory)
             sweep(directory)
+        self._used[directory] = time.monotonic()
         try:
-            return self._open(path)
+            return _create(path)
         except FileNotFoundError:  # somebody removed the directory under us
             self._lasting.clear()
             self._make(directory)
-            return self._open(path)
+            return _create(path)
 
     def settle(self) -> None:
         """Makes sure that the names of the directories made since last time outlast a power cut."""
@@ -154,21 +155,16 @@ class Directories:
         self._lasting |= self._young
         self._young.clear()
 
-    def _make(self, directory: Path) -> None:
+    def _make(self, directory: str) -> None:
         """Makes a directory and its parents.
 
         Parents are to be synced even where they are not new: another consumer may have made them this very moment.
         """
-        directory.mkdir(parents=True, exist_ok=True)
-        for parent in directory.absolute().parents:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        for parent in map(str, Path(directory).absolute().parents):
             self._young.add(parent)
             if parent in self._lasting:
                 break
-
-    def _open(self, path: Path) -> int:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        self._used[path.parent] = time.monotonic()
-        return descriptor
 
     def _sweep_when_due(self) -> None:
         now = time.monotonic()
@@ -179,6 +175,10 @@ class Directories:
             sweep(directory)
             if now - used > STALE_AFTER:
                 del self._used[directory]
+
+
+def _create(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
 
 def _written_through(descriptor: int, text: bytes) -> bool:
@@ -198,13 +198,16 @@ def _written_through(descriptor: int, text: bytes) -> bool:
         raise
 
 
-def sync_file(path: Path) -> None:
+def sync_file(path: str | Path) -> None:
     """Makes what a file holds durable. Raises OSError."""
-    with path.open("rb") as file:
-        _sync(file.fileno())
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-def sync_directory(directory: Path) -> None:
+def sync_directory(directory: str | Path) -> None:
     """Makes the names in a directory durable. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -217,7 +220,7 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def sweep(directory: Path) -> None:
+def sweep(directory: str) -> None:
     """Removes temporary files that nobody has changed for an hour. What can't be removed stays: it is hidden anyway."""
     with suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:
@@ -228,12 +231,12 @@ def sweep(directory: Path) -> None:
                     Path(entry.path).unlink()
 
 
-def _sync_if_ours(directory: Path) -> None:
+def _sync_if_ours(directory: str) -> None:
     with suppress(OSError):  # far enough up it isn't
         sync_directory(directory)
 
 
-def _each(sync: Callable[[Path], None], paths: Collection[Path]) -> None:
+def _each(sync: Callable[[str], None], paths: Collection[str]) -> None:
     """Syncs many at the same time, which a file system does in little more time than one. Raises OSError."""
     if len(paths) < 2:
         for path in paths:
