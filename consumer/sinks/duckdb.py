@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import random
 import re
 import secrets
@@ -124,12 +126,38 @@ class DuckdbSink(SqlSink):
         try:
             if not read_only and not self.path.exists():
                 _make(self.path)
-            with self._connected(read_only) as connection:
+            with self._turn(shared=read_only), self._connected(read_only) as connection:
                 yield connection
         except (duckdb.Error, OSError) as error:
             self._table = None  # it may have changed: look at it again
             said = error.strerror if isinstance(error, OSError) and error.strerror else _said(error)
             raise SinkUnavailable(f"{self.path}: {said}") from None
+
+    @contextlib.contextmanager
+    def _turn(self, *, shared: bool) -> Iterator[None]:
+        """Nobody else of ours has the file open meanwhile, or only to read.
+
+        DuckDB's own lock alone doesn't do: of two processes that open and close a file at the same moment now and then
+        both have it, and the rows of one are lost. Raises OSError.
+        """
+        try:
+            lock = self.path.with_name(f".{self.path.name}.lock").open("w")
+        except OSError:
+            if not shared:
+                raise
+            yield  # who may only read here can spoil nothing
+            return
+        over = time.monotonic() + self.timeout
+        with lock:
+            while True:
+                try:
+                    fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > over:
+                        raise TimeoutError(errno.ETIMEDOUT, "other consumers have it open") from None
+                    time.sleep(random.uniform(*_PAUSE))
+            yield
 
     def _connected(self, read_only: bool) -> DuckDBPyConnection:
         over = time.monotonic() + self.timeout

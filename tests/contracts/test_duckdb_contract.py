@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -231,6 +232,22 @@ def test_a_file_that_another_process_has_open_is_waited_for_and_then_tried_again
     assert len(rows(path, "id")) == 4
     assert sink.holds("b1")
     assert not sink.holds("b2")
+
+
+def test_consumers_take_turns_by_a_lock_of_their_own_which_outlasts_the_closing_of_the_file(path: Path) -> None:
+    sink = DuckdbSink(path=path, table="things", timeout=0.1)
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as another consumer holds it, from before it opens until it has closed
+        with pytest.raises(SinkUnavailable, match=r"my\.duckdb: other consumers have it open"):
+            sink.write(batch_of("b1", bulk(2)))
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        sink.write(batch_of("b1", bulk(2)))
+        with sink.reading() as one, sink.reading() as other:
+            assert one is not None
+            assert other is not None, "readers share it"
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert len(rows(path, "id")) == 2
 
 
 def test_a_disk_that_fills_up_takes_the_batch_once_it_has_room(path: Path) -> None:
