@@ -14,6 +14,7 @@ from bench import __main__ as command
 from bench import check
 from bench.data import Events, enveloped, id_of, number_of, unique_id
 from bench.lab import Lab
+from bench.markdown import table_of
 from bench.plot import draw
 from bench.rounds import Figure, Goal, Row, Side, WrongAnswer
 
@@ -85,3 +86,5 @@ def test_a_goal_that_is_missed_is_shown_and_fails_nothing(
     assert report["rows"][0]["rounds"]["ratio"] == [1.5] * 3
     assert ElementTree.fromstring(picture.read_text()).tag.endswith("svg")
     assert "a row of 1,000" in draw(report)
+    line = "| 1 | a row of 1,000 | a peer | 1.5 records/s | 1 records/s | **1.5×** (1.5 – 1.5) | ≥ 2× | ✗ |"
+    assert table_of(report).splitlines()[2:] == [line]
