@@ -1,6 +1,6 @@
 """The results as a Markdown table, for the README.
 
-    python -m bench.markdown results.json
+python -m bench.markdown results.json
 """
 
 from __future__ import annotations

@@ -125,6 +125,11 @@ class FanOut(Sink):
         self._required = list(required)
         self._optional = list(optional)
 
+    @property
+    def forms(self) -> Sequence[str]:
+        """What any of them asks for."""
+        return list(dict.fromkeys(form for part in (*self._required, *self._optional) for form in part.sink.forms))
+
     def write(self, batch: Batch) -> None:
         """Writes to each sink that doesn't have the batch yet. Raises what the first required one raises, by its name.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import structlog
@@ -42,7 +43,7 @@ class Writer:
         self._sizing = sizing
         self._stopping = stopping
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"write {flow.name}")
-        self._under_way: Future[None] | None = None
+        self._under_way: tuple[Future[None], Delivery] | None = None
         self._next: Claim | None = None
         self._failed = False
         self._log = log.bind(flow=flow.name)
@@ -64,6 +65,9 @@ class Writer:
         Raises what the delivery before it raised: QueueError where Redis refuses us for good.
         """
         self._next = delivery.claim
+        for form in self._sink.forms if beside else ():
+            with suppress(Exception):  # `write` will ask again, and say it
+                getattr(delivery.batch, form)
         # Handed over before the one under way is done, so that its thread goes on without waiting for ours.
         beside_it = self._pool.submit(self._deliver, delivery, lease) if beside else None
         try:
@@ -72,15 +76,16 @@ class Writer:
             lease.drop()
             raise
         if beside_it is not None:
-            self._under_way = beside_it
+            self._under_way = beside_it, delivery
         else:
             self._deliver(delivery, lease)
 
     def finish(self) -> None:
         """Returns once nothing is under way. Raises as `deliver` does."""
+        # The delivery is held until here, so that its thousands of objects are not freed by the thread that writes.
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
-            under_way.result()
+            under_way[0].result()
 
     def close(self) -> None:
         """Finishes, and closes the sink."""

@@ -35,6 +35,14 @@ class Sink(BaseModel, ABC):
         """
 
     @property
+    def forms(self) -> Sequence[str]:
+        """The forms of a batch, by the names of `Batch`'s attributes, that `write` is going to ask for.
+
+        They are made while the batch before is still being written.
+        """
+        return ()
+
+    @property
     def joins_ack(self) -> bool:
         """Whether it writes to the queue's own Redis in the ack's step: see `with_ack`."""
         return type(self).with_ack is not Sink.with_ack

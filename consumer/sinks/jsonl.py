@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -32,6 +32,13 @@ class JsonlSink(FileSink):
     def suffix(self) -> str:
         """The end of the files' names."""
         return {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}[self.compression]
+
+    @property
+    def forms(self) -> Sequence[str]:
+        """See `Sink.forms`."""
+        if self.partition:
+            return ()
+        return ("envelope_lines",) if self.envelope else ("text",)
 
     def encode(self, batch: Batch) -> Iterable[bytes]:
         """The lines, in order, each with a line break after it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import pyarrow as pa
@@ -22,6 +22,11 @@ class ParquetSink(FileSink):
     """
 
     kind: ClassVar[str] = "parquet"
+
+    @property
+    def forms(self) -> Sequence[str]:
+        """See `Sink.forms`."""
+        return () if self.partition else ("table",)
 
     def check(self, model: type[BaseModel] | None) -> None:
         """Refuses a model that makes no columns."""

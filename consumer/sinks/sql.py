@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
@@ -106,6 +106,11 @@ class SqlSink(Sink):
         if len(set(self.key)) < len(self.key):
             raise ValueError("key names a column twice")
         return self
+
+    @property
+    def forms(self) -> Sequence[str]:
+        """See `Sink.forms`."""
+        return ("models",)
 
     def check(self, model: type[BaseModel] | None) -> None:
         """Refuses a flow whose model lacks the columns that the options name, or has one too many."""

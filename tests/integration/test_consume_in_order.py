@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import pytest
 import redis
@@ -24,11 +25,14 @@ from tests.conftest import eventually
 class Gate(Sink):
     """Writes a batch once the gate is open, and remembers which it was given."""
 
+    forms: ClassVar[Sequence[str]] = ("records", "text")
+
     _given: list[str] = PrivateAttr(default_factory=list)
     _open: threading.Event = PrivateAttr(default_factory=threading.Event)
 
     def write(self, batch: Batch) -> None:
         self._given.append(batch.id)
+        _ = batch.records
         assert self._open.wait(20)
 
 
@@ -54,8 +58,10 @@ def claimed(queue: Queue, client: redis.Redis, count: int) -> list[Claim]:
     return [claim for claim in claims if claim is not None]
 
 
-def delivered(writer: Writer, queue: Queue, claim: Claim) -> None:
-    writer.deliver(Delivery(claim, flow="f"), Lease(queue, claim), beside=True)
+def delivered(writer: Writer, queue: Queue, claim: Claim) -> Delivery:
+    delivery = Delivery(claim, flow="f")
+    writer.deliver(delivery, Lease(queue, claim), beside=True)
+    return delivery
 
 
 def test_a_delivery_waits_for_the_one_before_it(writer: Writer, queue: Queue, client: redis.Redis, gate: Gate) -> None:
@@ -72,6 +78,37 @@ def test_a_delivery_waits_for_the_one_before_it(writer: Writer, queue: Queue, cl
     assert gate._given == [first.id, second.id]
     assert (writer.delivered, queue.lag()) == (2, 0)
     writer.close()
+
+
+def test_the_forms_that_a_sink_asks_for_are_made_before_its_turn_comes(
+    writer: Writer, queue: Queue, client: redis.Redis, gate: Gate
+) -> None:
+    first, second = claimed(queue, client, 2)
+    delivered(writer, queue, first)
+    eventually(lambda: gate._given == [first.id])
+    waiting = Delivery(second, flow="f")
+    behind = threading.Thread(target=writer.deliver, args=(waiting, Lease(queue, second)), kwargs={"beside": True})
+    behind.start()
+    eventually(lambda: {"records", "text"} <= waiting.batch.__dict__.keys())
+    assert gate._given == [first.id]
+    gate._open.set()
+    behind.join()
+    writer.finish()
+    writer.close()
+    assert writer.delivered == 2
+
+
+def test_a_record_without_such_a_form_is_set_aside_when_the_sink_asks_for_it(
+    writer: Writer, queue: Queue, client: redis.Redis, gate: Gate
+) -> None:
+    client.lpush(queue.keys.ready, b'{"n":1}', b'{"n":1e999}', b'{"n":3}')
+    claim = queue.claim(3)
+    assert claim is not None
+    gate._open.set()
+    delivered(writer, queue, claim)
+    writer.finish()
+    writer.close()
+    assert (writer.delivered, queue.books().dead, queue.lag()) == (2, 1, 0)
 
 
 def test_once_redis_refuses_an_ack_for_good_what_is_next_is_not_written_and_stays_in_flight(
