@@ -162,7 +162,12 @@ class Process:
 
     def __init__(self, arguments: Sequence[str], folder: Path, environ: Mapping[str, str]) -> None:
         self.log_path = folder / f"process-{len(list(folder.glob('process-*.log')))}.log"
-        mine = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "REDIS_"))}
+        # Nothing of who measures but where the recordings are: some sides read them themselves.
+        mine = {
+            name: value
+            for name, value in os.environ.items()
+            if name == "MILLRACE_TEST_DATA" or not name.startswith(("MILLRACE_", "REDIS_"))
+        }
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, *arguments],

@@ -13,7 +13,7 @@ import pytest
 from bench import __main__ as command
 from bench import check
 from bench.data import Events, enveloped, id_of, number_of, unique_id
-from bench.lab import Lab
+from bench.lab import Lab, Process
 from bench.markdown import table_of
 from bench.plot import draw
 from bench.rounds import Figure, Goal, Row, Side, WrongAnswer
@@ -48,6 +48,17 @@ def test_no_two_events_have_one_id() -> None:
     assert [number_of(id_of(event)) for event in events] == list(range(5_000))
     assert len(unique_id(5)) == 36
     assert all(b'"specversion":"1.0"' in line for line in enveloped(events[:10]))
+
+
+def test_both_sides_read_the_same_recordings_whatever_else_was_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MILLRACE_TEST_DATA", "/recordings")
+    monkeypatch.setenv("MILLRACE_LOG", "pretty")
+    program = "import os; print(sorted(name for name in os.environ if name.startswith('MILLRACE_')))"
+    with Process(["-c", program], tmp_path, {}) as process:
+        process.wait()
+    assert process.last_words.strip() == "['MILLRACE_TEST_DATA']"
 
 
 def _row(value: float, *, wrong: bool = False) -> Row:
