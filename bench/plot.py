@@ -66,7 +66,7 @@ def draw(report: Mapping[str, Any]) -> str:
     panels = [
         ("How many times as fast as others", FASTER, [row for row in ratios if _bound(row) >= 1 and _at_least(row)]),
         ("Share of the speed of the bare thing", SHARE, [row for row in ratios if _bound(row) < 1 and _at_least(row)]),
-        ("How many times as much as the other: less is better", COST, [row for row in ratios if not _at_least(row)]),
+        ("Times as much as the other: less is better", COST, [row for row in ratios if not _at_least(row)]),
     ]
     parts: list[str] = []
     y = MARGIN + 10.0
