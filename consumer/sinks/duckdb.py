@@ -9,11 +9,11 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, Field, PrivateAttr
@@ -39,6 +39,8 @@ _LEDGER = (
     "CREATE TABLE IF NOT EXISTS {} (batch_id VARCHAR, target VARCHAR, flow VARCHAR NOT NULL, records BIGINT NOT NULL, "
     "rejected VARCHAR, written_at DOUBLE NOT NULL, PRIMARY KEY (batch_id, target))"
 )
+T = TypeVar("T")
+
 _FOR_EVER = 1e15
 
 _MISFITS = (
@@ -147,25 +149,28 @@ class DuckdbSink(SqlSink):
                 raise
             yield  # who may only read here can spoil nothing
             return
-        over = time.monotonic() + self.timeout
         with lock:
-            while True:
-                try:
-                    fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > over:
-                        raise TimeoutError(errno.ETIMEDOUT, "other consumers have it open") from None
-                    time.sleep(random.uniform(*_PAUSE))
+            kind = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+            try:
+                self._once_free(lambda: fcntl.flock(lock, kind), lambda error: isinstance(error, BlockingIOError))
+            except BlockingIOError:
+                raise TimeoutError(errno.ETIMEDOUT, "other consumers have it open") from None
             yield
 
     def _connected(self, read_only: bool) -> DuckDBPyConnection:
+        return self._once_free(
+            lambda: duckdb.connect(self.path, read_only=read_only),
+            lambda error: isinstance(error, duckdb.IOException) and "lock" in str(error),
+        )
+
+    def _once_free(self, attempt: Callable[[], T], is_taken: Callable[[Exception], bool]) -> T:
+        """Tries until the file isn't taken, as long as `timeout` says. Raises what the last try did."""
         over = time.monotonic() + self.timeout
         while True:
             try:
-                return duckdb.connect(self.path, read_only=read_only)
-            except duckdb.IOException as error:
-                if "lock" not in str(error) or time.monotonic() > over:
+                return attempt()
+            except Exception as error:
+                if not is_taken(error) or time.monotonic() > over:
                     raise
                 time.sleep(random.uniform(*_PAUSE))
 

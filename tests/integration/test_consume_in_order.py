@@ -58,39 +58,41 @@ def claimed(queue: Queue, client: redis.Redis, count: int) -> list[Claim]:
     return [claim for claim in claims if claim is not None]
 
 
-def delivered(writer: Writer, queue: Queue, claim: Claim) -> Delivery:
-    delivery = Delivery(claim, flow="f")
-    writer.deliver(delivery, Lease(queue, claim), beside=True)
-    return delivery
+def deliver(writer: Writer, queue: Queue, delivery: Delivery) -> None:
+    writer.deliver(delivery, Lease(queue, delivery.claim), beside=True)
 
 
-def test_a_delivery_waits_for_the_one_before_it(writer: Writer, queue: Queue, client: redis.Redis, gate: Gate) -> None:
+@pytest.fixture
+def waiting(writer: Writer, queue: Queue, client: redis.Redis, gate: Gate) -> Delivery:
+    """A delivery whose turn has not come: the one before it stands at the gate."""
     first, second = claimed(queue, client, 2)
-    delivered(writer, queue, first)
+    deliver(writer, queue, Delivery(first, flow="f"))
     eventually(lambda: gate._given == [first.id])
-    behind = threading.Thread(target=delivered, args=(writer, queue, second))
+    return Delivery(second, flow="f")
+
+
+def test_a_delivery_waits_for_the_one_before_it(writer: Writer, queue: Queue, gate: Gate, waiting: Delivery) -> None:
+    (first,) = gate._given
+    behind = threading.Thread(target=deliver, args=(writer, queue, waiting))
     behind.start()
-    eventually(lambda: writer._next is second)
-    assert gate._given == [first.id]
+    eventually(lambda: writer._next is waiting.claim)
+    assert gate._given == [first]
     gate._open.set()
     behind.join()
     writer.finish()
-    assert gate._given == [first.id, second.id]
+    assert gate._given == [first, waiting.claim.id]
     assert (writer.delivered, queue.lag()) == (2, 0)
     writer.close()
 
 
 def test_the_forms_that_a_sink_asks_for_are_made_before_its_turn_comes(
-    writer: Writer, queue: Queue, client: redis.Redis, gate: Gate
+    writer: Writer, queue: Queue, gate: Gate, waiting: Delivery
 ) -> None:
-    first, second = claimed(queue, client, 2)
-    delivered(writer, queue, first)
-    eventually(lambda: gate._given == [first.id])
-    waiting = Delivery(second, flow="f")
-    behind = threading.Thread(target=writer.deliver, args=(waiting, Lease(queue, second)), kwargs={"beside": True})
+    (first,) = gate._given
+    behind = threading.Thread(target=deliver, args=(writer, queue, waiting))
     behind.start()
     eventually(lambda: {"records", "text"} <= waiting.batch.__dict__.keys())
-    assert gate._given == [first.id]
+    assert gate._given == [first]
     gate._open.set()
     behind.join()
     writer.finish()
@@ -105,35 +107,33 @@ def test_a_record_without_such_a_form_is_set_aside_when_the_sink_asks_for_it(
     claim = queue.claim(3)
     assert claim is not None
     gate._open.set()
-    delivered(writer, queue, claim)
+    deliver(writer, queue, Delivery(claim, flow="f"))
     writer.finish()
     writer.close()
     assert (writer.delivered, queue.books().dead, queue.lag()) == (2, 1, 0)
 
 
 def test_once_redis_refuses_an_ack_for_good_what_is_next_is_not_written_and_stays_in_flight(
-    writer: Writer, queue: Queue, client: redis.Redis, gate: Gate
+    writer: Writer, queue: Queue, client: redis.Redis, gate: Gate, waiting: Delivery
 ) -> None:
-    first, second = claimed(queue, client, 2)
-    delivered(writer, queue, first)
-    eventually(lambda: gate._given == [first.id])
+    (first,) = gate._given
     client.rename(queue.keys.counters, f"{queue.keys.counters}:kept")
     client.set(queue.keys.counters, "no hash")
     raised: list[BaseException] = []
 
     def deliver_the_second() -> None:
         try:
-            delivered(writer, queue, second)
+            deliver(writer, queue, waiting)
         except QueueMisuse as error:
             raised.append(error)
 
     behind = threading.Thread(target=deliver_the_second)
     behind.start()
-    eventually(lambda: writer._next is second)
+    eventually(lambda: writer._next is waiting.claim)
     gate._open.set()
     behind.join()
     writer.close()
     assert len(raised) == 1
-    assert gate._given == [first.id]
+    assert gate._given == [first]
     client.rename(f"{queue.keys.counters}:kept", queue.keys.counters)
     assert queue.lag() == 2, "neither is lost"
