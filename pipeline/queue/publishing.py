@@ -10,6 +10,7 @@ import msgspec
 from pipeline.envelope import DeadLetter, Position
 from pipeline.errors import ProducerFenced, PublishesLost, QueueUnavailable
 from pipeline.queue.connection import Command, Connection, raise_nested
+from pipeline.queue.fence import Fence
 from pipeline.queue.session import SESSION_SECONDS, Session
 
 
@@ -26,9 +27,9 @@ class Publishing(Session):
 
     def __init__(self, url: str, key: str, **options: Any) -> None:
         super().__init__(url, key, **options)
-        self._publishing = Connection(self._address)  # apart: any other EXEC would end the WATCH that stands in it
+        # A connection apart: any other EXEC would end the WATCH that stands in it.
+        self._fence = Fence(Connection(self._address), self.keys, self._session_key)
         self._publishes = 0
-        self._watching: int | None = None  # the connection generation in which our WATCH stands
         self._leads = False
 
     def publish(
@@ -59,37 +60,32 @@ class Publishing(Session):
         """
         number = self._publishes + 1
         done: Published | None = None  # applied, but perhaps not on enough replicas yet
-
-        connection = self._publishing
+        fresh: Sequence[int] = range(len(envelopes))
 
         def attempt() -> Published:
-            nonlocal done
+            nonlocal done, fresh
             while True:
-                if self._watching != connection.generation:
-                    if self._fence(connection) < number:
+                if not self._fence.stands:
+                    if self._raise_fence() < number:
                         done = None  # also where it was applied, and a failover has lost it
                     elif done is None:
-                        done = Published(len(envelopes), 0, self.lag())
-                    self._watching = connection.generation
+                        done = Published(len(fresh), len(envelopes) - len(fresh), self.lag())
                 if done is not None:
                     # The fence, if there was one, was written behind the publish: who holds the one holds the other.
-                    self._await_replicas(connection)
+                    self._await_replicas()
                     return done
-                fresh = self._unseen(connection, ids, seen_seconds) if seen_seconds else range(len(envelopes))
+                if seen_seconds:
+                    fresh = self._unseen(ids, seen_seconds)
                 ready, apart = _parted(envelopes, fresh, variants)
                 commands = self._transaction(number, ready, dead, checkpoint, apart)
                 if seen_seconds:
                     commands[1:1] = self._remember([ids[i] for i in fresh], seen_seconds)
-                self._watching = None  # EXEC ends it, and an error on the way leaves it open
-                watch = ("WATCH", self._session_key, self.keys.epochs)
-                replies = connection.exchange(*commands, ("EXEC",), watch, *self._replicas.wait)
-                results = replies[len(commands)]
+                results, behind = self._fence.commit(commands, self._replicas.wait)
                 if results is not None:
-                    self._watching = connection.generation
                     raise_nested(results)
                     depth, in_flight = results[-2:]
                     done = Published(len(fresh), len(envelopes) - len(fresh), depth + int(in_flight or 0))
-                    if not self._replicas.wanted or self._replicas.enough(replies[-1]):
+                    if not self._replicas.wanted or self._replicas.enough(behind[-1]):
                         return done
                 # Something we watch has changed: our own touch, or another producer's publish of the same keys.
 
@@ -123,40 +119,27 @@ class Publishing(Session):
     def close(self) -> None:
         """Drops the connection of publishing, too."""
         super().close()
-        self._publishing.close()
+        self._fence.close()
 
-    def _fence(self, connection: Connection) -> int:
-        """Touches our session key, so that nothing sent before can still be applied, then watches it.
+    def _raise_fence(self) -> int:
+        """Raise the fence, and return the number of our last publish that Redis knows of.
 
-        Returns the number of the last publish that was applied.
+        Raises ProducerFenced where another leads, and PublishesLost, once, where Redis has forgotten some of ours.
         """
-        replies = connection.exchange(
-            ("UNWATCH",),
-            ("MULTI",),
-            ("HINCRBY", self._session_key, "fences", 1),
-            ("EXPIRE", self._session_key, SESSION_SECONDS),
-            ("HGET", self._session_key, "published"),
-            ("EXEC",),
-            ("WATCH", self._session_key, self.keys.epochs),
-            ("HGET", self.keys.leader, "session"),
-        )
-        # Read behind the WATCH: a takeover from here on breaks it, one before shows here. No leader at all is a Redis
-        # that came back empty: nobody has taken over.
-        leader = (replies[7] or b"").decode()
+        applied, leader = self._fence.raise_()
+        # No leader at all is a Redis that came back empty: nobody has taken over.
         if self._leads and leader not in ("", self.session):
+            self._fence.close()
             raise ProducerFenced("another producer has taken over this source")
-        applied = int(replies[5][2] or 0)
         if applied < self._publishes:
             lost, self._publishes = self._publishes - applied, applied
             raise PublishesLost(f"Redis has forgotten the last {lost} publishes of this producer")
         return applied
 
-    def _await_replicas(self, connection: Connection) -> None:
+    def _await_replicas(self) -> None:
         """Returns once enough replicas hold what was written on this connection. Raises QueueUnavailable."""
         while self._replicas.wanted:
-            self._watching = None  # should it fail, the next one has written nothing: fence first, then ask again
-            (holding,) = connection.exchange(*self._replicas.wait)
-            self._watching = connection.generation
+            (holding,) = self._fence.ask(*self._replicas.wait)
             if self._replicas.enough(holding):
                 return
             self._outage.ends()
@@ -194,9 +177,9 @@ class Publishing(Session):
             ("HGET", keys.counters, "in_flight"),
         ]
 
-    def _unseen(self, connection: Connection, ids: Sequence[str], seconds: float) -> list[int]:
+    def _unseen(self, ids: Sequence[str], seconds: float) -> list[int]:
         """The indexes of the ids that were not published within the window, nor stand twice among these."""
-        _, clock, scores = connection.exchange(
+        _, clock, scores = self._fence.ask(
             ("WATCH", self.keys.seen), ("TIME",), ("ZMSCORE", self.keys.seen, *(ids or ("",)))
         )
         self._now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000

@@ -11,8 +11,10 @@ import pytest
 import redis
 
 from pipeline.envelope import DeadLetter, Record, encode, now
-from pipeline.errors import LeaseLost, ProducerFenced, QueueMisuse, QueueUnavailable, SinkUnavailable
+from pipeline.errors import LeaseLost, ProducerFenced, PublishesLost, QueueMisuse, QueueUnavailable, SinkUnavailable
 from pipeline.queue import Claim, DeadLetters, Done, Queue
+from pipeline.queue.connection import Connection
+from pipeline.queue.fence import Fence
 from tests.conftest import eventually
 from tests.faults.proxy import Proxy
 
@@ -101,15 +103,42 @@ class TestPublish:
     def test_a_publish_that_arrives_late_is_not_applied(self, queue: Queue, client: redis.Redis) -> None:
         """The first connection's transaction is held up on its way; meanwhile the publish was settled on another."""
         queue.publish(lines(1))
-        late = queue._publishing
+        late = queue._fence.connection
         commands = queue._transaction(2, lines(2), (), None)
-        queue._publishing = type(late)(queue._address)
-        queue._watching = None
+        queue._fence = Fence(Connection(queue._address), queue.keys, queue._session_key)
         queue.publish(lines(2))
         replies = late.exchange(*commands, ("EXEC",))
         assert replies[-1] is None
         assert client.llen(queue.keys.ready) == 2
         assert_balanced(queue)
+
+    @pytest.mark.parametrize("seen_seconds", [0, 60])
+    def test_a_leader_that_was_replaced_is_fenced_whatever_it_says_first(
+        self, remote: Queue, queue: Queue, proxy: Proxy, seen_seconds: float
+    ) -> None:
+        """With dedupe the first words on the new connection are not the transaction's."""
+        assert remote.lead(0.01) == 0
+        remote.publish(lines(1), ids=["1"], seen_seconds=seen_seconds, checkpoint=("s", 1))
+        eventually(lambda: queue.lead(60) == 0)
+        queue.publish(lines(2), ids=["2"], seen_seconds=seen_seconds, checkpoint=("s", 2))
+        proxy.cut()
+        with pytest.raises(ProducerFenced):
+            remote.publish(lines(3), ids=["3"], seen_seconds=seen_seconds, checkpoint=("s", 3))
+        assert queue.checkpoint("s") == 2
+        assert queue.books().published == 2
+
+    @pytest.mark.parametrize("seen_seconds", [0, 60])
+    def test_publishes_that_redis_forgot_are_told_whatever_is_said_first(
+        self, remote: Queue, queue: Queue, proxy: Proxy, seen_seconds: float
+    ) -> None:
+        for number in (1, 2, 3):
+            remote.publish(lines(number), ids=[str(number)], seen_seconds=seen_seconds, checkpoint=("s", number))
+        queue.ask(("HSET", remote.keys.session(remote.session), "published", 1))
+        proxy.cut()
+        with pytest.raises(PublishesLost, match="the last 2 publishes"):
+            remote.publish(lines(4), ids=["4"], seen_seconds=seen_seconds, checkpoint=("s", 4))
+        assert queue.books().published == 3
+        assert remote.publish(lines(4), ids=["4"], seen_seconds=seen_seconds, checkpoint=("s", 4)).records == 1
 
     def test_a_key_published_within_the_window_is_left_out(self, queue: Queue) -> None:
         assert queue.publish(lines(1, 2), ids=["1", "2"], seen_seconds=60).records == 2

@@ -91,7 +91,8 @@ class FaultyQueue(Queue):
     def __init__(self, url: str, key: str) -> None:
         super().__init__(url, key, lease_seconds=3600)
         self.retry_first_seconds = 0.0
-        self._publishing: FaultyConnection = FaultyConnection(self._address)
+        self._publishing = FaultyConnection(self._address)
+        self._fence.connection = self._publishing
         self._own.connection = FaultyConnection(self._address)
 
     def suffer(self, fault: str) -> None:

@@ -137,10 +137,10 @@ def produce(url: str, key: str = KEY) -> None:
         assert queue.checkpoint("s") in (None, "7")
         dead = [DeadLetter(b"{", "no JSON")]
         queue.publish(lines, ids=list("0123456"), seen_seconds=60, dead=dead, checkpoint=("s", "7"))
-        queue._publishing.close()
+        queue._fence.close()
         queue.publish(lines, ids=list("0123456"), seen_seconds=60)
         queue.publish(lines[:2], variants=[0, 1])
-        queue._fence(queue._publishing)
+        queue._fence.raise_()
         assert queue.lag() >= 0
         queue.resign()
     finally:

@@ -130,9 +130,9 @@ def test_a_publish_that_no_replica_holds_is_waited_for_and_not_published_again(
         assert queue.outage == "0 of 1 replicas hold what was written: waiting for the others"
         assert Queue(primary.url, "frozen").books().ready == 3  # it is there, and doesn't count yet
         # WAIT goes by what its connection wrote: a new one, that wrote nothing, must not take it for safe.
-        connections = queue._publishing.generation
+        connections = queue._fence.connection.generation
         client.client_kill_filter(_type="normal", skipme=True)
-        eventually(lambda: queue._publishing.generation > connections)
+        eventually(lambda: queue._fence.connection.generation > connections)
         eventually(lambda: done.is_set() or any(one["cmd"] == "wait" for one in client.client_list()))
         assert not done.is_set()
         os.kill(replica.pid, signal.SIGCONT)
