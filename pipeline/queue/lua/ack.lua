@@ -12,28 +12,61 @@
 local leases, claims, counters, session, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id, token = ARGV[1], ARGV[2]
 
+local function whole(number) -- in text, never -0 or 1e+15; an error where it is no whole number
+  assert(number % 1 == 0, 'not a whole number')
+  return string.format('%d', number)
+end
+
+-- Why the write that begins at this argument would fail, if it would; asked in words that any user of the key has.
+local kinds = {[claims] = 'HSET', [counters] = 'HSET', [session] = 'HSET', [dead] = 'XADD', [leases] = 'ZADD'}
+local function refusal(at)
+  local words, command, key = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
+  local kind, fits, found = command, false, nil
+  if command == 'LPUSH' or command == 'RPUSH' then
+    kind, fits, found = 'list', words >= 3, redis.pcall('LLEN', key)
+  elseif command == 'HSET' then
+    fits, found = words >= 4 and words % 2 == 0, redis.pcall('HGET', key, '')
+  elseif command == 'XADD' then
+    local name = at + 3 -- of the entry; where there is a length to keep, behind it
+    if ARGV[name] == 'MAXLEN' and string.find(ARGV[name + 2], '^%d+$') then
+      name = name + (string.find(ARGV[name + 1], '^[~=]$') and 3 or 0)
+    end
+    local fields = words - (name - at)
+    fits, found = ARGV[name] == '*' and fields >= 2 and fields % 2 == 0, redis.pcall('XLEN', key)
+  end
+  if type(found) == 'table' and found.err then
+    return found.err .. ' (' .. command .. ' ' .. key .. ')'
+  elseif not fits or words > 7000 or at + words > #ARGV or (kinds[key] or kind) ~= kind then
+    return 'ERR this might fail half way: ' .. tostring(command) .. ' ' .. tostring(key) .. ', ' .. words .. ' words'
+  end
+  kinds[key] = kind
+end
+
 local held = redis.call('HGET', claims, id)
 local claim = held and cjson.decode(held)
 if not claim or claim.token ~= token then
   return redis.call('HGET', session, 'acked') == token and 1 or 0
 end
 
-local parts, first_write = tonumber(ARGV[7]), 9 + 2 * ARGV[8]
-
--- What a failed command leaves behind in a script stays: so ask first, in words that any user of the list has.
+-- What a failed command leaves behind in a script stays: so ask first whatever can fail.
+local parts, letters, seconds = tonumber(whole(ARGV[7])), tonumber(whole(ARGV[8])), whole(ARGV[6])
+local delivered, filtered, foreign = whole(ARGV[3]), whole(ARGV[4]), whole(ARGV[5])
+local taken, attempts, first_write = whole(-claim.records), whole(claim.attempts), 9 + 2 * letters
+assert(#ARGV >= first_write - 1, 'a dead letter is cut off')
+for _, count in ipairs(redis.call('HMGET', counters, 'in_flight', 'delivered', 'filtered', 'foreign')) do
+  whole(count or 0)
+end
+redis.call('ZCOUNT', leases, 0, 0)
+redis.call('HGET', session, 'acked')
+redis.call('XLEN', dead)
+for i = 6, 5 + parts do
+  redis.call('LLEN', KEYS[i])
+end
 local i = first_write
 while i < #ARGV do
-  local command, key = ARGV[i + 1], ARGV[i + 2]
-  local found
-  if command == 'LPUSH' or command == 'RPUSH' then
-    found = redis.pcall('LLEN', key)
-  elseif command == 'XADD' then
-    found = redis.pcall('XLEN', key)
-  else
-    found = redis.pcall('HGET', key, '')
-  end
-  if type(found) == 'table' and found.err then
-    return redis.error_reply(found.err .. ' (' .. command .. ' ' .. key .. ')')
+  local why = refusal(i)
+  if why then
+    return redis.error_reply(why)
   end
   i = i + 1 + ARGV[i]
 end
@@ -44,17 +77,17 @@ while i < #ARGV do
   i = i + 1 + ARGV[i]
 end
 for i = 9, first_write - 1, 2 do
-  redis.call('XADD', dead, '*', 'reason', ARGV[i], 'attempts', claim.attempts, 'batch', id, 'record', ARGV[i + 1])
+  redis.call('XADD', dead, '*', 'reason', ARGV[i], 'attempts', attempts, 'batch', id, 'record', ARGV[i + 1])
 end
 for i = 6, 5 + parts do
   redis.call('UNLINK', KEYS[i])
 end
 redis.call('HDEL', claims, id)
 redis.call('ZREM', leases, id)
-redis.call('HINCRBY', counters, 'in_flight', -claim.records)
-redis.call('HINCRBY', counters, 'delivered', ARGV[3])
-redis.call('HINCRBY', counters, 'filtered', ARGV[4])
-redis.call('HINCRBY', counters, 'foreign', ARGV[5])
+redis.call('HINCRBY', counters, 'in_flight', taken)
+redis.call('HINCRBY', counters, 'delivered', delivered)
+redis.call('HINCRBY', counters, 'filtered', filtered)
+redis.call('HINCRBY', counters, 'foreign', foreign)
 redis.call('HSET', session, 'acked', token)
-redis.call('EXPIRE', session, ARGV[6])
+redis.call('EXPIRE', session, seconds)
 return 1

@@ -15,7 +15,8 @@ if not claim or claim.token ~= token then
   return 0
 end
 claim.attempts = math.max(1, claim.attempts)
-redis.call('HSET', claims, id, cjson.encode(claim))
 local time = redis.call('TIME')
-redis.call('ZADD', leases, time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3], id)
+local until_then = string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3])
+redis.call('ZADD', leases, until_then, id) -- first, since it alone can fail: the claim was read
+redis.call('HSET', claims, id, cjson.encode(claim))
 return 1

@@ -15,6 +15,11 @@ local ready, woken, leases, claims = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local counters, session, batch = KEYS[5], KEYS[6], KEYS[7]
 local id, token, number, want = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
+local function whole(number) -- in text, never -0 or 1e+15; an error where it is no whole number
+  assert(number % 1 == 0, 'not a whole number')
+  return string.format('%d', number)
+end
+
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local overdue = redis.call('ZCOUNT', leases, '-inf', now) > 0 and 1 or 0
@@ -28,6 +33,16 @@ if number <= claimed then
   return {-1, overdue}
 end
 
+-- What a failed command leaves behind in a script stays: so ask first whatever can fail.
+local until_then, seconds, attempts = whole(now + ARGV[5]), whole(ARGV[7]), tonumber(whole(ARGV[8]))
+whole(want)
+whole(number)
+whole(redis.call('HGET', counters, 'in_flight') or 0)
+redis.call('HGET', claims, id)
+redis.call('LLEN', woken)
+redis.call('LLEN', ready)
+redis.call('LLEN', batch)
+
 -- A consumer that waited in BLMOVE left the record that woke it in `woken`: put those back, oldest last, so that one
 -- slice takes them too.
 while redis.call('LMOVE', woken, ready, 'LEFT', 'RIGHT') do end
@@ -36,13 +51,13 @@ local records = math.min(want, redis.call('LLEN', ready))
 if records == 0 then
   return {0, overdue}
 end
-redis.call('SORT', ready, 'BY', 'nosort', 'DESC', 'LIMIT', 0, records, 'STORE', batch)
-redis.call('LTRIM', ready, 0, -(records + 1))
-redis.call('ZADD', leases, now + ARGV[5], id)
+redis.call('SORT', ready, 'BY', 'nosort', 'DESC', 'LIMIT', 0, whole(records), 'STORE', batch)
+redis.call('LTRIM', ready, 0, whole(-(records + 1)))
+redis.call('ZADD', leases, until_then, id)
 redis.call('HSET', claims, id, cjson.encode({
-  token = token, consumer = ARGV[6], attempts = tonumber(ARGV[8]), steps = 1, records = records, since = now,
+  token = token, consumer = ARGV[6], attempts = attempts, steps = 1, records = records, since = now,
 }))
-redis.call('HINCRBY', counters, 'in_flight', records)
-redis.call('HSET', session, 'claimed', number)
-redis.call('EXPIRE', session, ARGV[7])
+redis.call('HINCRBY', counters, 'in_flight', whole(records))
+redis.call('HSET', session, 'claimed', whole(number))
+redis.call('EXPIRE', session, seconds)
 return {records, overdue}

@@ -8,6 +8,8 @@
 -- Returns 1, or 0 where there is no such variant (any more).
 local variants, counters = KEYS[1], KEYS[2]
 
+local discarded = redis.call('HGET', counters, 'discarded') or 0
+assert(discarded % 1 == 0, 'not a whole number') -- before anything is written, since nothing is undone
 if redis.call('LREM', variants, 1, ARGV[1]) == 0 then
   return 0
 end

@@ -12,12 +12,18 @@
 -- ARGV[3] on.
 local theirs, ours, state = KEYS[1], KEYS[2], KEYS[3]
 
+-- What a failed command leaves behind in a script stays: so ask first whatever can fail.
+local done = tonumber(redis.call('HGET', state, 'done') or 0)
+local first = string.format('%d', math.max(tonumber(ARGV[3]) - done, 0))
+local count = assert(tonumber(ARGV[1]), 'not a number')
+assert(ARGV[2] == 'LEFT' or ARGV[2] == 'RIGHT', 'no end of a list')
+redis.call('LLEN', theirs)
+redis.call('LLEN', ours)
+
 redis.call('HSETNX', state, 'name', ARGV[4])
-for _ = 1, tonumber(ARGV[1]) do
+for _ = 1, count do
   if not redis.call('LMOVE', theirs, ours, ARGV[2], 'RIGHT') then
     break
   end
 end
-local done = tonumber(redis.call('HGET', state, 'done') or 0)
-local first = math.max(tonumber(ARGV[3]) - done, 0)
 return {redis.call('HGET', state, 'name'), done, done + redis.call('LLEN', ours), redis.call('LRANGE', ours, first, -1)}

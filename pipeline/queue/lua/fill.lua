@@ -10,15 +10,28 @@
 local ready, woken, leases, claims, counters, part = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local id, token, step, want = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
+local function whole(number) -- in text, never -0 or 1e+15; an error where it is no whole number
+  assert(number % 1 == 0, 'not a whole number')
+  return string.format('%d', number)
+end
+
 local held = redis.call('HGET', claims, id)
 local claim = held and cjson.decode(held)
 if not claim or claim.token ~= token then
   return -1
 end
 
+-- What a failed command leaves behind in a script stays: so ask first whatever can fail.
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZADD', leases, now + ARGV[5], id)
+local until_then = whole(time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[5])
+whole(want)
+whole(step)
+whole(redis.call('HGET', counters, 'in_flight') or 0)
+redis.call('LLEN', woken)
+redis.call('LLEN', ready)
+redis.call('LLEN', part)
+
+redis.call('ZADD', leases, until_then, id)
 if step <= claim.steps then
   return redis.call('LLEN', part)
 end
@@ -28,10 +41,10 @@ local records = math.min(want, redis.call('LLEN', ready))
 if records == 0 then
   return 0
 end
-redis.call('SORT', ready, 'BY', 'nosort', 'DESC', 'LIMIT', 0, records, 'STORE', part)
-redis.call('LTRIM', ready, 0, -(records + 1))
+redis.call('SORT', ready, 'BY', 'nosort', 'DESC', 'LIMIT', 0, whole(records), 'STORE', part)
+redis.call('LTRIM', ready, 0, whole(-(records + 1)))
 claim.steps = step
 claim.records = claim.records + records
 redis.call('HSET', claims, id, cjson.encode(claim))
-redis.call('HINCRBY', counters, 'in_flight', records)
+redis.call('HINCRBY', counters, 'in_flight', whole(records))
 return records

@@ -8,10 +8,11 @@
 -- ARGV  1 session  2 lease (ms)  3 who, for people
 -- Returns 0 where we lead, else the milliseconds until the leader's lease runs out.
 local leader, epochs = KEYS[1], KEYS[2]
-local session, lease = ARGV[1], tonumber(ARGV[2])
+local session, who = ARGV[1], assert(ARGV[3])
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local until_then = string.format('%d', now + ARGV[2])
 local held = redis.call('HMGET', leader, 'session', 'until')
 if held[1] and held[1] ~= session then
   local left = tonumber(held[2]) - now
@@ -20,7 +21,7 @@ if held[1] and held[1] ~= session then
   end
 end
 if held[1] ~= session then
-  redis.call('INCR', epochs)
+  redis.call('INCR', epochs) -- first, since it alone can fail: the leader was read
 end
-redis.call('HSET', leader, 'session', session, 'until', string.format('%d', now + lease), 'name', ARGV[3])
+redis.call('HSET', leader, 'session', session, 'until', until_then, 'name', who)
 return 0

@@ -10,6 +10,11 @@
 local leases, claims, session = KEYS[1], KEYS[2], KEYS[3]
 local token, number = ARGV[1], tonumber(ARGV[2])
 
+local function whole(number) -- in text, never -0 or 1e+15; an error where it is no whole number
+  assert(number % 1 == 0, 'not a whole number')
+  return string.format('%d', number)
+end
+
 local function answer(id, claim)
   return {id, claim.attempts, claim.steps, claim.records}
 end
@@ -33,8 +38,10 @@ local claim = cjson.decode(redis.call('HGET', claims, id))
 claim.token = token
 claim.consumer = ARGV[4]
 claim.attempts = claim.attempts + 1
+local until_then, seconds = whole(now + ARGV[3]), whole(ARGV[5])
+local reclaimed = whole(number)
 redis.call('HSET', claims, id, cjson.encode(claim))
-redis.call('ZADD', leases, now + ARGV[3], id)
-redis.call('HSET', session, 'reclaimed', number, 'reclaimed_batch', id)
-redis.call('EXPIRE', session, ARGV[5])
+redis.call('ZADD', leases, until_then, id)
+redis.call('HSET', session, 'reclaimed', reclaimed, 'reclaimed_batch', id)
+redis.call('EXPIRE', session, seconds)
 return answer(id, claim)

@@ -17,6 +17,6 @@ if not claim or claim.token ~= token then
 end
 claim.token = ''
 claim.attempts = math.max(0, claim.attempts - 1) -- one claimed ahead was never begun
+redis.call('ZADD', leases, 0, id) -- first, since it alone can fail: the claim was read
 redis.call('HSET', claims, id, cjson.encode(claim))
-redis.call('ZADD', leases, 0, id)
 return 1

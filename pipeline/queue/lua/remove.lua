@@ -12,6 +12,6 @@ local count = tonumber(ARGV[2]) - tonumber(redis.call('HGET', state, 'done') or 
 if redis.call('HGET', state, 'name') ~= ARGV[1] or count <= 0 then
   return 0
 end
-redis.call('LTRIM', ours, count, -1)
-redis.call('HSET', state, 'done', ARGV[2])
+redis.call('LTRIM', ours, string.format('%d', count), -1) -- first, since it alone can fail: the state was read
+redis.call('HSET', state, 'done', string.format('%d', ARGV[2]))
 return count

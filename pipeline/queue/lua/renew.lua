@@ -14,10 +14,11 @@ local claim = held and cjson.decode(held)
 if not claim or claim.token ~= token then
   return 0
 end
+local time = redis.call('TIME')
+local until_then = string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3])
+redis.call('ZADD', leases, until_then, id) -- first, since it alone can fail: the claim was read
 if ARGV[4] ~= '' then
   claim.note = ARGV[4]
   redis.call('HSET', claims, id, cjson.encode(claim))
 end
-local time = redis.call('TIME')
-redis.call('ZADD', leases, time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3], id)
 return 1

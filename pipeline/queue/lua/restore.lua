@@ -8,9 +8,11 @@
 -- ARGV  1 the record as it stands on the variant list  2 as it is to stand on the other
 -- Returns 1, or 0 where there is no such variant (any more).
 local ready, variants = KEYS[1], KEYS[2]
+local record = assert(ARGV[2])
 
+redis.call('LLEN', ready) -- fails, if it does, before anything is written: nothing is undone
 if redis.call('LREM', variants, 1, ARGV[1]) == 0 then
   return 0
 end
-redis.call('RPUSH', ready, ARGV[2])
+redis.call('RPUSH', ready, record)
 return 1

@@ -14,36 +14,57 @@
 local leases, claims, counters, session, dead, states = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local number, time_to_live, name, state = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 
+local function whole(number) -- in text, never -0 or 1e+15; an error where it is no whole number
+  assert(number % 1 == 0, 'not a whole number')
+  return string.format('%d', number)
+end
+
 if number <= tonumber(redis.call('HGET', session, 'settled') or '0') then
   return 1
 end
 
+-- What a failed command leaves behind in a script stays: so ask first whatever can fail.
+local settled, seconds = whole(number), whole(time_to_live)
+for _, count in ipairs(redis.call('HMGET', counters, 'in_flight', 'delivered', 'filtered', 'foreign')) do
+  whole(count or 0)
+end
+redis.call('ZCOUNT', leases, 0, 0)
+redis.call('XLEN', dead)
+redis.call('HGET', states, name)
+
 local batches, at, part = {}, 5, 7
 while at <= #ARGV do
-  local id, letters = ARGV[at], tonumber(ARGV[at + 7])
+  local id = ARGV[at]
   local held = redis.call('HGET', claims, id)
   local claim = held and cjson.decode(held)
   if not claim or claim.token ~= ARGV[at + 1] then
     return 0
   end
-  batches[#batches + 1] = {id = id, claim = claim, at = at, part = part, letters = letters}
-  at = at + 8 + 2 * letters
-  part = part + ARGV[batches[#batches].at + 6]
+  local batch = {id = id, claim = claim, at = at, part = part, attempts = whole(claim.attempts)}
+  batch.done, batch.taken = tonumber(whole(ARGV[at + 2])), whole(-ARGV[at + 2])
+  batch.delivered, batch.filtered, batch.foreign = whole(ARGV[at + 3]), whole(ARGV[at + 4]), whole(ARGV[at + 5])
+  batch.parts, batch.letters = tonumber(whole(ARGV[at + 6])), tonumber(whole(ARGV[at + 7]))
+  for i = part, part + batch.parts - 1 do
+    redis.call('LLEN', KEYS[i])
+  end
+  batches[#batches + 1] = batch
+  at = at + 8 + 2 * batch.letters
+  part = part + batch.parts
+  assert(at <= #ARGV + 1, 'a dead letter is cut off')
 end
 
 for _, batch in ipairs(batches) do
   local id, claim, at = batch.id, batch.claim, batch.at
-  local done, parts = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 6])
   for i = at + 8, at + 7 + 2 * batch.letters, 2 do
-    redis.call('XADD', dead, '*', 'reason', ARGV[i], 'attempts', claim.attempts, 'batch', id, 'record', ARGV[i + 1])
+    redis.call('XADD', dead, '*', 'reason', ARGV[i], 'attempts', batch.attempts, 'batch', id, 'record', ARGV[i + 1])
   end
-  local left = done
-  for i = batch.part, batch.part + parts - 1 do
+  local left = batch.done
+  for i = batch.part, batch.part + batch.parts - 1 do
     local dropped = math.min(left, redis.call('LLEN', KEYS[i]))
-    redis.call('LTRIM', KEYS[i], dropped, -1)
+    redis.call('LTRIM', KEYS[i], whole(dropped), -1)
     left = left - dropped
   end
-  claim.records = claim.records - done
+  claim.records = claim.records - batch.done
   claim.attempts = 1
   if claim.records > 0 then
     redis.call('HSET', claims, id, cjson.encode(claim))
@@ -51,14 +72,14 @@ for _, batch in ipairs(batches) do
     redis.call('HDEL', claims, id)
     redis.call('ZREM', leases, id)
   end
-  redis.call('HINCRBY', counters, 'in_flight', -done)
-  redis.call('HINCRBY', counters, 'delivered', ARGV[at + 3])
-  redis.call('HINCRBY', counters, 'filtered', ARGV[at + 4])
-  redis.call('HINCRBY', counters, 'foreign', ARGV[at + 5])
+  redis.call('HINCRBY', counters, 'in_flight', batch.taken)
+  redis.call('HINCRBY', counters, 'delivered', batch.delivered)
+  redis.call('HINCRBY', counters, 'filtered', batch.filtered)
+  redis.call('HINCRBY', counters, 'foreign', batch.foreign)
 end
 if state ~= '' then
   redis.call('HSET', states, name, state)
 end
-redis.call('HSET', session, 'settled', number)
-redis.call('EXPIRE', session, time_to_live)
+redis.call('HSET', session, 'settled', settled)
+redis.call('EXPIRE', session, seconds)
 return 1

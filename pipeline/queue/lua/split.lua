@@ -18,6 +18,18 @@ if not claim or claim.token ~= token then
   return 0
 end
 
+-- What a failed command leaves behind in a script stays: so ask first whatever can fail.
+local attempts, found = tonumber(ARGV[5]), 0
+assert(attempts % 1 == 0, 'not a whole number')
+redis.call('ZCOUNT', leases, 0, 0)
+for i = 3, 4 do
+  redis.call('LLEN', KEYS[i])
+end
+for i = 5, #KEYS do
+  found = found + redis.call('LLEN', KEYS[i])
+end
+assert(found >= claim.records, 'the batch has fewer records than its claim says')
+
 local sizes = {math.floor(claim.records / 2), math.ceil(claim.records / 2)}
 local part = 5
 for half = 1, 2 do
@@ -28,7 +40,7 @@ for half = 1, 2 do
   end
   redis.call('ZADD', leases, 0, ARGV[2 + half])
   redis.call('HSET', claims, ARGV[2 + half], cjson.encode({
-    token = '', consumer = claim.consumer, attempts = tonumber(ARGV[5]), steps = 1, records = sizes[half],
+    token = '', consumer = claim.consumer, attempts = attempts, steps = 1, records = sizes[half],
     since = claim.since,
   }))
 end

@@ -1,0 +1,327 @@
+"""What every script of the queue promises: it is carried out, or it fails and nothing has changed.
+
+Redis undoes nothing of a script that fails half way, so all that can fail must do so before the first write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import pytest
+import redis
+
+from pipeline.envelope import DeadLetter, Record, encode, now
+from pipeline.queue import Claim, DeadLetters, Done, Queue, Variants
+from pipeline.queue.connection import SCRIPTS, Connection
+from pipeline.queue.elsewhere import Elsewhere
+from pipeline.queue.theirs import TheirList
+
+Verb: TypeAlias = Callable[[], object]
+Call: TypeAlias = tuple[list[str], list[Any]]
+
+BAD = ("x", "", "-0", "1.5", "1e+15", "nan", "-1")
+"""What may stand where a number should."""
+
+
+class Held(BaseException):
+    """A script was about to be sent; raised in its stead."""
+
+
+def lines(*numbers: int) -> list[bytes]:
+    return [encode(Record({"n": n}), id=str(n), source="test", time=now()) for n in numbers]
+
+
+def url(queue: Queue) -> str:
+    with queue.client() as client:
+        place = client.connection_pool.connection_kwargs
+    userinfo = f"{place.get('username') or ''}:{place['password']}@" if place.get("password") else ""
+    return f"redis://{userinfo}{place['host']}:{place['port']}/{place.get('db', 0)}"
+
+
+def claimed(queue: Queue) -> Claim:
+    queue.publish(lines(*range(8)))
+    claim = queue.claim(4)
+    assert claim is not None
+    return claim
+
+
+def letters(queue: Queue) -> DeadLetters:
+    queue.publish(lines(1), dead=[DeadLetter(b'{"by": "hand"}', "foreign"), DeadLetter(lines(2)[0], "ours")])
+    return DeadLetters(queue)
+
+
+def variants(queue: Queue) -> Variants:
+    queue.publish([b'%b,"misfit":"too long"}' % lines(1)[0][:-1]], variants=[0])
+    return Variants(queue)
+
+
+def writes(key: str, claim: Claim) -> list[tuple[Any, ...]]:
+    return [
+        ("LPUSH", f"{{{key}}}:list", *claim.lines),
+        ("RPUSH", f"{{{key}}}:tail", "x"),
+        ("XADD", f"{{{key}}}:stream", "MAXLEN", "~", 9, "*", "id", "1", "data", "x"),
+        ("HSET", f"{{{key}}}:hash", "name", "x"),
+    ]
+
+
+def ack(queue: Queue) -> Verb:
+    claim = claimed(queue)
+    queue.fill(claim, 2)
+    dead = [DeadLetter(claim.lines[0], "bad")]
+    return lambda: queue.ack(claim, delivered=5, foreign=1, dead=dead, writes=writes(queue.keys.ready, claim))
+
+
+def begin(queue: Queue) -> Verb:
+    claimed(queue)
+    queue.claim_ahead(2)
+    ahead = queue.claim(2)
+    assert ahead is not None
+    return lambda: queue.begin(ahead)
+
+
+def claim(queue: Queue) -> Verb:
+    queue.publish(lines(1, 2, 3))
+    queue.wait(1)
+    return lambda: queue.claim(2)
+
+
+def deliver(queue: Queue) -> Verb:
+    elsewhere, found = Elsewhere(url(queue), queue.keys.ready), claimed(queue)
+    return lambda: elsewhere.deliver("b", writes(queue.keys.ready, found), remember_seconds=60)
+
+
+def their_list(queue: Queue) -> TheirList:
+    queue.publish(lines(1, 2, 3))
+    return TheirList(url(queue), queue.keys.ready, "r")
+
+
+def fill(queue: Queue) -> Verb:
+    found = claimed(queue)
+    queue.wait(1)
+    return lambda: queue.fill(found, 2)
+
+
+def fetch(queue: Queue) -> Verb:
+    theirs = their_list(queue)
+    return lambda: theirs.fetch(2, "RIGHT", 0)
+
+
+def remove(queue: Queue) -> Verb:
+    theirs = their_list(queue)
+    name = theirs.fetch(3, "RIGHT", 0).numbering
+    return lambda: theirs.remove(name, 2)
+
+
+def reclaim(queue: Queue) -> Verb:
+    queue.release(claimed(queue))
+    return queue.reclaim
+
+
+def release(queue: Queue) -> Verb:
+    found = claimed(queue)
+    return lambda: queue.release(found)
+
+
+def renew(queue: Queue) -> Verb:
+    found = claimed(queue)
+    return lambda: queue.renew(found, "it waits for a disk")
+
+
+def resign(queue: Queue) -> Verb:
+    queue.lead(30)
+    return queue.resign
+
+
+def settle(queue: Queue) -> Verb:
+    first, second = claimed(queue), queue.claim(2)
+    assert second is not None
+    queue.fill(first, 2)
+    dead = [DeadLetter(first.lines[0], "bad")]
+    done = [Done(first, 5, 3, filtered=1, dead=dead), Done(second, 2, 2, foreign=1)]
+    return lambda: queue.settle(done, name="reader", state={"at": 3})
+
+
+def split(queue: Queue) -> Verb:
+    found = claimed(queue)
+    queue.fill(found, 3)
+    return lambda: queue.split(found, attempts=2)
+
+
+def discard(queue: Queue) -> Verb:
+    variant = next(variants(queue).newest())
+    return lambda: Variants(queue).drop(variant)
+
+
+def restore(queue: Queue) -> Verb:
+    variant = next(variants(queue).newest())
+    return lambda: Variants(queue).replay(variant)
+
+
+def drop(queue: Queue) -> Verb:
+    letter = next(letters(queue).newest())
+    return lambda: DeadLetters(queue).drop(letter)
+
+
+def replay(queue: Queue) -> Verb:
+    letter = next(letters(queue).newest(reason="foreign"))
+    return lambda: DeadLetters(queue).replay(letter)
+
+
+CASES: dict[str, Callable[[Queue], Verb]] = {
+    "ack": ack,
+    "begin": begin,
+    "claim": claim,
+    "deliver": deliver,
+    "discard": discard,
+    "drop": drop,
+    "fetch": fetch,
+    "fill": fill,
+    "lead": lambda queue: lambda: queue.lead(30),
+    "reclaim": reclaim,
+    "release": release,
+    "remove": remove,
+    "renew": renew,
+    "replay": replay,
+    "resign": resign,
+    "restore": restore,
+    "settle": settle,
+    "split": split,
+}
+"""For each script a verb that sends it, where everything stands ready for it to do all it can do."""
+
+
+class Script:
+    """A script with the keys and arguments that the queue would send with it now."""
+
+    def __init__(self, client: redis.Redis, name: str, key: str, call: Call) -> None:
+        self.client, self.name, self.key, self.call = client, name, key, call
+
+    @property
+    def keys(self) -> list[str]:
+        return self.call[0]
+
+    def run(self, arguments: Sequence[Any] | None = None) -> Any:
+        return self.client.eval(
+            SCRIPTS[self.name], len(self.keys), *self.keys, *(self.call[1] if arguments is None else arguments)
+        )
+
+    def everything(self) -> dict[bytes, bytes | None]:
+        """All keys of the flow, to the byte."""
+        return {name: self.client.dump(name) for name in self.client.scan_iter(match=f"*{self.key}*", count=1000)}
+
+    def put(self, everything: dict[bytes, bytes | None]) -> None:
+        """Makes it so again."""
+        for name in self.everything():
+            self.client.delete(name)
+        for name, dumped in everything.items():
+            assert dumped is not None
+            self.client.restore(name, 0, dumped)
+
+    def assert_all_or_nothing(self, arguments: Sequence[Any] | None = None, *, fails: bool = False) -> None:
+        """Runs it; where it fails, or has to, nothing has changed."""
+        before = self.everything()
+        try:
+            self.run(arguments)
+        except redis.ResponseError:
+            assert self.everything() == before
+        else:
+            assert not fails, "it did not fail"
+
+
+@pytest.fixture(params=sorted(SCRIPTS))
+def script(
+    request: pytest.FixtureRequest, queue: Queue, client: redis.Redis, key: str, monkeypatch: pytest.MonkeyPatch
+) -> Script:
+    verb = CASES[request.param](queue)
+    calls: list[Call] = []
+
+    def hold(connection: Connection, name: str, keys: Sequence[str], *arguments: Any) -> None:
+        assert name == request.param
+        calls.append((list(keys), list(arguments)))
+        raise Held
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "script", hold)
+        with pytest.raises(Held):
+            verb()
+    return Script(client, request.param, key, calls[0])
+
+
+def test_a_key_of_another_type_makes_it_fail_with_nothing_changed(script: Script) -> None:
+    ready = script.everything()
+    for name in script.keys:
+        script.client.delete(name)
+        script.client.sadd(name, "somebody's")
+        script.assert_all_or_nothing(fails=True)
+        script.put(ready)
+    script.run()
+    assert script.everything() != ready  # else there was nothing to fail
+
+
+def test_an_argument_that_is_no_number_makes_it_fail_with_nothing_changed(script: Script) -> None:
+    ready = script.everything()
+    for index in range(len(script.call[1])):
+        for word in BAD:
+            script.assert_all_or_nothing([*script.call[1][:index], word, *script.call[1][index + 1 :]])
+            assert_no_odd_numbers(script)
+            script.put(ready)
+
+
+def test_an_argument_that_is_left_out_makes_it_fail_with_nothing_changed(script: Script) -> None:
+    ready = script.everything()
+    for index in range(len(script.call[1])):
+        script.assert_all_or_nothing(script.call[1][:index])
+        script.put(ready)
+
+
+def test_a_field_that_is_no_number_makes_it_fail_with_nothing_changed(script: Script) -> None:
+    ready = script.everything()
+    for name in {name for name in script.keys if script.client.type(name) == b"hash"}:
+        for field, value in script.client.hgetall(name).items():
+            if value.isdigit():
+                for word in ("x", "", "1.5"):
+                    script.client.hset(name, field, word)
+                    script.assert_all_or_nothing()
+                    script.put(ready)
+
+
+def test_numbers_are_whole_and_in_digits(script: Script) -> None:
+    script.run()
+    assert_no_odd_numbers(script)
+
+
+def assert_no_odd_numbers(script: Script) -> None:
+    """No number in a hash is -0, has a point or an exponent, unless the test put it there."""
+    for name in script.keys:
+        if name.endswith((":counters", ":state")) or ":session:" in name:
+            for field, value in script.client.hgetall(name).items():
+                if field != b"name":
+                    assert not re.fullmatch(rb"-0+|[-\d.]+e\+?\d+|\d+\.\d*", value), (name, field, value)
+
+
+@pytest.mark.parametrize("before", [10**14, 10**15, 2**53 - 10])
+def test_a_session_that_counted_far_goes_on_counting(queue: Queue, client: redis.Redis, before: int) -> None:
+    queue._claims = queue._reclaims = queue._settles = before
+    queue.publish(lines(*range(6)))
+    claim = queue.claim(6)
+    assert claim is not None
+    queue.settle([Done(claim, 2, 2)], name="r", state=1)
+    queue.settle([Done(claim, 2, 2)], name="r", state=2)
+    queue.release(claim)
+    again = queue.reclaim()
+    assert again is not None
+    queue.ack(again, delivered=2)
+    session = client.hgetall(queue.keys.session(queue.session))
+    assert {session[field] for field in (b"claimed", b"reclaimed")} == {b"%d" % (before + 1)}
+    assert session[b"settled"] == b"%d" % (before + 2)
+    books = queue.books()
+    assert (books.delivered, books.lag, books.difference) == (6, 0, 0)
+
+
+def test_counters_go_on_beyond_what_lua_prints_in_digits(queue: Queue, client: redis.Redis) -> None:
+    client.hset(queue.keys.counters, mapping={"delivered": 10**15, "foreign": 10**15, "in_flight": 0})
+    claim = claimed(queue)
+    queue.ack(claim, delivered=4)
+    assert client.hmget(queue.keys.counters, "delivered", "foreign") == [b"%d" % (10**15 + 4), b"%d" % 10**15]
