@@ -78,7 +78,9 @@ class Reader:
     def __init__(self, flow: Flow, redis_url: str, *, name: str | None = None, until_empty: bool = False) -> None:
         self.flow = flow
         self.name = name or flow.name
-        self.queue = Queue(redis_url, flow.queue.key, lease_seconds=flow.lease, replicas=flow.queue.replicas)
+        self.queue = Queue(
+            redis_url, flow.queue.key, lease_seconds=flow.lease, replicas=flow.queue.replicas, fsync=flow.queue.fsync
+        )
         self._model = flow.load_model()
         self._transforms = flow.load_transforms(TRANSFORMS, Transform)
         self._until_empty = until_empty
@@ -201,6 +203,7 @@ class Reader:
         over = time.monotonic() + linger
         while (left := over - time.monotonic()) > 0 and self._room(claim) and not self._stopping.wait(min(0.05, left)):
             self.queue.fill(claim, self._room(claim))
+        self.queue.secure(claim)
         delivery = Delivery(
             claim,
             flow=self.flow.name,

@@ -54,7 +54,12 @@ class Consumer:
         self.transforms = flow.load_transforms(TRANSFORMS, Transform)
         stages(tuple(self.transforms))  # what can't be called is said now
         self.queue = Queue(
-            redis_url, flow.queue.key, lease_seconds=flow.lease, replicas=flow.queue.replicas, give_up=give_up
+            redis_url,
+            flow.queue.key,
+            lease_seconds=flow.lease,
+            replicas=flow.queue.replicas,
+            fsync=flow.queue.fsync,
+            give_up=give_up,
         )
         self.ended = threading.Event()
         self._renewal = Renewal(self.queue)
@@ -138,6 +143,7 @@ class Consumer:
                 self.queue.claim_ahead(self._sizing.room())
             elif fresh:  # what somebody else held may be in the sink already, and stays as it is
                 self._linger(claim)
+            self.queue.secure(claim)
             if claim.attempts <= self.flow.max_attempts or self._sink_holds(claim):
                 delivery = Delivery(
                     claim,

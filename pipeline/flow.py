@@ -49,6 +49,12 @@ class QueueOptions(_Options):
         0, ge=0, le=100, description="So many replicas of Redis must hold what is published or taken before it counts."
     )
 
+    fsync: Literal["off", "acknowledge", "write"] = Field(
+        "acknowledge",
+        description="What waits until Redis says that it is on its disk: nothing (off); telling a source that forgets "
+        "what it gave, such as sqs, that it is published (acknowledge); that, and writing a batch to the sink (write).",
+    )
+
     @field_validator("key")
     @classmethod
     def _key_is_one_word(cls, key: str) -> str:

@@ -22,7 +22,7 @@ from pipeline.observe.logs import stay_quiet
 from pipeline.queue import Claim
 from producer.contract import Contract
 from producer.entries import Entries, Entry
-from producer.runner import dedupe_seconds
+from producer.reading import dedupe_seconds
 from producer.sources import SOURCES
 from producer.sources.base import Source
 

@@ -33,20 +33,26 @@ class Leadership:
         self._stopping = stopping
         self._lost = lost
         self._over = threading.Event()
+        self.stands_by = False
+        """True while another producer leads and we wait."""
 
     def wait(self) -> bool:
         """Returns True once we lead; False if we are to stop first."""
-        standing_by = False
         while (left := self._queue.lead(LEASE_SECONDS)) > 0:
-            if not standing_by:
-                standing_by = True
+            if not self.stands_by:
+                self.stands_by = True
                 log.info("producer_stands_by", flow=self._flow)
             if self._stopping.wait(min(left, LOOK_SECONDS)):
                 return False
-        if standing_by:
+        if self.stands_by:
+            self.stands_by = False
             log.info("producer_takes_over", flow=self._flow)
         threading.Thread(target=self._stay, name=f"lead {self._flow}", daemon=True).start()
         return True
+
+    def leave(self) -> None:
+        """Stop staying the leader, without a word: another has taken over, or a later wait goes on from here."""
+        self._over.set()
 
     def resign(self) -> None:
         """Lets a standby take over at once. What we read must be on the list by then."""

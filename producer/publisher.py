@@ -22,6 +22,7 @@ from pipeline.errors import (
 from pipeline.killpoints import killpoint
 from pipeline.observe import metrics
 from pipeline.queue import Queue
+from producer.confirmation import Confirmation
 from producer.contract import Contract
 from producer.entries import Entries, Entry
 
@@ -45,13 +46,14 @@ class Publisher:
     flight records number `max_ready` or more, or Redis is full, nothing is published, and `put` blocks once the buffer
     is full. Once `stopping` is set `max_ready` holds nothing back any more: what was read is put on the list, at most
     the buffer beyond it. `seen_seconds` is the dedupe window, `key` a JSON pointer to what it goes by instead of the
-    record's own key, `contract` what becomes of records that don't fit the flow's model. `acknowledge` is called from
-    the thread with the records of each publish, once they are on the list; what it raises is raised once, as a
-    SourceError, from the next `put`, `flush` or `close`.
+    record's own key, `contract` what becomes of records that don't fit the flow's model. `acknowledge` is called from a
+    thread with the records of each publish, once they are on the list, and on Redis' disk where the queue's `fsync`
+    says so; what it raises is raised once, as a SourceError, from the next `put`, `flush` or `close`.
     `published`, `duplicates` and `dead` count records of this publisher; a dead letter counts as published too.
 
-    An error that waiting won't mend ends the thread and is raised from the next `put`, `flush` or `close`. Where Redis
-    has forgotten earlier publishes that is PublishesLost, if the records have positions to go back to.
+    An error that waiting won't mend ends the thread; it is `error` then, and raised from the next `put`, `flush` or
+    `close`. Where Redis has forgotten earlier publishes that is PublishesLost, if the source can give them again: its
+    records have positions to go back to, or it was not told yet that they are published.
     """
 
     def __init__(
@@ -89,7 +91,10 @@ class Publisher:
         self._done = 0
         self._flushing = 0
         self._closing = False
-        self._error: MillraceError | None = None
+        self.error: MillraceError | None = None
+        self._replays = acknowledge is not None  # what is lost can be had again
+        self._forgetful = acknowledge is not None  # and can't, once we have said that it is published
+        self._suspicious = False
         self._ends = False  # one of these two: nothing that is put will be published any more
         self._unacknowledged: SourceError | None = None
         self._lag = 0
@@ -97,6 +102,8 @@ class Publisher:
         self.published = 0
         self.duplicates = 0
         self.dead = 0
+        tell = None if acknowledge is None else lambda records: self._tell(acknowledge, records)
+        self._confirmation = Confirmation(queue, tell=tell, forgotten=self._look_again)
         self._thread = threading.Thread(target=self._run, name=f"publish {flow}", daemon=True)
         self._thread.start()
 
@@ -134,16 +141,29 @@ class Publisher:
             raise QueueUnavailable("the publisher is closed")
 
     def flush(self, timeout: float | None = None) -> None:
-        """Returns once all that was put is on the list. Raises QueueUnavailable after `timeout` seconds."""
+        """Returns once all that was put is on the list, and told to the source.
+
+        What can't be had again is on Redis' disk by then, where the queue's `fsync` says so. Raises QueueUnavailable
+        after `timeout` seconds.
+        """
+        over = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             target = self._put
             self._flushing += 1
             self._changed.notify_all()
-            done = self._changed.wait_for(lambda: self._done >= target or self._error is not None, timeout)
+            done = self._changed.wait_for(lambda: self._done >= target or self.error is not None, timeout)
             self._flushing -= 1
             self._raise_error()
             if not done:
                 raise QueueUnavailable(f"{target - self._done} records could not be published within {timeout:g} s")
+        if self._forgetful:
+            left = None if over is None else max(0.0, over - time.monotonic())
+            confirmed = self._confirmation.wait(left)
+            with self._changed:
+                self._raise_error()
+            if not confirmed:
+                raise QueueUnavailable("what was published is not on Redis' disk yet")
+        with self._changed:
             self._raise_unacknowledged()
 
     def close(self, timeout: float | None = None) -> None:
@@ -155,6 +175,16 @@ class Publisher:
                 self._closing = self._ends = True
                 self._changed.notify_all()
             self._thread.join(1.0)
+            self._confirmation.close()
+
+    def abandon(self) -> None:
+        """Stop, leaving behind what is not published yet: it comes again, from another reading of the source."""
+        with self._changed:
+            self._closing = self._ends = True
+            self._changed.notify_all()
+        self._confirmation.close()
+        while self._thread.is_alive() and not self._queue.give_up.is_set():
+            self._thread.join(0.1)
 
     @property
     def unpublished(self) -> int:
@@ -172,6 +202,9 @@ class Publisher:
     def _run(self) -> None:
         try:
             while (batch := self._next()) is not None:
+                if not batch:
+                    self._find_out()
+                    continue
                 self._wait_for_room_on_the_list()
                 self._publish(batch)
         except MillraceError as error:
@@ -182,15 +215,20 @@ class Publisher:
 
     def _end(self, error: MillraceError) -> None:
         with self._changed:
-            self._error, self._ends = error, True
+            self.error, self._ends = error, True
             self._changed.notify_all()
 
     def _next(self) -> list[Entry] | None:
-        """Waits for a batch: enough records, or the oldest has lingered, or a flush; None when closed."""
+        """Waits for a batch: enough records, or the oldest has lingered, or a flush; None when closed.
+
+        An empty one says that Redis may have forgotten what it was told.
+        """
         with self._changed:
             while True:
                 if self._closing:
                     return None
+                if self._suspicious:
+                    return []
                 if not self._buffer:
                     self._changed.wait()
                     continue
@@ -214,6 +252,8 @@ class Publisher:
         dead = [entry.dead for entry in batch if entry.dead is not None]
         alive = [entry for entry in batch if entry.dead is None] if dead else batch
         position = next((entry.position for entry in reversed(batch) if entry.position is not None), None)
+        self._replays = self._replays or position is not None
+        self._forgetful = self._forgetful or position is None
         killpoint("producer.before_publish")
         while True:
             try:
@@ -231,14 +271,12 @@ class Publisher:
                 if self._queue.give_up.wait(HOLD_POLL_SECONDS):
                     raise QueueUnavailable("Redis is still at maxmemory") from error
             except PublishesLost as error:
-                log.error("publishes_lost", flow=self._flow, reason=str(error))
-                if position is not None:
-                    raise  # to go on from here would leave a gap: the source can be read again from the checkpoint
+                self._take_loss(error)
         killpoint("producer.after_publish")
         self._lag = result.lag
         self._go_on()
-        if self._acknowledge:
-            self._tell(self._acknowledge, [entry.record for entry in batch if entry.record is not None])
+        told = [entry.record for entry in batch if entry.record is not None]
+        self._confirmation.add(self._queue.publishes, told, sum([len(entry.line) for entry in batch]))
         with self._changed:
             self._done += len(batch)
             self.published += result.records + len(dead)
@@ -251,6 +289,28 @@ class Publisher:
         for letter in dead:
             log.warning("record_set_aside", flow=self._flow, reason=letter.reason)
         log.debug("records_published", flow=self._flow, records=result.records, duplicates=result.duplicates)
+
+    def _look_again(self) -> None:
+        """Called from another thread where Redis seems to have forgotten publishes."""
+        with self._changed:
+            self._suspicious = True
+            self._changed.notify_all()
+
+    def _find_out(self) -> None:
+        """Raise PublishesLost where Redis has forgotten publishes, and the source can give them again."""
+        self._suspicious = False
+        try:
+            self._queue.check_publishes()
+        except PublishesLost as error:
+            self._take_loss(error)
+        self._confirmation.begin_at(self._queue.publishes)
+
+    def _take_loss(self, error: PublishesLost) -> None:
+        """Raise it, since to go on from here would leave a gap; where nothing can be had again, only say it."""
+        log.error("publishes_lost", flow=self._flow, reason=str(error))
+        if self._replays:
+            raise error
+        self._confirmation.begin_at(self._queue.publishes)
 
     def _tell(
         self, acknowledge: Callable[[Sequence[Record | DeadLetter]], None], records: list[Record | DeadLetter]
@@ -289,8 +349,8 @@ class Publisher:
             log.info("producer_goes_on", flow=self._flow, lag=self._lag)
 
     def _raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
 
     def _raise_unacknowledged(self) -> None:
         if self._unacknowledged is not None:

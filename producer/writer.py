@@ -36,7 +36,7 @@ class Writer:
 
     def __init__(self, flow: Flow, redis_url: str) -> None:
         self.flow = flow
-        self.queue = Queue(redis_url, flow.queue.key, replicas=flow.queue.replicas)
+        self.queue = Queue(redis_url, flow.queue.key, replicas=flow.queue.replicas, fsync=flow.queue.fsync)
         self._publisher = Publisher(
             self.queue,
             flow=flow.name,

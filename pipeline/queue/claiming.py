@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import msgspec
 
 from pipeline.envelope import DeadLetter
 from pipeline.errors import LeaseLost, QueueFull, QueueMisuse, QueueUnavailable, SinkUnavailable
-from pipeline.queue.connection import Command
-from pipeline.queue.session import SESSION_SECONDS, Session
+from pipeline.queue.connection import Command, Posted
+from pipeline.queue.diskwatch import DiskWatch
+from pipeline.queue.session import SESSION_SECONDS, Fsync, Session
 
 FULL_POLL_SECONDS = 0.25
+
+DEEPEST = 1024
+"""At most so many batches are claimed ahead, however long the disk takes."""
 
 
 class Claim(msgspec.Struct):
@@ -30,6 +34,19 @@ class Claim(msgspec.Struct):
     steps: int
     lines: list[bytes]
     begun: bool = True
+    moment: int = 0
+    """The round of the disk watch after which the claim is on disk; 0 where nobody asks, or it is known to be."""
+
+
+class _Asked(msgspec.Struct):
+    """A batch that was asked for ahead of its time; `held` is how many records it has, once that is known."""
+
+    number: int
+    records: int
+    posted: Posted | None
+    held: int | None = None
+    moment: int = 0
+    fetching: Posted | None = None
 
 
 class Claiming(Session):
@@ -42,15 +59,19 @@ class Claiming(Session):
         *,
         lease_seconds: float = 60.0,
         replicas: int = 0,
+        fsync: Fsync = "off",
         give_up: threading.Event | None = None,
     ) -> None:
-        super().__init__(url, key, replicas=replicas, give_up=give_up)
+        super().__init__(url, key, replicas=replicas, fsync=fsync, give_up=give_up)
         self.lease_ms = int(lease_seconds * 1000)
         self.overdue = True
         """Whether some lease had run out when the last claim looked; at the start nobody knows."""
-        self._claims = 0
+        self._claims = 0  # the number of the last claim that was asked for
         self._reclaims = 0
-        self._asked: int | None = None  # so many records were asked for ahead
+        self._ahead: deque[_Asked] = deque()
+        self._depth = 1  # so many batches are asked for ahead
+        self._claimed_disk = self._disk() if fsync == "write" else None
+        self._watch = DiskWatch(self._confirm_claims, key) if fsync == "write" else None
 
     def wait(self, seconds: float) -> None:
         """Waits inside Redis until a record is ready, at most so long. It takes nothing: claim does.
@@ -69,16 +90,16 @@ class Claiming(Session):
 
         Where a batch was claimed ahead it is that one, however many records it has, and not `begun`.
         """
+        if (claim := self._claim_asked_for()) is not None:
+            return claim
         while True:
-            asked, self._asked = self._asked, None
-            number = self._claims + 1
-            asking = partial(self._exchange_claim, number, asked or records, ahead=asked is not None)
-            (held, overdue), lines = (self._collected() if asked else None) or self._persist(asking)
+            number = self._claims = self._claims + 1
+            (held, overdue), lines = self._persist(lambda number=number: self._exchange_claim(number, records))  # type: ignore[misc]
             self.overdue = bool(overdue)
             if held == 0:
+                self._claims = number - 1
                 return None
-            self._claims = number
-            claim = Claim(*self._names(number), 1, 1, lines, begun=asked is None)
+            claim = Claim(*self._names(number), 1, 1, lines, moment=self._moment())
             if held == len(lines) and self._holds(claim):
                 return claim
             # The reply was lost for longer than the lease: the batch is someone else's now. Take another.
@@ -87,29 +108,48 @@ class Claiming(Session):
         """Asks for the next batch without waiting for the answer, which the next `claim` returns.
 
         So Redis works while we do. The batch is under our lease from now on, but no attempt is counted until it is
-        begun: by the ack of the batch before it, or by `begin`.
+        begun: by the ack of the batch before it, or by `begin`. Where a claim must be on disk before it is written to
+        a sink, so many are asked for ahead that none has to be waited for.
         """
-        if not self._asked:
-            self._asked = records
-            with suppress(QueueUnavailable):  # `claim` asks again
-                self._exchange_claim(self._claims + 1, records, ahead=True, post=True)
+        with suppress(QueueUnavailable):  # `claim` asks again
+            for asked in self._ahead:
+                self._learn(asked)
+            while len(self._ahead) < self._depth:
+                number = self._claims = self._claims + 1
+                self._ahead.append(asked := _Asked(number, records, None))
+                asked.posted = self._connection.post(*self._claim_commands(number, records, attempts=0))
+            first = self._ahead[0]
+            if self._watch and first.held and first.fetching is None and self._watch.has_ended(first.moment):
+                first.fetching = self._connection.post(*self._fetch_commands(first))
 
     def keep_ahead(self) -> None:
-        """Extends the lease on a batch that was claimed ahead, if there is one and it is ours."""
-        if self._asked:
-            id, token = self._names(self._claims + 1)
+        """Extends the leases on what was claimed ahead, as far as it is ours."""
+        for asked in tuple(self._ahead):
+            id, token = self._names(asked.number)
             self.ask_script("renew", [self.keys.leases, self.keys.claims], [id, token, self.lease_ms, ""])
 
     def release_ahead(self) -> None:
-        """Gives back a batch that was claimed ahead, if there is one."""
-        if self._asked:
-            self._claims, self._asked = self._claims + 1, None
-            self.ask_script("release", [self.keys.leases, self.keys.claims], [*self._names(self._claims)])
+        """Gives back what was claimed ahead."""
+        while self._ahead:
+            asked = self._ahead.pop()  # the youngest first, so that what is older is taken first
+            self.ask_script("release", [self.keys.leases, self.keys.claims], [*self._names(asked.number)])
 
     @property
     def has_ahead(self) -> bool:
         """Whether a batch was claimed ahead."""
-        return self._asked is not None
+        return bool(self._ahead)
+
+    def secure(self, claim: Claim) -> None:
+        """Returns once the claim, and with it the publish of its records, is on Redis' disk, where that is asked for.
+
+        Raises LeaseLost where Redis has lost the claim meanwhile: its records come again, in another batch.
+        """
+        if self._watch and claim.moment:
+            self._watch.wait(claim.moment)
+            claim.moment = 0
+            ours, held = self._renewed(claim)[:2]
+            if not ours or held is None or msgspec.json.decode(held)["steps"] != claim.steps:
+                raise LeaseLost(f"batch {claim.id} was taken over, or Redis has forgotten that it was ours")
 
     def begin(self, claim: Claim) -> None:
         """Counts the attempt of a batch that was claimed ahead, unless that is done. Raises LeaseLost."""
@@ -120,31 +160,96 @@ class Claiming(Session):
                 raise LeaseLost(f"batch {claim.id} was taken over before it was begun")
             claim.begun = True
 
+    def close(self) -> None:
+        """Drops the connections that are this session's or this thread's."""
+        super().close()
+        if self._watch:
+            self._watch.close()
+
+    def _confirm_claims(self, stop: threading.Event) -> list[Any] | None:
+        disk = self._claimed_disk
+        assert disk is not None
+        return self._persist(lambda: disk.confirm(stop=stop))
+
+    def _moment(self) -> int:
+        return self._watch.moment() if self._watch else 0
+
     def _names(self, number: int) -> tuple[str, str]:
         """The id and the token of our claim of that number."""
         return f"{self.session}-{number:06d}", f"{self.session}.claim.{number}"
 
-    def _exchange_claim(self, number: int, records: int, *, ahead: bool, post: bool = False) -> list[Any]:
-        id, token = self._names(number)
-        keys, connection = self.keys, self._connection
-        commands = (
-            connection.script(
-                "claim",
-                [keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, self._session_key, keys.batch(id)],
-                *(id, token, number, records, self.lease_ms, self.name, SESSION_SECONDS, 0 if ahead else 1),
-            ),
-            ("LRANGE", keys.batch(id), 0, -1),
-        )
-        if post:
-            connection.post(*commands)
-            return []
-        return connection.exchange(*commands)
-
-    def _collected(self) -> list[Any] | None:
-        """The answer to the claim ahead, unless it is lost."""
-        with suppress(QueueUnavailable):
-            return self._connection.collect()
+    def _claim_asked_for(self) -> Claim | None:
+        """The oldest of the batches that were asked for ahead and that have records."""
+        while self._ahead:
+            asked = self._ahead[0]
+            lines = self._fetch(asked) if self._watch else self._answer(asked)
+            self._ahead.popleft()
+            if not asked.held:
+                self._depth = 1  # we have come to the end of the list: what is ahead is for all
+                continue
+            claim = Claim(*self._names(asked.number), 1, 1, lines, begun=False)
+            if asked.held == len(lines) and (self._watch or self._holds(claim)):
+                return claim
         return None
+
+    def _answer(self, asked: _Asked) -> list[bytes]:
+        """Learn what became of a claim ahead, and return its lines."""
+        found = None
+        with suppress(QueueUnavailable):
+            found = asked.posted and self._connection.collect(asked.posted)
+        (asked.held, overdue), lines = found or self._persist(
+            lambda: self._exchange_claim(asked.number, asked.records, attempts=0)
+        )
+        self.overdue = bool(overdue)
+        return lines  # type: ignore[no-any-return]
+
+    def _learn(self, asked: _Asked) -> None:
+        """Learn how many records a claim ahead has, where claims are watched. Raises QueueUnavailable."""
+        if self._watch and asked.held is None and asked.posted is not None:
+            found = self._connection.collect(asked.posted)
+            if found is None:
+                found = self._connection.exchange(*self._claim_commands(asked.number, asked.records, attempts=0))
+            ((asked.held, overdue), *_) = found
+            self.overdue = bool(overdue)
+            asked.moment = self._moment()
+
+    def _fetch(self, asked: _Asked) -> list[bytes]:
+        """Return the lines of a claim ahead once it is on disk; none where it is not ours any more."""
+        assert self._watch is not None
+        if asked.posted is None:
+            asked.posted = Posted(0)
+        self._persist(lambda: self._learn(asked))
+        if not asked.held or asked.held < 0:
+            asked.held = 0
+            return []
+        if self._watch.wait(asked.moment):
+            self._depth = min(2 * self._depth, DEEPEST)
+        found = None
+        with suppress(QueueUnavailable):
+            found = asked.fetching and self._connection.collect(asked.fetching)
+        ours, _, lines = found or self._persist(lambda: self._connection.exchange(*self._fetch_commands(asked)))
+        return lines if ours else []
+
+    def _claim_commands(self, number: int, records: int, *, attempts: int) -> list[Command]:
+        id, token = self._names(number)
+        keys = self.keys
+        claim = self._connection.script(
+            "claim",
+            [keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, self._session_key, keys.batch(id)],
+            *(id, token, number, records, self.lease_ms, self.name, SESSION_SECONDS, attempts),
+        )
+        # What must be on disk first is fetched when it is: until then it needn't lie in our memory.
+        deep = self._watch is not None and attempts == 0
+        return [claim] if deep else [claim, ("LRANGE", keys.batch(id), 0, -1)]
+
+    def _fetch_commands(self, asked: _Asked) -> list[Command]:
+        id, token = self._names(asked.number)
+        keys = self.keys
+        renew = self._connection.script("renew", [keys.leases, keys.claims], id, token, self.lease_ms, "")
+        return [renew, ("HGET", keys.claims, id), ("LRANGE", keys.batch(id), 0, -1)]
+
+    def _exchange_claim(self, number: int, records: int, *, attempts: int = 1) -> list[Any]:
+        return self._connection.exchange(*self._claim_commands(number, records, attempts=attempts))
 
     def fill(self, claim: Claim, records: int) -> int:
         """Tops up a batch that still lingers with up to so many records, renews its lease, and returns how many came.
@@ -164,6 +269,7 @@ class Claiming(Session):
         if added:
             claim.steps = step
             claim.lines += lines
+            claim.moment = self._moment()
             if not self._holds(claim):
                 raise LeaseLost(f"batch {claim.id} was taken over, or a failover lost it, while it lingered")
         return int(added)
@@ -187,7 +293,7 @@ class Claiming(Session):
         lines = [line for part in parts for line in part]
         if len(lines) != records:
             return None  # lost again while we read it
-        claim = Claim(id, token, attempts, steps, lines)
+        claim = Claim(id, token, attempts, steps, lines, moment=self._moment())
         return claim if self._holds(claim) else None
 
     def _holds(self, claim: Claim) -> bool:
@@ -196,15 +302,8 @@ class Claiming(Session):
         A claim that a failover loses puts its records back on the list, for another batch with another id. If a sink
         had seen them by then, it would write them twice.
         """
-        keys = self.keys
         while self._replicas.wanted:
-            ours, held, holding = self.ask_script(
-                "renew",
-                [keys.leases, keys.claims],
-                [claim.id, claim.token, self.lease_ms, ""],
-                ("HGET", keys.claims, claim.id),
-                *self._replicas.wait,
-            )
+            ours, held, holding = self._renewed(claim)
             if not ours or held is None or msgspec.json.decode(held)["steps"] != claim.steps:
                 return False
             if self._replicas.enough(holding):
@@ -212,6 +311,13 @@ class Claiming(Session):
             if self.give_up.is_set():
                 raise QueueUnavailable(self._replicas.shortage)
         return True
+
+    def _renewed(self, claim: Claim) -> list[Any]:
+        """Extend the lease. Returns 1 or 0, what is known of the claim, and with replicas how many hold it."""
+        keys = self.keys
+        arguments = [claim.id, claim.token, self.lease_ms, ""]
+        behind = ("HGET", keys.claims, claim.id)
+        return self.ask_script("renew", [keys.leases, keys.claims], arguments, behind, *self._replicas.wait)
 
     def renew(self, claim: Claim, note: str = "") -> None:
         """Extends the lease; a `note` tells people what keeps the batch waiting. Raises LeaseLost."""

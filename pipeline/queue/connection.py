@@ -6,6 +6,7 @@ default), which stores an LPUSH several times. Here a command is sent once; who 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any, TypeAlias
@@ -31,6 +32,7 @@ _TEMPORARY = (
     "BUSY",
     "UNBLOCKED",
     "WAIT cannot be used with replica",
+    "WAITAOF cannot be used with replica",
 )
 _ELSEWHERE = (redis.exceptions.AskError, redis.exceptions.TryAgainError, redis.exceptions.ClusterDownError)
 """A cluster is moving the list to another node (MOVED is an AskError too), or has lost one. It comes to rest again."""
@@ -42,6 +44,14 @@ SCRIPTS: dict[str, bytes] = {
 }
 
 
+class Posted:
+    """A lot of commands that was sent, and its replies once they are read."""
+
+    def __init__(self, commands: int) -> None:
+        self.commands = commands
+        self.replies: list[Any] | None = None
+
+
 class Connection:
     """A connection for one thread. It is made when first used, and again after a failure."""
 
@@ -49,8 +59,7 @@ class Connection:
         self._address = address
         self._wire: Any = None
         self._scripts: dict[str, bytes] = {}
-        self._posted = 0  # replies that are still to come before those of the next exchange
-        self._collected: list[Any] | None = None
+        self._posted: deque[Posted] = deque()  # lots whose replies come before those of the next exchange
         self.generation = 0
         """Grows with each new connection, so that who keeps state in one (a WATCH) can see that it is gone."""
 
@@ -75,8 +84,7 @@ class Connection:
             self._wire.disconnect()
             self._wire = None
             self._scripts = {}
-            self._posted = 0
-            self._collected = None
+            self._posted.clear()  # their replies never come
 
     def exchange(self, *commands: Command) -> list[Any]:
         """Sends the commands in one go and returns a reply for each.
@@ -94,21 +102,21 @@ class Connection:
                 raise self._failed(reply)
         return replies
 
-    def post(self, *commands: Command) -> None:
-        """Sends commands without waiting for their replies, which `collect` returns; one lot at a time.
-
-        Raises as `exchange` does.
-        """
+    def post(self, *commands: Command) -> Posted:
+        """Send commands without waiting for their replies, which `collect` returns. Raises as `exchange` does."""
         self._exchange(commands, wait=False)
+        posted = Posted(len(commands))
+        self._posted.append(posted)
+        return posted
 
-    def collect(self) -> list[Any] | None:
-        """The replies to what was posted; None where they are lost or one is an error. Nobody knows then what was done.
+    def collect(self, posted: Posted) -> list[Any] | None:
+        """Return the replies to a lot; None where they are lost or one is an error. Nobody knows then what was done.
 
         Raises QueueUnavailable where the connection breaks.
         """
-        if self._posted:
-            self._exchange(())
-        replies, self._collected = self._collected, None
+        while posted.replies is None and posted in self._posted:
+            self._read_posted(1)
+        replies = posted.replies
         return None if replies is None or any(isinstance(reply, Exception) for reply in replies) else replies
 
     def say(self, *commands: Command) -> None:
@@ -171,12 +179,21 @@ class Connection:
             if commands:
                 self._wire.send_packed_command([packed(commands)], check_health=False)
             if not wait:
-                self._posted = len(commands)
                 return []
-            if self._posted:  # they come first, while Redis works on what was sent just now
-                self._collected = [self._reply() for _ in range(self._posted)]
-                self._posted = 0
-            return [self._reply() for _ in commands]
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            raise self._failed(error) from error
+        self._read_posted(len(self._posted))  # they come first, while Redis works on what was sent just now
+        return self._read_replies(len(commands))
+
+    def _read_posted(self, lots: int) -> None:
+        for _ in range(lots):
+            posted = self._posted[0]
+            posted.replies = self._read_replies(posted.commands)
+            self._posted.popleft()
+
+    def _read_replies(self, count: int) -> list[Any]:
+        try:
+            return [self._reply() for _ in range(count)]
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
             raise self._failed(error) from error
 

@@ -37,6 +37,8 @@ class Keys:
         """hash: reader's name → what it remembers, as JSON"""
         self.seen = f"{stem}:seen"
         """zset: key of a published record → when, in milliseconds of Redis time"""
+        self.fsync = f"{stem}:fsync"
+        """hash: touched before each question about what is on disk, since Redis answers for what the asker wrote"""
         self._stem = stem
 
     def batch(self, id: str, step: int = 1) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ class Publishing(Session):
 
     def __init__(self, url: str, key: str, **options: Any) -> None:
         super().__init__(url, key, **options)
+        self._published_disk = self._disk()
         # A connection apart: any other EXEC would end the WATCH that stands in it.
         self._fence = Fence(Connection(self._address), self.keys, self._session_key)
         self._publishes = 0
@@ -93,6 +95,32 @@ class Publishing(Session):
         self._publishes = number
         return published
 
+    @property
+    def publishes(self) -> int:
+        """The number of publishes that Redis has told us of."""
+        return self._publishes
+
+    def publishes_on_disk(self, stop: threading.Event) -> int | None:
+        """Return how many publishes of ours Redis knows of, once these are on its disk; None once `stop` is set.
+
+        For a thread of its own; waits out an outage. Where Redis keeps no file, or can't say, nothing is waited for.
+        """
+        look = ("HGET", self._session_key, "published")
+        seen = self._persist(lambda: self._published_disk.confirm(look, stop=stop))
+        return None if seen is None else int(seen[0] or 0)
+
+    def publishes_known(self) -> int:
+        """Return how many publishes of ours Redis knows of."""
+        return int(self.ask(("HGET", self._session_key, "published"))[0] or 0)
+
+    def check_publishes(self) -> None:
+        """Raise PublishesLost, once, where Redis has forgotten publishes of ours. For the thread that publishes."""
+        self._persist(self._raise_fence)
+
+    def stand_by(self) -> None:
+        """Forget that we have led: after a ProducerFenced `lead` may be asked for again."""
+        self._leads = False
+
     def lead(self, lease_seconds: float) -> float:
         """Becomes or stays the one producer of this list. Returns 0 where we lead, else the seconds to wait at most.
 
@@ -120,6 +148,7 @@ class Publishing(Session):
         """Drops the connection of publishing, too."""
         super().close()
         self._fence.close()
+        self._published_disk.close()
 
     def _raise_fence(self) -> int:
         """Raise the fence, and return the number of our last publish that Redis knows of.

@@ -15,6 +15,7 @@ import msgspec
 from pipeline.queue.books import Books, age_of, leases_from
 from pipeline.queue.connection import raise_nested
 from pipeline.queue.publishing import Publishing
+from pipeline.queue.session import Fsync
 from pipeline.queue.settling import Settling
 
 
@@ -22,7 +23,8 @@ class Queue(Publishing, Settling):
     """One flow's list, for one producer or consumer.
 
     `key` is the list's name, `lease_seconds` how long a batch stays ours without a word from us. A publish, and a batch
-    that is taken, count only once so many `replicas` of Redis hold them. Set `give_up` to make a call that waits out an
+    that is taken, count only once so many `replicas` of Redis hold them. With `fsync` acknowledge `publishes_on_disk`
+    waits for Redis' disk, with write `secure` does, too. Set `give_up` to make a call that waits out an
     outage raise QueueUnavailable instead. May be used from several threads, as long as one at a time publishes and one
     at a time claims.
     """
@@ -34,9 +36,10 @@ class Queue(Publishing, Settling):
         *,
         lease_seconds: float = 60.0,
         replicas: int = 0,
+        fsync: Fsync = "off",
         give_up: threading.Event | None = None,
     ) -> None:
-        super().__init__(url, key, lease_seconds=lease_seconds, replicas=replicas, give_up=give_up)
+        super().__init__(url, key, lease_seconds=lease_seconds, replicas=replicas, fsync=fsync, give_up=give_up)
 
     def books(self) -> Books:
         """Where every record is, at one instant."""

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import structlog
 
@@ -21,6 +21,7 @@ from pipeline.backoff import Backoff
 from pipeline.errors import QueueUnavailable
 from pipeline.queue.address import Address, Client
 from pipeline.queue.connection import Command, Connection
+from pipeline.queue.disk import Disk
 from pipeline.queue.keys import Keys
 from pipeline.queue.replicas import Replicas
 
@@ -34,11 +35,24 @@ RETRY_FIRST_SECONDS = 0.05
 RETRY_CAP_SECONDS = 5.0
 
 
+Fsync: TypeAlias = Literal["off", "acknowledge", "write"]
+"""What is done only when Redis says that it is on its disk: nothing; to tell the source; that and to write a batch."""
+
+
 class Session:
     """Keys, connections, and the patience to get through. Each thread that uses it has a connection of its own."""
 
-    def __init__(self, url: str, key: str, *, replicas: int = 0, give_up: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        replicas: int = 0,
+        fsync: Fsync = "off",
+        give_up: threading.Event | None = None,
+    ) -> None:
         self.keys = Keys(key)
+        self.fsync = fsync
         self.give_up = give_up or threading.Event()
         self.session = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(5)}"
         self.retry_first_seconds = RETRY_FIRST_SECONDS
@@ -94,6 +108,10 @@ class Session:
             return connection.exchange(connection.script(name, keys, *arguments), *behind)
 
         return self._persist(attempt)
+
+    def _disk(self) -> Disk:
+        """What confirms that things are on disk, for one thread."""
+        return Disk(Connection(self._address), self.keys, replicas=self._replicas.wanted, give_up=self.give_up)
 
     def _persist(self, attempt: Callable[[], T]) -> T:
         """Tries until Redis answers or `give_up` is set; says once an outage that it is away, and that it is back."""

@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 from pipeline.envelope import DeadLetter
 from pipeline.errors import LeaseLost, QueueUnavailable
 from pipeline.queue import Claim, Queue
-from pipeline.queue.connection import Command, Connection, packed
+from pipeline.queue.connection import Command, Connection, Posted, packed
 
 FAULTS = st.sampled_from(["none", "none", "none", "request lost", "reply lost", "late"])
 
@@ -60,20 +60,22 @@ class FaultyConnection(Connection):
         self.close()
         raise QueueUnavailable(fault)
 
-    def post(self, *commands: Command) -> None:
+    def post(self, *commands: Command) -> Posted:
         fault, self.fault = self.fault, "none"
+        if fault == "none":
+            return super().post(*commands)
         if fault == "late":
             self._send_later(commands)
         elif fault != "request lost":
             super().post(*commands)
-        if fault != "none":
-            self.close()
-            raise QueueUnavailable(fault)
+        self.close()
+        raise QueueUnavailable(fault)
 
     def _send_later(self, commands: tuple[Command, ...]) -> None:
         self.open()
         self.on_their_way.append((self._wire, commands))
-        self._wire, self._posted = None, 0
+        self._wire = None
+        self._posted.clear()
 
     def arrive(self) -> None:
         for wire, commands in self.on_their_way:

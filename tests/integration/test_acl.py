@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,6 +129,12 @@ def guarded(server: Guarded) -> Guarded:
     return server
 
 
+@pytest.fixture(autouse=True)
+def a_disk_that_needs_no_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked is what matters here, for each right that is left out."""
+    monkeypatch.setattr("pipeline.queue.disk.EVERYSEC_SECONDS", 0.0)
+
+
 def produce(url: str, key: str = KEY) -> None:
     """Everything that a producer ever says to Redis."""
     lines = [encode(Record({"n": n}), id=str(n), source="s", time=now()) for n in range(7)]
@@ -142,6 +149,8 @@ def produce(url: str, key: str = KEY) -> None:
         queue.publish(lines[:2], variants=[0, 1])
         queue._fence.raise_()
         assert queue.lag() >= 0
+        assert queue.publishes_on_disk(threading.Event()) == 3
+        assert queue._published_disk.reason is None
         queue.resign()
     finally:
         queue.close()
@@ -149,11 +158,14 @@ def produce(url: str, key: str = KEY) -> None:
 
 def consume(url: str, key: str = KEY) -> None:
     """Everything that a consumer, `status`, `verify` and `dead` ever say to Redis."""
-    queue = Queue(url, key, lease_seconds=30)
+    queue = Queue(url, key, lease_seconds=30, fsync="write")
     try:
         queue.wait(0.01)
         claim = queue.claim(2)
         assert claim is not None
+        queue.secure(claim)
+        assert queue._claimed_disk is not None
+        assert queue._claimed_disk.reason is None
         queue.renew(claim)
         assert queue.fill(claim, 2) == 2
         queue.release(claim)
@@ -331,7 +343,7 @@ def test_an_acl_file_with_hashes_lets_the_roles_in_and_default_only_look(tmp_pat
         user("reloader", [hashed], RELOADER, []),
     ]
     file.write_text("\n".join(lines) + "\n")
-    with Embedded(config={"aclfile": str(file)}) as server:
+    with Embedded(aof=True, config={"aclfile": str(file)}) as server:
         base = f"127.0.0.1:{server.port}/0"
         produce(f"redis://producer:s3cret@{base}")
         read(f"redis://{base}")

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.envelope import decode
-from pipeline.errors import ProducerFenced
 from pipeline.flow import Flow, load
 from pipeline.practice.stream import PracticeStream
 from pipeline.queue import Queue
@@ -74,7 +73,9 @@ def test_a_standby_reads_on_where_the_leader_stopped(tmp_path: Path, redis_url: 
     assert len(found) == len(set(found)) == queue.books().published
 
 
-def test_a_leader_that_was_silent_too_long_is_fenced(tmp_path: Path, redis_url: str, key: str, queue: Queue) -> None:
+def test_a_leader_that_was_silent_too_long_is_fenced_and_stands_by_again(
+    tmp_path: Path, redis_url: str, key: str, queue: Queue
+) -> None:
     with PracticeStream(rate=300) as stream:
         declared = flow(tmp_path, stream.url, key)
         first = Running(declared, redis_url)
@@ -83,7 +84,11 @@ def test_a_leader_that_was_silent_too_long_is_fenced(tmp_path: Path, redis_url: 
         other = Queue(redis_url, key)
         queue.ask(("HSET", queue.keys.leader, "until", 0))
         eventually(lambda: other.lead(30) == 0)
-        eventually(lambda: first.error is not None)
-        assert isinstance(first.error, ProducerFenced)
+        eventually(lambda: first.producer._reading.leadership.stands_by)
+        published = queue.books().published
+        other.resign()
+        eventually(lambda: queue.books().published > published + 20)
+        first.stop()
+        assert first.error is None
         found = ids(queue)
     assert len(found) == len(set(found)) == queue.books().published
