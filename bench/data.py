@@ -26,6 +26,9 @@ Form: TypeAlias = Callable[[Iterable[bytes]], Iterator[bytes]]
 """How events stand on the list: as they are, in Millrace's envelope, in a peer's."""
 
 GENERATED = 2000
+KEY = "BENCH"
+"""The list that the records are for."""
+
 MOMENT_MS = 1_795_000_000_000
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -99,12 +102,12 @@ def bare(events: Iterable[bytes]) -> Iterator[bytes]:
     return iter(events)
 
 
-def enveloped(events: Iterable[bytes]) -> Iterator[bytes]:
+def enveloped(events: Iterable[bytes], mark: str = KEY) -> Iterator[bytes]:
     """Each event in its envelope, as `millrace produce` puts it on the list."""
     time = envelope.timestamp(datetime.fromtimestamp(MOMENT_MS / 1000, UTC))
     for event in events:
         id = id_of(event).decode()
-        yield envelope.encode(Record(event, key=id, type="message"), id=id, source="events", time=time)
+        yield envelope.encode(Record(event, key=id, type="message"), id=id, source="events", time=time, mark=mark)
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -22,12 +22,11 @@ from typing import Any
 import redis
 
 from bench import check
-from bench.data import Events, Form, chunks
+from bench.data import KEY, Events, Form, chunks
 from bench.rounds import WrongAnswer
 from pipeline.queue.keys import Keys
 
 ROOT = Path(__file__).resolve().parents[1]
-KEY = "BENCH"
 FLOW = "events"
 TEMPLATES = 1
 """The database that keeps filled lists, so that each is made once and copied for every run."""

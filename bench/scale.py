@@ -136,9 +136,8 @@ def _delivered(lab: Lab, batch: int, size: int, *, consumers: int = 1, flows: in
     each = max(batch, _count(batch, size) * 2 // flows // batch * batch)
     keys = [f"{KEY}-{number}" for number in range(flows)]
     lab.empty()
-    lines = list(records(each, size))
     for key in keys:
-        for chunk in chunks(lines, 500):
+        for chunk in chunks(records(each, size, key), 500):
             lab.redis.lpush(f"{key}-filled", *chunk)
     with lab.folder() as folder, contextlib.ExitStack() as stack:
         options = {
@@ -178,11 +177,11 @@ def _texts(count: int, size: int) -> Iterator[bytes]:
         yield begin + b"x" * (size - len(begin) - 2) + b'"}'
 
 
-def records(count: int, size: int) -> Iterator[bytes]:
+def records(count: int, size: int, mark: str = KEY) -> Iterator[bytes]:
     """Envelopes whose data has that size."""
     moment = envelope.timestamp(datetime.fromtimestamp(MOMENT_MS / 1000, UTC))
     for number, text in enumerate(_texts(count, size)):
-        yield envelope.encode(Record(text), id=f"{number}", source=FLOW, time=moment)
+        yield envelope.encode(Record(text), id=f"{number}", source=FLOW, time=moment, mark=mark)
 
 
 def redis_cpu(lab: Lab) -> float:

@@ -12,6 +12,7 @@ from consumer.transforms import Outcome, apply
 from pipeline import envelope
 from pipeline.envelope import DeadLetter, Envelope
 from pipeline.errors import EnvelopeError
+from pipeline.mark import is_foreign
 from pipeline.queue import Claim, Done
 
 
@@ -19,8 +20,8 @@ class Delivery:
     """Opens the envelopes, applies the transforms and the model, and keeps count.
 
     `batch` is what the sink gets, under the claim's id. Each record of the claim ends as delivered, filtered or dead;
-    one that a transform made several of is dead if the sink rejects any of them. `foreign` counts the records that were
-    not published by us: what is no envelope can't have been. Where the model `evolves`, what doesn't fit it is
+    one that a transform made several of is dead if the sink rejects any of them. `foreign` counts the records that
+    don't bear the `mark` of their list: somebody else pushed them. Where the model `evolves`, what doesn't fit it is
     delivered as it is, to every sink that can write it.
     """
 
@@ -29,14 +30,16 @@ class Delivery:
         claim: Claim,
         *,
         flow: str,
+        mark: str,
         transforms: Sequence[Callable[..., Any]] = (),
         model: type[BaseModel] | None = None,
         evolves: bool = False,
     ) -> None:
         self.claim = claim
         self._reasons: dict[int, str] = {}  # by place in the claim
+        self._mark = mark
         self.foreign = 0
-        published = envelope.decode_published(claim.lines)
+        published = envelope.decode_published(claim.lines, mark)
         envelopes, places = self._open_one_by_one() if published is None else (published, range(len(published)))
         outcome = apply(envelopes, transforms, model, evolves=evolves)
         for index, reason in outcome.rejected.items():
@@ -83,14 +86,14 @@ class Delivery:
             if start <= place < stop
         ]
         delivered = len({place for place in self._origin if start <= place < stop})
-        foreign = sum(map(envelope.is_foreign, self.claim.lines[start:stop])) if self.foreign else 0
+        foreign = self._foreign_among(self.claim.lines[start:stop]) if self.foreign else 0
         filtered = stop - start - delivered - len(dead)
         return Done(self.claim, stop - start, delivered, filtered, foreign, dead)
 
     def _originals(self, opened: Sequence[Envelope], outcome: Outcome) -> list[bytes | None]:
         """Of each envelope of the outcome the line that it stands for; None where it was made or changed."""
         return [
-            self.claim.lines[place] if envelope is opened[index] and not envelope.foreign else None
+            self.claim.lines[place] if envelope is opened[index] and not envelope.bare else None
             for place, index, envelope in zip(self._origin, outcome.origin, outcome.envelopes, strict=True)
         ]
 
@@ -106,5 +109,8 @@ class Delivery:
             else:
                 envelopes.append(opened)
                 places.append(place)
-        self.foreign = len(self._reasons) + sum(opened.foreign for opened in envelopes)
+        self.foreign = self._foreign_among(self.claim.lines)
         return envelopes, places
+
+    def _foreign_among(self, lines: Sequence[bytes]) -> int:
+        return sum(is_foreign(line, self._mark) for line in lines)

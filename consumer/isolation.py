@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import structlog
 
-from pipeline.envelope import DeadLetter, is_foreign
+from pipeline.envelope import DeadLetter
 from pipeline.flow import Flow
+from pipeline.mark import is_foreign
 from pipeline.observe import metrics
 from pipeline.queue import Claim, Queue
 
@@ -20,6 +21,6 @@ def isolate(queue: Queue, flow: Flow, claim: Claim) -> None:
         return
     reason = f"killed its consumer: {claim.attempts - 1} attempts, none came to an end"
     letter = DeadLetter(claim.lines[0], reason)
-    queue.ack(claim, delivered=0, foreign=int(is_foreign(claim.lines[0])), dead=[letter])
+    queue.ack(claim, delivered=0, foreign=int(is_foreign(claim.lines[0], flow.queue.key)), dead=[letter])
     metrics.dead.labels(flow.name).inc()
     log.error("record_set_aside", flow=flow.name, batch=claim.id, reason=reason)

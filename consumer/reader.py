@@ -207,6 +207,7 @@ class Reader:
         delivery = Delivery(
             claim,
             flow=self.flow.name,
+            mark=self.flow.queue.key,
             transforms=self._transforms,
             model=self._model,
             evolves=self.flow.contract == "evolve",

@@ -59,6 +59,7 @@ class Rehearsal:
         delivery = Delivery(
             claim,
             flow=self._flow.name,
+            mark=self._flow.queue.key,
             transforms=self._transforms,
             model=self._model,
             evolves=self._flow.contract == "evolve",

@@ -148,6 +148,7 @@ class Consumer:
                 delivery = Delivery(
                     claim,
                     flow=self.flow.name,
+                    mark=self.flow.queue.key,
                     transforms=self.transforms,
                     model=self.model,
                     evolves=self.flow.contract == "evolve",

@@ -86,6 +86,11 @@ def _envelope(flow: Flow, data: dict[str, Any]) -> dict[str, Any]:
             "source": {**text, "description": f"Who published it: {flow.name}."},
             "type": {**text, "description": "What it is: record, unless the source says otherwise."},
             "time": {"type": "string", "format": "date-time", "description": "When it happened, or was published."},
+            "millrace": {
+                "const": flow.queue.key,
+                "description": "The mark of what Millrace itself published here. Leave it out: others' records are "
+                "counted as foreign.",
+            },
             "data": data,
         },
     }

@@ -3,7 +3,11 @@
 The envelope is CloudEvents 1.0 in JSON (https://github.com/cloudevents/spec, `json-format.md`), so that any tool that
 knows CloudEvents can read the list, and a person can read it with `redis-cli LRANGE`:
 
-    {"specversion":"1.0","id":"…","source":"quotes","type":"Quote","time":"2026-11-21T01:30:00.123456Z","data":{…}}
+    {"specversion":"1.0","id":"…","source":"quotes","type":"Quote","time":"2026-11-21T01:30:00.123456Z",
+     "millrace":"DATA-PIPELINE-KEY","data":{…}}
+
+`millrace` is our mark, an extension attribute: it names the list that the envelope was published on by us. What doesn't
+bear the mark of the list that it stands on is foreign there, however much it looks like ours.
 
 `data` stays the very bytes that were published until something asks for more, so a number such as 2^64 or
 1.0000000000000000000001 comes out as it went in.
@@ -22,6 +26,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from pydantic import BaseModel
 
+from pipeline.cloudevent import from_base64, is_json
 from pipeline.errors import EnvelopeError, RecordError
 
 Position: TypeAlias = Any
@@ -69,10 +74,12 @@ class Envelope(msgspec.Struct, gc=False):
     data: Any = None
     specversion: Literal["1.0"] | None = None
     """None where the list held a bare JSON object that somebody else pushed."""
+    mark: str | None = msgspec.field(default=None, name="millrace")
+    """The list that we published it on, as it says itself; None where it says nothing of that kind."""
 
     @property
-    def foreign(self) -> bool:
-        """True where the list held a bare JSON object that somebody else pushed."""
+    def bare(self) -> bool:
+        """True where the list held a bare JSON object, in no envelope."""
         return self.specversion is None
 
     @property
@@ -85,7 +92,8 @@ class Envelope(msgspec.Struct, gc=False):
     @property
     def line(self) -> bytes:
         """The whole envelope as one line of CloudEvents JSON. Raises RecordError as `encode_json` does."""
-        return encode_json(_Wire(SPECVERSION, self.id, self.source, self.type, self.time, msgspec.Raw(self.text)))
+        mark = msgspec.UNSET if self.mark is None else self.mark
+        return encode_json(_Wire(SPECVERSION, self.id, self.source, self.type, self.time, mark, msgspec.Raw(self.text)))
 
     @property
     def value(self) -> Any:
@@ -106,6 +114,7 @@ class _Wire(msgspec.Struct, gc=False):
     source: str
     type: str
     time: datetime | str | None
+    millrace: str | msgspec.UnsetType
     data: Any
 
 
@@ -113,13 +122,20 @@ _Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class _Published(Envelope, gc=False, kw_only=True):
-    """An envelope as we publish it, and no other: what isn't one is looked at again as `_Seen`, to say what it is."""
+    """An envelope as we publish it, and no other: what isn't one is looked at again as `_Seen`, to say what it is.
+
+    The mark is for `_published_decoder` to add.
+    """
 
     id: _Text
     source: _Text
     type: _Text
-    data: msgspec.Raw = msgspec.Raw(b"null")
+    data: msgspec.Raw
     specversion: Literal["1.0"]
+    data_base64: msgspec.UnsetType = msgspec.UNSET
+
+
+_Maybe: TypeAlias = msgspec.Raw | msgspec.UnsetType
 
 
 class _Seen(msgspec.Struct):
@@ -130,7 +146,10 @@ class _Seen(msgspec.Struct):
     source: str | None = None
     type: str | None = None
     time: str | None = None
-    data: msgspec.Raw = msgspec.Raw(b"null")
+    data: _Maybe = msgspec.UNSET
+    data_base64: _Maybe = msgspec.UNSET
+    datacontenttype: _Maybe = msgspec.UNSET
+    millrace: _Maybe = msgspec.UNSET
 
 
 def _other_types(value: Any) -> Any:
@@ -141,7 +160,6 @@ def _other_types(value: Any) -> Any:
 
 _encoder = msgspec.json.Encoder(enc_hook=_other_types)
 _decoder = msgspec.json.Decoder()
-_published_decoder = msgspec.json.Decoder(_Published)
 _seen_decoder = msgspec.json.Decoder(_Seen)
 _LINE_BREAKS = re.compile(rb"[\r\n]+")
 
@@ -203,11 +221,12 @@ def _to_the_second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
-def encode(record: Record, *, id: str, source: str, time: str | None = None) -> bytes:
+def encode(record: Record, *, id: str, source: str, time: str | None = None, mark: str | None = None) -> bytes:
     """The envelope of a record, as the bytes that go on the list.
 
-    `id` and `time` (by default now) are used where the record has no `key` or `time` of its own. Raises RecordError
-    where its data can't be said in JSON, or its `bytes` are no JSON text.
+    `id` and `time` (by default now) are used where the record has no `key` or `time` of its own. `mark` is the name of
+    the list, for what is published on it: without it the envelope is foreign there. Raises RecordError where the
+    record's data can't be said in JSON, or its `bytes` are no JSON text.
     """
     data = record.data
     if isinstance(data, bytes):
@@ -216,7 +235,8 @@ def encode(record: Record, *, id: str, source: str, time: str | None = None) -> 
         data = msgspec.Raw(data)
     when = (time or now()) if record.time is None else in_utc(record.time)
     try:
-        return _encoder.encode(_Wire(SPECVERSION, record.key or id, source, record.type or "record", when, data))
+        name, type = record.key or id, record.type or "record"
+        return _encoder.encode(_Wire(SPECVERSION, name, source, type, when, mark or msgspec.UNSET, data))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise RecordError(f"not JSON: {error}") from error
 
@@ -230,13 +250,21 @@ def checked_text(text: bytes) -> None:
         raise RecordError(_why(error)) from error
 
 
-def decode_published(lines: Sequence[bytes]) -> list[Envelope] | None:
-    """The envelopes of all lines, where each of them is one that we published; None where some line is not.
+@lru_cache(maxsize=64)
+def _published_decoder(mark: str) -> msgspec.json.Decoder[Envelope]:
+    """Decodes what bears this mark, and nothing else: the comparison is done in C."""
+    fields = [("mark", Literal[mark], msgspec.field(name="millrace"))]
+    marked = msgspec.defstruct("_Marked", fields, bases=(_Published,), gc=False, kw_only=True, module=__name__)
+    return msgspec.json.Decoder(marked)
+
+
+def decode_published(lines: Sequence[bytes], mark: str) -> list[Envelope] | None:
+    """The envelopes of all lines, where each is one that we published on this list; None where some line is not.
 
     That is what nearly every batch holds, so this is done with no Python code a line; `decode` is for the others.
     """
     try:
-        envelopes: list[Envelope] = list(map(_published_decoder.decode, lines))
+        envelopes: list[Envelope] = list(map(_published_decoder(mark).decode, lines))
         deque(map(bytes.decode, lines), maxlen=0)  # msgspec doesn't look whether all that it skips is UTF-8
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
@@ -244,17 +272,17 @@ def decode_published(lines: Sequence[bytes]) -> list[Envelope] | None:
 
 
 def decode(line: bytes, *, foreign_id: Callable[[], str]) -> Envelope:
-    """What stands on the list: an envelope, or a bare JSON object that somebody pushed by hand.
+    """What stands on the list: an envelope, ours or any CloudEvent, or a bare JSON object that somebody pushed by hand.
 
-    A bare object becomes a foreign envelope whose id comes from `foreign_id`. Raises EnvelopeError, whose message is
-    the dead letter's reason, for anything else: not UTF-8, not JSON, no object, an envelope of another version.
+    A bare object becomes an envelope whose id comes from `foreign_id`. Raises EnvelopeError, whose message is the dead
+    letter's reason, for anything else: not UTF-8, not JSON, no object, an envelope of another version or without data.
     """
     try:
         line.decode()
         seen = _seen_decoder.decode(line)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         # An object whose own "id" is a number is a fine record, though no envelope.
-        if isinstance(error, msgspec.ValidationError) and _is_bare_object(line):
+        if isinstance(error, msgspec.ValidationError) and _said_version(line) is None:
             return Envelope(foreign_id(), "foreign", "record", None, msgspec.Raw(line))
         raise EnvelopeError(_why(error)) from error
     if seen.specversion is None:
@@ -264,26 +292,56 @@ def decode(line: bytes, *, foreign_id: Callable[[], str]) -> Envelope:
     if not (seen.id and seen.source and seen.type):
         missing = [name for name in ("id", "source", "type") if not getattr(seen, name)]
         raise EnvelopeError(f"envelope without {', '.join(missing)}")
-    return Envelope(seen.id, seen.source, seen.type, seen.time, seen.data, SPECVERSION)
+    mark = None if isinstance(seen.millrace, msgspec.UnsetType) else decode_json(seen.millrace)
+    data, named = _data(seen), mark if isinstance(mark, str) else None
+    return Envelope(seen.id, seen.source, seen.type, seen.time, data, SPECVERSION, named)
 
 
-def is_foreign(line: bytes) -> bool:
-    """Whether a record on the list was not published by us: a bare object, or what is no envelope at all."""
+def _data(seen: _Seen) -> msgspec.Raw:
+    """The data of an envelope, whichever way it is said. Raises EnvelopeError where there is none, or two."""
+    text = _string("data_base64", seen.data_base64)
+    if not isinstance(seen.data, msgspec.UnsetType):
+        if text is not None:
+            raise EnvelopeError("envelope with both data and data_base64: CloudEvents allows one of them")
+        return seen.data
+    if text is None:
+        raise EnvelopeError("envelope without data")
+    content, kind = from_base64(text), _string("datacontenttype", seen.datacontenttype)
+    if kind is not None and not is_json(kind):
+        return msgspec.Raw(encode_json({"datacontenttype": kind, "data_base64": text}))
     try:
-        return decode(line, foreign_id=str).foreign
-    except EnvelopeError:
-        return True
+        checked_text(content)
+    except RecordError as error:
+        raise EnvelopeError(f"data_base64: {error}") from error
+    return msgspec.Raw(content)
+
+
+def _string(name: str, raw: _Maybe) -> str | None:
+    """An attribute that is text; one that is null counts as not there, as CloudEvents has it."""
+    if isinstance(raw, msgspec.UnsetType):
+        return None
+    try:
+        return msgspec.json.decode(raw, type=str | None)
+    except msgspec.ValidationError as error:
+        raise EnvelopeError(f"{name} is no text: {error}") from error
 
 
 class _OnlyVersion(msgspec.Struct):
-    specversion: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    specversion: _Maybe = msgspec.UNSET
 
 
-def _is_bare_object(line: bytes) -> bool:
+def is_envelope(line: bytes) -> bool:
+    """True for a JSON object that says it is a CloudEvent, of whatever version, broken or not."""
+    return bool(_said_version(line))
+
+
+def _said_version(line: bytes) -> bytes | None:
+    """What an object says its version is, as JSON; None where it says nothing, and empty for what is no object."""
     try:
-        return msgspec.json.decode(line, type=_OnlyVersion).specversion is msgspec.UNSET
-    except msgspec.DecodeError:
-        return False
+        found = msgspec.json.decode(line, type=_OnlyVersion).specversion
+    except (msgspec.DecodeError, RecursionError):
+        return b""
+    return None if isinstance(found, msgspec.UnsetType) or bytes(found) == b"null" else bytes(found)
 
 
 def _why(error: BaseException) -> str:

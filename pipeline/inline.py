@@ -55,7 +55,11 @@ class Inline:
         self._records = records
         session = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(5)}"
         self._entries = Entries(
-            flow.name, session=session, key=flow.dedupe.key if flow.dedupe else None, contract=Contract.of(flow)
+            flow.name,
+            mark=flow.queue.key,
+            session=session,
+            key=flow.dedupe.key if flow.dedupe else None,
+            contract=Contract.of(flow),
         )
         self._batches = (f"{session}-{number:06d}" for number in count(1))
         self._seen_seconds = dedupe_seconds(flow, self.source)
@@ -144,6 +148,7 @@ class Inline:
         delivery = Delivery(
             claim,
             flow=self.flow.name,
+            mark=self.flow.queue.key,
             transforms=self._transforms,
             model=self._model,
             evolves=self.flow.contract == "evolve",

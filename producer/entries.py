@@ -26,14 +26,17 @@ class Entry(msgspec.Struct, gc=False):
 
 
 class Entries:
-    """Makes entries of records. `source` is what their envelopes say they come from.
+    """Makes entries of records. `source` is what their envelopes say they come from, `mark` the list they are for.
 
     A record without a key gets an id of `session` and a number. With `key`, a JSON pointer, what that finds in the data
     is the record's key. A `contract` says what becomes of a record that doesn't fit the flow's model.
     """
 
-    def __init__(self, source: str, *, session: str, key: str | None = None, contract: Contract | None = None) -> None:
+    def __init__(
+        self, source: str, *, mark: str, session: str, key: str | None = None, contract: Contract | None = None
+    ) -> None:
         self._source = source
+        self._mark = mark
         self._session = session
         self._key = key
         self._contract = contract
@@ -47,7 +50,7 @@ class Entries:
             if self._key:
                 record = _with_key(record, self._key)
             id = record.key or f"{self._session}-{next(self._numbers)}"
-            line = encode(record, id=id, source=self._source)
+            line = encode(record, id=id, source=self._source, mark=self._mark)
         except (RecordError, EnvelopeError) as error:
             original = record.data if isinstance(record.data, bytes) else repr(record.data).encode(errors="replace")
             return Entry(original, "", record.position, DeadLetter(original, str(error)))

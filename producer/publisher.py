@@ -79,7 +79,7 @@ class Publisher:
         self._linger = linger
         self._max_ready = max_ready
         self._seen_seconds = seen_seconds
-        self._make = Entries(source, session=queue.session, key=key, contract=contract).make
+        self._make = Entries(source, mark=queue.keys.ready, session=queue.session, key=key, contract=contract).make
         self._acknowledge = acknowledge
         self._stopping = stopping or threading.Event()
         self._buffer: list[Entry] = []

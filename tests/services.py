@@ -221,7 +221,13 @@ class Place:
             more = {"filler": filler} if filler else {}
             queue.publish(
                 [
-                    envelope.encode(Record({"n": number, **more}), id=str(number), source=name, time=envelope.now())
+                    envelope.encode(
+                        Record({"n": number, **more}),
+                        id=str(number),
+                        source=name,
+                        time=envelope.now(),
+                        mark=queue.keys.ready,
+                    )
                     for number in numbers
                 ]
             )

@@ -28,7 +28,7 @@ class List:
         self._queue = Queue(lab.url, self._key)
         self._claimed = 0
         lab.say(f"filling a list of {depth:,} records")
-        for chunk in chunks(enveloped(lab.events.some(depth)), 500):
+        for chunk in chunks(enveloped(lab.events.some(depth), self._key), 500):
             lab.redis.lpush(self._key, *chunk)
 
     def claims(self) -> tuple[float, ...]:

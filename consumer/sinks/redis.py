@@ -12,6 +12,7 @@ from consumer.sinks.base import Command, RecordsRejected, Sink, SinkUnavailable
 from pipeline.envelope import resolve
 from pipeline.errors import ConfigError, QueueError, QueueMisuse
 from pipeline.killpoints import killpoint
+from pipeline.mark import unmarked
 from pipeline.queue.elsewhere import Elsewhere
 from pipeline.units import Duration
 
@@ -108,6 +109,8 @@ class RedisSink(Sink):
     def _commands(self, batch: Batch) -> Iterator[Command]:
         lines = batch.envelope_lines if self.envelope else batch.lines
         if self.into == "list":
+            if self.envelope:  # where the list has the name of ours, on another server, they are foreign all the same
+                lines = [unmarked(line, self.key) for line in lines]
             for first in range(0, len(lines), RECORDS_A_COMMAND):
                 yield ("LPUSH", self.key, *lines[first : first + RECORDS_A_COMMAND])
         elif self.into == "hash":

@@ -13,8 +13,8 @@ import typer
 
 from pipeline.cli.services import FlowsOption, choose, settings_with
 from pipeline.cli.status import JsonOption
-from pipeline.envelope import Record, decode
-from pipeline.errors import ConfigError, EnvelopeError
+from pipeline.envelope import Record, is_envelope
+from pipeline.errors import ConfigError
 from pipeline.queue import Variant
 
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ def dry_run(
     (chosen,) = choose(settings_with(flows), [flow])
     rehearsed = rehearsal.Rehearsal(chosen)
     key = chosen.dedupe.key if chosen.dedupe else None
-    entries = Entries(chosen.name, session="test", key=key, contract=Contract.of(chosen))
+    entries = Entries(chosen.name, mark=chosen.queue.key, session="test", key=key, contract=Contract.of(chosen))
     found: list[Rehearsed] = []
     for text in _records(record or [], file):
-        entry = None if _is_envelope(text) else entries.make(Record(text))
+        entry = None if is_envelope(text) else entries.make(Record(text))
         if entry is not None and entry.dead is not None:
             found.append(rehearsal.Rehearsed("dead", entry.dead.reason, []))
         elif entry is not None and entry.variant:
@@ -88,13 +88,6 @@ def _records(given: list[str], file: Path | None) -> Iterator[bytes]:
                 yield from (line for line in map(bytes.strip, lines) if line)
         except OSError as error:
             raise ConfigError(f"--file {file}: {error.strerror}") from None
-
-
-def _is_envelope(text: bytes) -> bool:
-    try:
-        return not decode(text, foreign_id=str).foreign
-    except EnvelopeError:
-        return False
 
 
 def _print(found: list[Rehearsed]) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from pipeline.envelope import is_foreign
+from pipeline.mark import is_foreign
 from pipeline.queue.queue import Queue
 
 PAGE = 200
@@ -62,7 +62,9 @@ class DeadLetters:
         """Puts the record back on the list, as it is or edited, to be delivered next. False where it is gone."""
         record = letter.record if edited is None else edited
         keys = [self._keys.ready, self._keys.dead, self._keys.counters]
-        return bool(self._queue.ask_script("replay", keys, [letter.id, record, int(is_foreign(record))])[0])
+        return bool(
+            self._queue.ask_script("replay", keys, [letter.id, record, int(is_foreign(record, self._keys.ready))])[0]
+        )
 
     def drop(self, letter: SetAside) -> bool:
         """Throws it away for good; it counts as discarded. False where it is gone."""

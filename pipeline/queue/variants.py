@@ -69,9 +69,13 @@ class Variants:
             start += PAGE
 
     def replay(self, variant: Variant) -> bool:
-        """Puts the record on the list as it was to be published, to be delivered next. False where it is gone."""
+        """Puts the record on the list as it was to be published, to be delivered next. False where it is gone.
+
+        It bears the list's mark, since it counts as published from when it was set aside.
+        """
         keys = [self._keys.ready, self._keys.variants]
-        return bool(self._queue.ask_script("restore", keys, [variant.line, variant.envelope.line])[0])
+        ours = msgspec.structs.replace(variant.envelope, mark=self._keys.ready)
+        return bool(self._queue.ask_script("restore", keys, [variant.line, ours.line])[0])
 
     def drop(self, variant: Variant) -> bool:
         """Throws it away for good; it counts as discarded. False where it is gone."""

@@ -19,8 +19,8 @@ from tests.conftest import eventually
 from tests.faults.proxy import Proxy
 
 
-def lines(*numbers: int) -> list[bytes]:
-    return [encode(Record({"n": n}), id=str(n), source="test", time=now()) for n in numbers]
+def lines(*numbers: int, mark: str | None = None) -> list[bytes]:
+    return [encode(Record({"n": n}), id=str(n), source="test", time=now(), mark=mark) for n in numbers]
 
 
 @pytest.fixture
@@ -703,7 +703,7 @@ class TestDeadLetters:
         assert len(list(letters.newest(since=letter.time - timedelta(minutes=1)))) == 2
 
     def test_a_replayed_record_is_delivered_next_and_the_books_balance(self, queue: Queue) -> None:
-        queue.publish(lines(1, 2))
+        queue.publish(lines(1, 2, mark=queue.keys.ready))
         rejected = queue.claim(1)
         assert rejected is not None
         queue.ack(rejected, delivered=0, dead=[DeadLetter(rejected.lines[0], "rejected")])

@@ -172,7 +172,7 @@ def test_options_that_do_not_fit_are_refused(options: dict[str, Any]) -> None:
 def test_on_the_queue_s_own_server_nothing_is_written_before_the_ack_and_all_with_it(
     queue: Queue, client: redis.Redis, key: str, into: str
 ) -> None:
-    queue.publish([encode(Record({"n": n}), id=str(n), source="s", time=now()) for n in range(1200)])
+    queue.publish([encode(Record({"n": n}), id=str(n), source="s", time=now(), mark=key) for n in range(1200)])
     claim = queue.claim(1200)
     assert claim is not None
     own = RedisSink.model_validate({"key": f"{key}:out", "into": into})

@@ -72,7 +72,7 @@ class FlowRun:
     def publish(self, count: int) -> None:
         """Puts so many numbers on the list, acknowledged."""
         numbers = list(itertools.islice(self._numbers, count))
-        lines = [encode(Record(text(n)), id=str(n), source=NAME, time=now()) for n in numbers]
+        lines = [encode(Record(text(n)), id=str(n), source=NAME, time=now(), mark=self.key) for n in numbers]
         self.queue.publish(lines)
         self.acknowledge(numbers)
 

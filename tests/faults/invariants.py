@@ -88,7 +88,13 @@ class Invariants:
         """L: somebody must be consuming. Raises AssertionError."""
         self._probes += 1
         probe = PROBE + b'%d"}' % self._probes
-        line = envelope.encode(envelope.Record(probe), id=f"probe-{self._probes}", source="probe", time=envelope.now())
+        line = envelope.encode(
+            envelope.Record(probe),
+            id=f"probe-{self._probes}",
+            source="probe",
+            time=envelope.now(),
+            mark=self._queue.keys.ready,
+        )
         self._queue.publish([line])
         eventually(lambda: probe in self.in_files(), seconds)
         self.published([probe])

@@ -137,7 +137,7 @@ def a_disk_that_needs_no_second(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def produce(url: str, key: str = KEY) -> None:
     """Everything that a producer ever says to Redis."""
-    lines = [encode(Record({"n": n}), id=str(n), source="s", time=now()) for n in range(7)]
+    lines = [encode(Record({"n": n}), id=str(n), source="s", time=now(), mark=key) for n in range(7)]
     queue = Queue(url, key)
     try:
         assert queue.lead(30) == 0

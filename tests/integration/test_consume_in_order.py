@@ -66,9 +66,9 @@ def deliver(writer: Writer, queue: Queue, delivery: Delivery) -> None:
 def waiting(writer: Writer, queue: Queue, client: redis.Redis, gate: Gate) -> Delivery:
     """A delivery whose turn has not come: the one before it stands at the gate."""
     first, second = claimed(queue, client, 2)
-    deliver(writer, queue, Delivery(first, flow="f"))
+    deliver(writer, queue, Delivery(first, flow="f", mark=queue.keys.ready))
     eventually(lambda: gate._given == [first.id])
-    return Delivery(second, flow="f")
+    return Delivery(second, flow="f", mark=queue.keys.ready)
 
 
 def test_a_delivery_waits_for_the_one_before_it(writer: Writer, queue: Queue, gate: Gate, waiting: Delivery) -> None:
@@ -107,7 +107,7 @@ def test_a_record_without_such_a_form_is_set_aside_when_the_sink_asks_for_it(
     claim = queue.claim(3)
     assert claim is not None
     gate._open.set()
-    deliver(writer, queue, Delivery(claim, flow="f"))
+    deliver(writer, queue, Delivery(claim, flow="f", mark=queue.keys.ready))
     writer.finish()
     writer.close()
     assert (writer.delivered, queue.books().dead, queue.lag()) == (2, 1, 0)

@@ -25,7 +25,9 @@ class Shell:
             f"flows: {{s: {{source: {{type: sse, url: 'http://127.0.0.1:1/'}}, queue: {{key: '{queue.keys.ready}'}}, "
             f"batch: {{linger: 0}}, sink: {{type: jsonl, path: '{folder / 'out'}'}}}}}}"
         )
-        lines = [encode(Record({"n": n}), id=f"id-{n}", source="s", time=now()) for n in range(3)]
+        lines = [
+            encode(Record({"n": n}), id=f"id-{n}", source="s", time=now(), mark=queue.keys.ready) for n in range(3)
+        ]
         queue.publish(lines)
         claim = queue.claim(3)
         assert claim is not None

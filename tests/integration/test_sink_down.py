@@ -50,7 +50,7 @@ def test_a_sink_that_is_down_shows_in_the_lease_and_the_batch_is_delivered_once_
     place.write_text("in the way")
     running = threading.Thread(target=consumer.run, daemon=True)
     running.start()
-    queue.publish([encode(Record({"n": 1}), id="1", source="s", time=now())])
+    queue.publish([encode(Record({"n": 1}), id="1", source="s", time=now(), mark=queue.keys.ready)])
     eventually(lambda: any("sink unavailable since" in lease.note for lease in queue.books().leases))
     # Far beyond the lease, it is still the same holder, and no attempt was burnt.
     first = queue.books().leases[0]

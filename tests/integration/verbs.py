@@ -11,9 +11,9 @@ from pipeline.queue import Claim, DeadLetters, Done, Queue
 from tests.conftest import eventually
 
 
-def lines(*numbers: int) -> list[bytes]:
-    """Envelopes of records with these numbers, which are their ids too."""
-    return [encode(Record({"n": n}), id=str(n), source="test", time=now()) for n in numbers]
+def lines(*numbers: int, mark: str | None = None) -> list[bytes]:
+    """Envelopes of records with these numbers, which are their ids too; ours on the list that `mark` names."""
+    return [encode(Record({"n": n}), id=str(n), source="test", time=now(), mark=mark) for n in numbers]
 
 
 def every_verb_works(url: str, key: str, *, replicas: int = 0) -> None:
@@ -21,9 +21,9 @@ def every_verb_works(url: str, key: str, *, replicas: int = 0) -> None:
     queue, other = (Queue(url, key, replicas=replicas) for _ in range(2))
     assert queue.lead(30) == 0
     assert other.lead(30) > 0
-    assert queue.publish(lines(1, 2, 3), checkpoint=("test", 3)).lag == 3
-    assert queue.publish(lines(3, 4), ids=["3", "4"], seen_seconds=60).records == 2
-    assert queue.publish(lines(4, 5), ids=["4", "5"], seen_seconds=60).duplicates == 1
+    assert queue.publish(lines(1, 2, 3, mark=key), checkpoint=("test", 3)).lag == 3
+    assert queue.publish(lines(3, 4, mark=key), ids=["3", "4"], seen_seconds=60).records == 2
+    assert queue.publish(lines(4, 5, mark=key), ids=["4", "5"], seen_seconds=60).duplicates == 1
     queue.publish([], dead=[DeadLetter(b"{", "not JSON")])
     queue.resign()
     assert other.lead(30) == 0

@@ -203,7 +203,7 @@ def assert_draft_07(schema: Any, whole: dict[str, Any]) -> None:
 
 def published(flow: Flow, data: Any, **given: Any) -> dict[str, Any]:
     """An envelope as the producer puts it on the list."""
-    entry = Entries(flow.name, session="s", contract=Contract.of(flow)).make(Record(data, **given))
+    entry = Entries(flow.name, mark=flow.queue.key, session="s", contract=Contract.of(flow)).make(Record(data, **given))
     line: dict[str, Any] = json.loads(entry.line)
     return line
 

@@ -9,17 +9,18 @@ import pytest
 from pydantic import BaseModel
 
 from consumer.delivery import Delivery
-from pipeline.envelope import Record, encode, now
+from pipeline.envelope import Record, decode_published, encode, now
 from pipeline.errors import RecordError
+from pipeline.mark import is_foreign, unmarked
 from pipeline.queue import Claim
 
 
 def line(data: Any, id: str = "1") -> bytes:
-    return encode(Record(data), id=id, source="test", time=now())
+    return encode(Record(data), id=id, source="test", time=now(), mark="list")
 
 
 def delivery(*lines: bytes, **options: Any) -> Delivery:
-    return Delivery(Claim("batch-1", "token", 1, 1, list(lines)), flow="test", **options)
+    return Delivery(Claim("batch-1", "token", 1, 1, list(lines)), flow="test", mark="list", **options)
 
 
 HOSTILE = {
@@ -37,6 +38,7 @@ HOSTILE = {
     "an envelope whose version is a number": b'{"specversion":1.0,"id":"1","source":"s","type":"t","data":{}}',
     "an envelope without an id": b'{"specversion":"1.0","source":"s","type":"t","data":{}}',
     "two objects": b'{"a":1}{"b":2}',
+    "an envelope without data": b'{"specversion":"1.0","id":"1","source":"s","type":"t"}',
 }
 
 
@@ -138,6 +140,118 @@ def test_what_a_producer_could_just_say_and_a_consumer_deeper_in_its_stack_canno
     assert opened.delivered + len(opened.dead) == 2
     assert opened.delivered >= 1
     assert [letter.original for letter in opened.dead] in ([], [deepest])
+
+
+CLOUDEVENT = b'{"specversion":"1.0","id":"1","source":"test","type":"record",%b}'
+FOREIGN = {
+    "a bare object": b'{"n":1}',
+    "a CloudEvent of the same source": CLOUDEVENT % b'"data":{"n":1}',
+    "an envelope of another list": encode(Record({"n": 1}), id="1", source="test", mark="list2"),
+    "an envelope for no list": encode(Record({"n": 1}), id="1", source="test"),
+    "a mark that is no text": CLOUDEVENT % b'"millrace":7,"data":{"n":1}',
+    "a mark without an envelope": b'{"millrace":"list","data":{"n":1}}',
+    "a mark in the data": CLOUDEVENT % b'"data":{"n":1,"millrace":"list"}',
+    "data as base64": CLOUDEVENT % b'"data_base64":"eyJuIjoxfQ=="',
+    "no JSON": b"{no json",
+}
+OURS = {
+    "as it was published": line({"n": 1}),
+    "a copy of it": line({"n": 1}),
+    "with its attributes in another order": b'{"data":{"n":1},"millrace":"list",' + (CLOUDEVENT % b'"x":1')[1:],
+    "broken by a person": line({"n": 1})[:-2],
+    "too deep to be read": line({"n": 1})[:-1].replace(b'{"n":1}', b"[" * 100_000 + b"]" * 100_000) + b"}",
+}
+
+
+@pytest.mark.parametrize("pushed", FOREIGN.values(), ids=FOREIGN.keys())
+def test_foreign_is_what_does_not_bear_the_list_s_mark(pushed: bytes) -> None:
+    assert delivery(line({"n": 1}), pushed, line({"n": 2})).foreign == 1
+    assert delivery(pushed).foreign == 1
+    assert is_foreign(pushed, "list")
+    parted = delivery(pushed, line({"n": 1}))
+    assert (parted.part(0, 1).foreign, parted.part(1, 2).foreign) == (1, 0)
+
+
+@pytest.mark.parametrize("pushed", OURS.values(), ids=OURS.keys())
+def test_what_bears_the_mark_is_ours_also_where_it_cannot_be_read(pushed: bytes) -> None:
+    assert delivery(pushed).foreign == 0
+    assert delivery(b'{"n":1}', pushed).foreign == 1
+    assert not is_foreign(pushed, "list")
+
+
+@pytest.mark.parametrize("mark", ["list", 'a "quoted" one', "ünï", "{tag}:list", "a.b*c\\d"])
+def test_a_list_of_any_name_knows_its_own(mark: str) -> None:
+    ours = encode(Record({"n": 1}, key='"],\\', time=None), id="1", source='s"', mark=mark)
+    opened = decode_published([ours], mark)
+    assert opened is not None
+    assert (opened[0].mark, opened[0].line) == (mark, ours)
+    assert decode_published([ours], f"{mark}2") is None
+    assert (is_foreign(ours, mark), is_foreign(ours, f"{mark}2")) == (False, True)
+    bare = unmarked(ours, mark)
+    assert bare == encode(Record({"n": 1}, key='"],\\'), id="1", source='s"', time=opened[0].time)
+    assert unmarked(ours, f"{mark}2") == ours
+
+
+def test_an_envelope_that_a_transform_changed_keeps_the_mark() -> None:
+    (changed,) = delivery(line({"n": 1}), transforms=[lambda record: {"n": 2 * record["n"]}]).batch.envelope_lines
+    assert not is_foreign(changed, "list")
+
+
+BASE64 = {
+    "JSON by default": (b'"data_base64":"eyJuIjoxfQ=="', b'{"n":1}'),
+    "a type that is null": (b'"datacontenttype":null,"data_base64":"eyJuIjoxfQ=="', b'{"n":1}'),
+    "application/json": (b'"datacontenttype":"application/json","data_base64":"eyJuIjoxfQ=="', b'{"n":1}'),
+    "with a parameter": (
+        b'"datacontenttype":"Application/JSON ; charset=utf-8","data_base64":"eyJuIjoxfQ=="',
+        b'{"n":1}',
+    ),
+    "+json": (b'"data_base64":"eyJuIjoxfQ==","datacontenttype":"application/vnd.x+JSON"', b'{"n":1}'),
+    "text/json": (b'"data_base64":"eyJuIjoxfQ==","datacontenttype":"text/json"', b'{"n":1}'),
+    "text": (
+        b'"datacontenttype":"text/plain","data_base64":"aGk="',
+        b'{"datacontenttype":"text/plain","data_base64":"aGk="}',
+    ),
+    "avro": (
+        b'"datacontenttype":"application/avro","data_base64":""',
+        b'{"datacontenttype":"application/avro","data_base64":""}',
+    ),
+    "null in base64": (b'"data_base64":"bnVsbA=="', b"null"),
+    "null as it is": (b'"data":null', b"null"),
+    "data beside a base64 that is null": (b'"data":{"n":1},"data_base64":null', b'{"n":1}'),
+    "text as data": (b'"datacontenttype":"text/plain","data":"{}"', b'"{}"'),
+    "text that is JSON": (b'"datacontenttype":"application/json","data":"{}"', b'"{}"'),
+}
+UNUSABLE = {
+    "no base64": (b'"data_base64":"eyJuIjoxfQ"', "data_base64 is not base64"),
+    "base64 for URLs": (b'"data_base64":"8J-YgA=="', "data_base64 is not base64"),
+    "no base64 of another type": (b'"datacontenttype":"a/b","data_base64":"!"', "data_base64 is not base64"),
+    "a number": (b'"data_base64":7', "data_base64 is no text"),
+    "a type that is a number": (b'"data_base64":"aGk=","datacontenttype":7', "datacontenttype is no text"),
+    "no JSON": (b'"data_base64":"aGk="', "data_base64: not JSON"),
+    "two JSON texts": (b'"data_base64":"MSAy"', "data_base64: not JSON"),
+    "JSON not in UTF-8": (b'"data_base64":"Iv8i"', "data_base64: not UTF-8"),
+    "both": (b'"data":1,"data_base64":"MQ=="', "both data and data_base64"),
+    "both, one of them null": (b'"data":null,"data_base64":"MQ=="', "both data and data_base64"),
+    "neither": (b'"datacontenttype":"application/json"', "envelope without data"),
+    "nothing but a null": (b'"data_base64":null', "envelope without data"),
+}
+
+
+@pytest.mark.parametrize(("attributes", "data"), BASE64.values(), ids=BASE64.keys())
+def test_the_data_of_a_cloudevent_is_delivered_and_is_never_made_null(attributes: bytes, data: bytes) -> None:
+    event = CLOUDEVENT % attributes
+    batch = delivery(event).batch
+    assert batch.lines == [data]
+    assert batch.envelope_lines == [event]
+
+
+@pytest.mark.parametrize(("attributes", "reason"), UNUSABLE.values(), ids=UNUSABLE.keys())
+def test_a_cloudevent_whose_data_is_not_to_be_had_is_set_aside(attributes: bytes, reason: str) -> None:
+    event = CLOUDEVENT % attributes
+    for given in (event, event[:-1] + b',"millrace":"list"}'):
+        (letter,) = delivery(given).dead
+        assert letter.original == given
+        assert reason in letter.reason
 
 
 EXTENDED = b'{"id":"9","source":"s","type":"t","traceparent":"00-1","specversion":"1.0","data":{"n":9}}'
