@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from pipeline.cli.books import print_books, read_books, verdict
+from pipeline.cli.books import audit_books, not_looked_at, print_books, read_books, verdict
 from pipeline.cli.services import FlowsOption, choose, settings_with
 from pipeline.cli.status import JsonOption, NamesArgument
 from pipeline.errors import ConfigError, QueueUnavailable
@@ -38,7 +38,7 @@ RepeatsOption = Annotated[
         "--allow-repeats", help="With --sink: the source itself may send a key twice, so that is no difference."
     ),
 ]
-FollowOption = Annotated[bool, typer.Option("--follow", help="Look every second, until Ctrl-C or a record is missing.")]
+FollowOption = Annotated[bool, typer.Option("--follow", help="Look every second, until Ctrl-C or the books differ.")]
 ForOption = Annotated[str | None, typer.Option("--for", help="With --follow: for so long, e.g. 30s or 10m.")]
 
 
@@ -54,14 +54,14 @@ def verify(
 ) -> None:
     """Proves for each flow that every published record is accounted for, at one instant.
 
-    published + foreign = delivered + filtered + ready + in flight + dead + variants + discarded. More than that are
-    records that others pushed and no consumer has seen yet (shown as surplus); less is loss.
+    published + foreign = delivered + filtered + ready + in flight + dead + variants + discarded, with what others
+    pushed, acked or still waiting, as foreign. Less than that is loss, more are doubles.
 
     --sink reads files and tables again: as many records as were delivered, none of them twice, nothing damaged.
     docs/how-to/verify.md says what that proves for which sink.
 
-    Exit codes: 0 the books balance, and the files hold it; 1 a record is missing or, with --sink, twice or more than
-    was delivered, or Redis doesn't answer; 2 the flow is wrong.
+    Exit codes: 0 the books balance, and the files hold it; 1 a record is missing, or there is one too many, or Redis
+    doesn't answer; 2 the flow is wrong.
     """
     settings = settings_with(flows)
     rounds = _Rounds(settings, choose(settings, names or []), sink=sink, allow_repeats=allow_repeats)
@@ -91,13 +91,13 @@ class _Rounds:
 
     def look(self) -> tuple[dict[str, Books], list[FileCheck]]:
         """The books, and what the files hold. Raises QueueError."""
-        books = {flow.name: read_books(self._settings, flow) for flow in self._flows}
+        books = {flow.name: audit_books(self._settings, flow) for flow in self._flows}
         for check in self._checks:
             check.read(books[check.flow.name], lambda check=check: read_books(self._settings, check.flow))  # type: ignore[misc]
         return books, self._checks
 
     def follow(self, until: float, *, as_json: bool) -> int:
-        """Looks every second. Returns the exit code: 1 as soon as a record is missing, or if Redis never answered."""
+        """Looks every second. Returns the exit code: 1 as soon as something differs, or if Redis never answered."""
         stopping = threading.Event()
         hear(lambda _: stopping.set(), signal.SIGTERM, signal.SIGINT)
         answered = False
@@ -143,6 +143,7 @@ class _Rounds:
             self._console.print(
                 f"{datetime.now(UTC):%H:%M:%S}  {name}  published {found.published:,}  delivered {found.delivered:,}  "
                 f"lag {found.lag:,}  dead {found.dead:,}  {verdict(found)}"
+                + (f": {not_looked_at(found)}" if found.unread else "")
             )
         for check in checks:
             for line in check.told():
@@ -150,7 +151,11 @@ class _Rounds:
 
 
 def _differs(books: Mapping[str, Books], checks: list[FileCheck]) -> bool:
-    return any(found.difference < 0 for found in books.values()) or any(check.differs for check in checks)
+    return any(_wrong(found) for found in books.values()) or any(check.differs for check in checks)
+
+
+def _wrong(found: Books) -> bool:
+    return found.difference < 0 or (found.difference > 0 and found.exact)
 
 
 def _until(text: str | None) -> float:

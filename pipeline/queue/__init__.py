@@ -1,6 +1,7 @@
 """Everything that is ever said to Redis."""
 
 from pipeline.queue.address import Client
+from pipeline.queue.auditing import audit
 from pipeline.queue.books import Books, Lease
 from pipeline.queue.claiming import Claim
 from pipeline.queue.dead_letters import DeadLetters, SetAside
@@ -21,4 +22,5 @@ __all__ = [
     "SetAside",
     "Variant",
     "Variants",
+    "audit",
 ]

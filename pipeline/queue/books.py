@@ -41,6 +41,10 @@ class Books(msgspec.Struct, frozen=True):
     leases: list[Lease]
     checkpoints: dict[str, Any]
     variants: int = 0
+    foreign_waiting: int = 0
+    """Of the ready and in flight those that somebody else pushed; they count as `foreign` once they are acked."""
+    unread: int | None = None
+    """Records that waited and that an audit couldn't look at one by one; None where nobody tried."""
 
     @property
     def lag(self) -> int:
@@ -51,10 +55,16 @@ class Books(msgspec.Struct, frozen=True):
     def difference(self) -> int:
         """What is accounted for beyond what was published: 0 is balanced, below 0 is loss.
 
-        Above 0 are records that others pushed and that have not been acked yet (acked ones count as `foreign`).
+        Above 0 it is doubles where it is `exact`; else it may as well be records that others pushed and that no
+        consumer has acked yet.
         """
         held = self.delivered + self.filtered + self.ready + self.in_flight + self.dead + self.variants + self.discarded
-        return held - self.published - self.foreign
+        return held - self.published - self.foreign - self.foreign_waiting
+
+    @property
+    def exact(self) -> bool:
+        """True where each record that waits was looked at, or none does: every difference is a loss or a double."""
+        return self.unread == 0 or self.lag == 0
 
     def as_dict(self) -> dict[str, Any]:
         """Everything above as JSON can say it."""

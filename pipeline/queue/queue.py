@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from pipeline.queue.books import Books, age_of, leases_from
-from pipeline.queue.connection import raise_nested
+from pipeline.queue.connection import Command, raise_nested
 from pipeline.queue.publishing import Publishing
 from pipeline.queue.session import Fsync
 from pipeline.queue.settling import Settling
@@ -43,6 +43,10 @@ class Queue(Publishing, Settling):
 
     def books(self) -> Books:
         """Where every record is, at one instant."""
+        return self.books_with()[0]
+
+    def books_with(self, *more: Command) -> tuple[Books, list[Any]]:
+        """The books, and the replies to commands of the same instant, which only look."""
         keys = self.keys
         replies = self.ask(
             ("MULTI",),
@@ -56,15 +60,16 @@ class Queue(Publishing, Settling):
             ("HGETALL", keys.checkpoints),
             ("LINDEX", keys.ready, -1),
             ("TIME",),
+            *more,
             ("EXEC",),
         )[-1]
         raise_nested(replies)
-        ready, woken, dead, variants, counters, claims, deadlines, checkpoints, oldest, clock = replies
+        ready, woken, dead, variants, counters, claims, deadlines, checkpoints, oldest, clock, *found = replies
         count = {name.decode(): int(value) for name, value in _pairs(counters).items()}
         now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
         leases = leases_from(_pairs(claims), {id: float(score) for id, score in _pairs(deadlines).items()}, now_ms)
         oldest_batch = self.ask(("LINDEX", keys.batch(leases[0].batch), 0))[0] if leases else None
-        return Books(
+        books = Books(
             published=count.get("published", 0),
             foreign=count.get("foreign", 0),
             delivered=count.get("delivered", 0),
@@ -78,6 +83,7 @@ class Queue(Publishing, Settling):
             checkpoints={name.decode(): msgspec.json.decode(value) for name, value in _pairs(checkpoints).items()},
             variants=variants,
         )
+        return books, found
 
 
 def _pairs(flat: Sequence[Any] | Mapping[Any, Any]) -> dict[Any, Any]:

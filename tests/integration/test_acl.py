@@ -17,7 +17,7 @@ import redis
 from pipeline.embedded import Embedded
 from pipeline.envelope import DeadLetter, Record, encode, now
 from pipeline.errors import QueueMisuse, SinkUnavailable
-from pipeline.queue import DeadLetters, Done, Queue, Variants
+from pipeline.queue import DeadLetters, Done, Queue, Variants, audit
 from pipeline.queue.keys import Keys
 from pipeline.queue.preflight import preflight
 from pipeline.queue.roles import CONSUMER, PRODUCER, READER, RELOADER, Role, user
@@ -184,7 +184,7 @@ def consume(url: str, key: str = KEY) -> None:
         rest = queue.reclaim()
         assert rest is not None
         queue.ack(rest, delivered=1)
-        assert queue.books().difference == 0
+        assert audit(queue).difference == queue.books().difference == 0
         letters = DeadLetters(queue)
         assert len(letters) == 2
         newest, oldest = letters.newest()
@@ -203,7 +203,8 @@ def read(url: str) -> None:
     """What somebody who only looks asks for, by Millrace and by redis-cli."""
     queue = Queue(url, KEY)
     try:
-        assert queue.books().difference == 0
+        assert audit(queue).difference == queue.books().difference == 0
+        assert audit(queue).exact
         letters = DeadLetters(queue)
         assert [letters.get(letter.id) for letter in letters.newest()]
         assert queue.checkpoint("s") == "7"
