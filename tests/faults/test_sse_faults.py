@@ -79,6 +79,30 @@ def test_a_stream_is_read_on_from_the_checkpoint_that_lost_its_second_with_the_r
     events.settle()
 
 
+@pytest.mark.parametrize("fsync", ["off", "acknowledge", "write"])
+def test_a_silent_stream_gives_again_what_redis_forgot(
+    fsync: str, events: FlowRun, server: Embedded, stream: PracticeStream, row: Row
+) -> None:
+    """Nothing new comes that could tell the producer, and its reader blocks in the stream."""
+    row("AOF tail cut, the stream silent since", events.invariants)
+    events.declare(**{**events.place.flows[NAME], "queue": {"fsync": fsync}, "dedupe": {"window": "10m"}})
+    stream.total, stream.end = 500, False
+    producer = events.place.produce(NAME)
+    eventually(lambda: events.queue.books().published == 500)
+    on_disk = aof(server).stat().st_size
+    stream.total = 800
+    eventually(lambda: events.queue.books().published == 800)
+    server.kill()
+    with aof(server).open("r+b") as file:
+        file.truncate(on_disk)
+    server.start()
+    eventually(lambda: producer.events("publishes_lost"))
+    eventually(lambda: events.queue.books().published == 800)
+    events.invariants.published(stream.data(n) for n in range(800))
+    events.consume()
+    events.settle()
+
+
 def test_drops_in_the_middle_of_events_lose_and_double_none(events: FlowRun, stream: PracticeStream, row: Row) -> None:
     row("SSE: cut mid-event", events.invariants)
     stream.drop_next(10, 0, 100, 1, 250, 3)
