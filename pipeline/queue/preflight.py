@@ -92,12 +92,18 @@ def _eviction(info: dict[str, str]) -> Finding:
 def _persistence(connection: Connection, info: dict[str, str]) -> Finding:
     if info.get("aof_enabled") == "1":
         fsync = _config(connection, "appendfsync") or "everysec"
-        lasting = "nothing is lost" if fsync == "always" else "at most the last second is lost, with its checkpoints"
+        if fsync == "no":
+            return Finding(
+                "warning",
+                "append-only file, fsync no: nobody knows what is on disk, so queue.fsync has nothing to go by",
+                "redis-cli CONFIG SET appendfsync everysec (and in redis.conf)",
+            )
+        lasting = "nothing is lost" if fsync == "always" else "its last second is lost: see queue.fsync"
         return Finding("ok", f"append-only file, fsync {fsync}: if the machine loses power {lasting}")
     saved = "snapshots only" if _config(connection, "save") else "no persistence"
     return Finding(
         "warning",
-        f"{saved}: what waits on the list is lost if Redis dies",
+        f"{saved}: what waits on the list is lost if Redis dies, and queue.fsync has nothing to wait for",
         "redis-cli CONFIG SET appendonly yes (and in redis.conf)",
     )
 

@@ -39,14 +39,18 @@ class Source(BaseModel, ABC):
         is no record. The generator may be abandoned at any yield, and the process killed anywhere: keep no state that
         matters but the positions.
 
+        Where Redis has lost what was published last, `read` is called again, from an earlier position, while an earlier
+        generator may still block in a silent origin: nothing that it yields counts any more.
+
         Raises SourceUnavailable when it can't be read now (it is called again after a while), SourceRefused when
         trying again won't help. Any other exception counts as SourceUnavailable, and its traceback is logged.
         """
 
     def published(self, records: Sequence[Record | DeadLetter]) -> None:
-        """Called when what `read` yielded is on the list: a source that has to acknowledge it does so here.
+        """Called when what `read` yielded is on the list, and on Redis' disk as the flow's `queue.fsync` says: a source
+        that has to acknowledge it does so here.
 
-        From the publisher's thread, in order, once for every publish, with the very objects that were yielded, so that
+        From one thread, which isn't that of `read`, in order, once for every publish, with the very objects that were yielded, so that
         a subclass of `Record` or `DeadLetter` can carry a receipt. What dedupe left out is among them. What is raised
         here is a failure of the source: `read` begins again, and what was published but not acknowledged comes again.
 
