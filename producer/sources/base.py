@@ -50,8 +50,8 @@ class Source(BaseModel, ABC):
         """Called when what `read` yielded is on the list, and on Redis' disk as the flow's `queue.fsync` says: a source
         that has to acknowledge it does so here.
 
-        From one thread, which isn't that of `read`, in order, once for every publish, with the very objects that were yielded, so that
-        a subclass of `Record` or `DeadLetter` can carry a receipt. What dedupe left out is among them. What is raised
+        From one thread, which isn't that of `read`, in order, once for every publish, with the very objects that were
+        yielded, so that a subclass of `Record` or `DeadLetter` can carry a receipt. What dedupe left out is among them. What is raised
         here is a failure of the source: `read` begins again, and what was published but not acknowledged comes again.
 
         Before a `read` that is given up in good order is closed, everything that it yielded has been through here.
