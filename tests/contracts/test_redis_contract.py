@@ -14,11 +14,13 @@ import pytest
 import redis
 from pydantic import ValidationError
 
+from consumer.batch import Batch
 from consumer.sinks.base import RecordsRejected, SinkUnavailable
 from consumer.sinks.redis import RedisSink
 from pipeline.embedded import Embedded
-from pipeline.envelope import Record, encode, now
+from pipeline.envelope import Record, decode, encode, now
 from pipeline.errors import ConfigError
+from pipeline.mark import is_foreign
 from pipeline.queue import Queue
 from tests.contracts.sink_contract import SinkContract
 from tests.contracts.sink_records import batch_of, bulk
@@ -136,6 +138,17 @@ def test_a_large_batch_is_written_in_one_step_all_the_same(key: str, elsewhere: 
 def test_the_newest_record_is_at_the_head_of_the_list_as_in_millrace_s_own(key: str, elsewhere: redis.Redis) -> None:
     sink(key).write(batch_of("b", [{"n": 1}, {"n": 2}]))
     assert elsewhere.lindex(key, 0) == b'{"n":2}'
+
+
+def test_envelopes_for_a_list_of_our_name_elsewhere_do_not_pass_for_published_there(
+    key: str, elsewhere: redis.Redis
+) -> None:
+    lines = [encode(Record({"n": n}), id=str(n), source="s", time=now(), mark=key) for n in range(3)]
+    envelopes = [decode(line, foreign_id=str) for line in lines]
+    sink(key, envelope=True).write(Batch("b", envelopes, originals=[*lines[:2], None]))
+    found: list[bytes] = elsewhere.lrange(key, 0, -1)  # type: ignore[assignment]
+    assert [json.loads(line)["id"] for line in reversed(found)] == ["0", "1", "2"]
+    assert all(is_foreign(line, key) for line in found)
 
 
 def test_a_stream_entry_has_the_record_s_id_and_its_data_and_the_stream_stays_short(

@@ -49,8 +49,9 @@ def test_a_key_that_holds_something_else_is_waited_for_under_the_lease_and_burns
     assert numbers(client, f"{place.key}-out") == list(range(10))
 
 
-def test_the_list_of_another_flow_is_a_sink_too(place: Place) -> None:
-    place.flow("first", sink={"type": "redis", "key": place.key_of("second")})
+@pytest.mark.parametrize("envelope", [False, True])
+def test_the_list_of_another_flow_is_a_sink_too(place: Place, envelope: bool) -> None:
+    place.flow("first", sink={"type": "redis", "key": place.key_of("second"), "envelope": envelope})
     place.flow("second")
     place.publish(range(25), "first")
     place.deliver_the_rest()
