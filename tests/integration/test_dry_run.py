@@ -139,6 +139,20 @@ def test_an_envelope_is_taken_as_it_stands_so_a_dead_letter_can_be_piped_in(dry:
     assert told["outputs"][0] == {"place": "out/date=2020-02-29/BATCH.jsonl", "text": envelope, "columns": None}
 
 
+@pytest.mark.parametrize(
+    ("envelope", "reason"),
+    [
+        ('{"specversion":"0.3","id":"7","source":"s","type":"t","data":{"n":7}}', "unknown version"),
+        ('{"specversion":"1.0","id":"7","source":"s","type":"t"}', "envelope without data"),
+        ('{"specversion":"1.0","id":"7","data":{"n":7}}', "envelope without source, type"),
+    ],
+)
+def test_an_envelope_that_is_none_of_use_is_a_dead_letter_here_too(dry: Dry, envelope: str, reason: str) -> None:
+    dry.flow(JSONL, model=None)
+    (told,) = dry.tell(say=envelope + "\n", code=1)
+    assert (told["verdict"], reason in told["reason"]) == ("dead", True)
+
+
 def test_records_come_from_a_file_or_standard_input_and_not_from_two_places(dry: Dry, tmp_path: Path) -> None:
     (tmp_path / "records.jsonl").write_text('{"n": 1}\n{"n": 2}\n')
     dry.flow(JSONL)
