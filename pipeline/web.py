@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
 import urllib3
+
+from pipeline.deadline import AnswerTooSlow
 
 LONGEST_RETRY_AFTER = 86_400.0
 
@@ -81,19 +83,29 @@ def retry_after(value: str | None) -> float | None:
 
 def why_no_answer(error: BaseException, *, connect_timeout: float, read_timeout: float) -> str:
     """Why a request failed, in words of ours: the text of an exception of `requests` holds the URL."""
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, AnswerTooSlow):
+            return str(cause)
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {connect_timeout:g} s"
     if isinstance(error, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):
         return f"silent for {read_timeout:g} s"
     reason = type(error).__name__
-    cause: Any = error
-    for _ in range(10):
-        if cause is None:
-            break
+    for cause in causes:
         if isinstance(cause, OSError) and cause.strerror:
             reason = cause.strerror
-        cause = cause.__cause__ or cause.__context__
     return reason
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what it was raised from, ten of them at most."""
+    cause: BaseException | None = error
+    for _ in range(10):
+        if cause is None:
+            return
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def keep_urls_out_of_logs() -> None:

@@ -6,6 +6,8 @@ addresses alone (https://cheatsheetseries.owasp.org/cheatsheets/Server_Side_Requ
 
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
@@ -13,21 +15,42 @@ NAT64 = IPv6Network("64:ff9b::/96")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
+class PrivateAddress(Exception):
+    """There, and not to be talked to. No OSError, which would be tried again."""
+
+
 def is_private(host: str) -> bool:
-    """Whether an address is loopback, link-local, private, or otherwise not of the internet.
+    """Whether an address is loopback, link-local, private, or otherwise not of the internet, however it is written.
 
     A name is not, except localhost: what it stands for shows when it is looked up.
     """
-    if host.rstrip(".").lower().rpartition(".")[2] == "localhost":
+    with suppress(UnicodeError):  # digits and dots can be written in other alphabets, too
+        host = host.encode("idna").decode()
+    host = host.rstrip(".").lower()
+    if host.rpartition(".")[2] == "localhost":
         return True
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
+    address = _address(host.partition("%")[0])
+    if address is None:
         return False
     inside = _inside(address) if isinstance(address, IPv6Address) else None
     if inside is not None:
         address = inside
     return not address.is_global or address.is_multicast
+
+
+def public_addresses(host: str, port: int) -> list[str]:
+    """The addresses of a name, all of them public, so that to connect to one is to connect to what was judged here.
+
+    Raises PrivateAddress where one of them isn't, since nobody says which is meant, and OSError where there are none.
+    """
+    if is_private(host):
+        raise PrivateAddress(host)
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
+    for address in addresses:
+        if is_private(address):
+            raise PrivateAddress(host)
+    return addresses
 
 
 def leads_elsewhere(url: str, target: str) -> bool:
@@ -38,6 +61,18 @@ def leads_elsewhere(url: str, target: str) -> bool:
         return True
     upgrade = (here.scheme, there.scheme) == ("http", "https") and ports == (80, 443)
     return not upgrade and ports[0] != ports[1]
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that is written here, None for a name. 127.1, 0x7f.1, 0177.0.0.1 and 2130706433 are addresses."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        pass
+    try:
+        return IPv4Address(socket.inet_aton(host))  # reads them as getaddrinfo does, which looks no name up for them
+    except (OSError, ValueError):
+        return None
 
 
 def _inside(address: IPv6Address) -> IPv4Address | None:

@@ -13,27 +13,26 @@ from scrapy.exceptions import NotConfigured
 from scrapy.http import Response
 from scrapy.utils.defer import maybe_deferred_to_future
 from scrapy.utils.httpobj import urlparse_cached
-from twisted.internet.error import DNSLookupError
 
-from producer.addresses import is_private, leads_elsewhere
-
-
-class PrivateAddress(Exception):
-    """A redirect led to a loopback, link-local or private address, and was not followed."""
+from producer.addresses import PrivateAddress, is_private, leads_elsewhere
+from producer.pins import PinnedNames
 
 
 class PublicRedirects:
     """Follows a redirect to another host or port only where that has a public address.
 
     What the spider asks for itself is trusted. Stands before robots.txt is asked for, which lies on the same host.
-    Looks the name up as the downloader will, and that remembers the answer (DNSCACHE_ENABLED), so it connects to the
-    address seen here; where it doesn't, the response is dropped all the same. Behind a proxy names are the proxy's
-    business. MILLRACE_ALLOW_PRIVATE lets all redirects through.
+    Looks the name up by the crawl's own resolver, and pins what it found: the downloader then connects to the very
+    addresses that were judged. A download handler that looks names up by itself, past Twisted's reactor, has its
+    response dropped where that came from a private address. Behind a proxy names are the proxy's business.
+    MILLRACE_ALLOW_PRIVATE lets all redirects through.
     """
 
     def __init__(self, crawler: Crawler) -> None:
         if crawler.settings.getbool("MILLRACE_ALLOW_PRIVATE"):
             raise NotConfigured
+        if not crawler.settings.getbool("TWISTED_REACTOR_ENABLED"):
+            raise ValueError("PublicRedirects pins names in Twisted's reactor: set TWISTED_REACTOR_ENABLED to True")
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
@@ -43,14 +42,23 @@ class PublicRedirects:
         if not _was_sent_elsewhere(request):
             return
         host = urlparse_cached(request).hostname or ""
-        if is_private(host) or is_private(await _address_of(host)):
+        if is_private(host):
             raise _refusal(request)
+        names = _pinned_names()
+        addresses = await maybe_deferred_to_future(names.look_up(host))
+        if any(is_private(address) for address in addresses):
+            raise _refusal(request)
+        names.pin(request, host, addresses)
 
     def process_response(self, request: Request, response: Response) -> Response:
+        _pinned_names().unpin(request)
         address = None if request.meta.get("proxy") else response.ip_address
         if address is not None and is_private(str(address)) and _was_sent_elsewhere(request):
             raise _refusal(request)
         return response
+
+    def process_exception(self, request: Request, exception: Exception) -> None:  # noqa: ARG002 - Scrapy's names
+        _pinned_names().unpin(request)
 
 
 def _was_sent_elsewhere(request: Request) -> bool:
@@ -58,14 +66,10 @@ def _was_sent_elsewhere(request: Request) -> bool:
     return bool(came_by) and leads_elsewhere(came_by[0], request.url)
 
 
-async def _address_of(host: str) -> str:
+def _pinned_names() -> PinnedNames:
     from twisted.internet import reactor
 
-    try:
-        found: str = await maybe_deferred_to_future(reactor.resolve(host))  # type: ignore[arg-type]  # as declared wrongly
-    except (DNSLookupError, TimeoutError):
-        return host  # the downloader will say what is wrong, or the proxy knows it
-    return found
+    return PinnedNames.of(reactor)
 
 
 def _refusal(request: Request) -> PrivateAddress:

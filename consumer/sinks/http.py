@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.client
-import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
@@ -18,6 +17,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 from consumer.batch import Batch
 from consumer.sinks.base import RecordsRejected, Sink, SinkUnavailable
 from consumer.sinks.taken import Taken
+from pipeline.deadline import DeadlineAdapter
 from pipeline.envelope import Envelope
 from pipeline.killpoints import killpoint
 from pipeline.units import Duration
@@ -76,7 +76,7 @@ class HttpSink(Sink):
     )
     compression: Literal["none", "gzip"] = Field("none", description="How the body is compressed.")
     connect_timeout: Wait = Field(10, description="How long to wait for a connection.")
-    timeout: Wait = Field(60, description="How long to wait for the answer.")
+    timeout: Wait = Field(60, description="How long the answer may take, from the request to its end.")
 
     _session: requests.Session | None = PrivateAttr(None)
     _taken: Taken = PrivateAttr(default_factory=Taken)
@@ -176,7 +176,7 @@ class HttpSink(Sink):
         return self._verdict(answer)
 
     def _verdict(self, answer: requests.Response) -> str | None:
-        status, said = answer.status_code, _read(answer, self.timeout)
+        status, said = answer.status_code, _read(answer)
         if status // 100 == 2 or (status == CONFLICT and self.conflict == "delivered"):
             return None
         waits = status in NOT_THE_RECORDS or (status == CONFLICT and self.conflict == "wait")
@@ -191,6 +191,8 @@ class HttpSink(Sink):
     def _connect(self) -> requests.Session:
         keep_urls_out_of_logs()
         session = requests.Session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, DeadlineAdapter(headers=self.timeout, answer=self.timeout))
         session.headers["User-Agent"] = f"Millrace/{version('millrace')}"
         session.headers["Content-Type"] = self._content_type()
         if self.compression == "gzip":
@@ -236,14 +238,13 @@ def _key_of(envelope: Envelope) -> str:
     return key if len(key) <= KEY_LENGTH else hashlib.sha256(envelope.id.encode()).hexdigest()
 
 
-def _read(answer: requests.Response, seconds: float) -> str:
+def _read(answer: requests.Response) -> str:
     """The beginning of what the answer says. Its status counts, also where the rest never comes."""
     said: Any = b""
-    until = time.monotonic() + seconds
     try:
         while more := answer.raw.read1(ANSWER_BYTES, decode_content=True):
             said += more
-            if len(said) > ANSWER_BYTES or time.monotonic() > until:
+            if len(said) > ANSWER_BYTES:
                 answer.close()
                 break
         answer.raw.release_conn()

@@ -46,7 +46,12 @@ class RestSource(Timed, WebOptions, Source):
     incremental: Incremental | None = Field(
         default=None, description="Asks only for what is new, by a field that grows."
     )
-    read_timeout: Wait = Field(default=60, description="Silence after which a request is given up.")
+    read_timeout: Wait = Field(
+        default=60, description="Silence after which a request is given up; also how long the headers may take in all."
+    )
+    answer_timeout: Wait | None = Field(
+        default=None, description="How long an answer may take in all, body included. Default: five times read_timeout."
+    )
     max_response_bytes: Size = Field(default=64 * 1024 * 1024, ge=1, description="A larger answer is refused.")
 
     @field_validator("url")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from producer.sources.rest import RestSource
 
 CHUNK_BYTES = 1024 * 1024
+READ_TIMEOUTS_AN_ANSWER = 5
 MOST_PAGES_KNOWN = 10_000
 
 OF_THE_FLOW = "{flow}"
@@ -80,6 +81,7 @@ class Api:
             home_headers=secret,
             connect_timeout=options.connect_timeout,
             read_timeout=options.read_timeout,
+            answer_timeout=options.answer_timeout or options.read_timeout * READ_TIMEOUTS_AN_ANSWER,
             max_redirects=options.max_redirects,
             allow_private=options.allow_private,
         )

@@ -32,7 +32,8 @@ from websockets.uri import parse_uri
 
 from pipeline.errors import SourceRefused
 from pipeline.web import retry_after, shown, status_text
-from producer.addresses import is_private, leads_elsewhere
+from producer.addresses import PrivateAddress, is_private, leads_elsewhere
+from producer.sources.guard import connect_public
 from producer.sources.patience import Failure, Patience
 from producer.sources.webclient import REDIRECTS
 
@@ -211,16 +212,21 @@ class SocketClient:
         """A connection to a public address, if nobody stands between. Raises SourceRefused for one that isn't."""
         parts = urlsplit(_http(url))
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-        private = is_private(host)
-        reached = None
-        if not private and get_proxy(parse_uri(url)) is None:
-            reached = socket.create_connection((host, port), timeout=self._place.connect_timeout)
-            private = is_private(reached.getpeername()[0])
+
+        def reach(address: str) -> socket.socket:
+            return socket.create_connection((address, port), timeout=self._place.connect_timeout)
+
+        try:
+            if get_proxy(parse_uri(url)) is None:
+                reached = connect_public(host, port, reach)
+                reached.settimeout(None)
+                return reached
+            private = is_private(host)
+        except PrivateAddress:
+            private = True
         if private:
-            if reached is not None:
-                reached.close()
             raise self._refused(f"leads to {shown(url)}, a private address: if that is meant, set allow_private")
-        return reached
+        return None
 
     def _redirect_target(self, url: str, answer: Response) -> str:
         try:

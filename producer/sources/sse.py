@@ -51,7 +51,9 @@ class SseSource(WebOptions, Source):
         description="Where to begin, as the query parameter `since`; only sent while there is no checkpoint.",
     )
     read_timeout: Wait = Field(
-        default=60, description="Silence (comments count as talk) after which the connection is made anew."
+        default=60,
+        description="Silence (comments count as talk) after which the connection is made anew; also how long the "
+        "headers may take in all.",
     )
     max_event_bytes: Size = Field(
         default=4 * 1024 * 1024,

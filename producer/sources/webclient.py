@@ -14,10 +14,11 @@ import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.utils import requote_uri
 
+from pipeline.deadline import DeadlineAdapter
 from pipeline.errors import SourceRefused
 from pipeline.web import keep_urls_out_of_logs, shown, status_text, why_no_answer
-from producer.addresses import is_private, leads_elsewhere
-from producer.sources.guard import GuardedAdapter, PrivateAddress
+from producer.addresses import PrivateAddress, is_private, leads_elsewhere
+from producer.sources.guard import GuardedAdapter
 from producer.sources.patience import Failure
 
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -31,10 +32,12 @@ class _Session(requests.Session):
     `guarded` says whether the next request may go to public addresses only.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, headers: float, answer: float | None) -> None:
         super().__init__()
         self.guarded = False
-        self._guard = GuardedAdapter()
+        self._guard = GuardedAdapter(headers=headers, answer=answer)
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, DeadlineAdapter(headers=headers, answer=answer))
 
     def get_adapter(self, url: str) -> BaseAdapter:
         return self._guard if self.guarded else super().get_adapter(url)
@@ -56,6 +59,9 @@ class _Session(requests.Session):
 class WebClient:
     """GETs what is at `home`, and where that leads to.
 
+    From when a request is sent, the headers of its answer have to be there within `read_timeout`, and all of it within
+    `answer_timeout`, where it has an end. Within the body `read_timeout` bounds each silence.
+
     Redirects and links to another host or port reach public addresses only, unless `allow_private`; what is named in
     `home_headers` is sent to nobody but `home`. Seconds throughout. `name` begins the log's events, as in
     `sse_redirected`.
@@ -69,11 +75,12 @@ class WebClient:
         home_headers: Collection[str],
         connect_timeout: float,
         read_timeout: float,
+        answer_timeout: float | None = None,
         max_redirects: int,
         allow_private: bool,
     ) -> None:
         keep_urls_out_of_logs()
-        self.session = _Session()
+        self.session = _Session(headers=read_timeout, answer=answer_timeout)
         self._home = home
         self._shown = shown(home)
         self._event = f"{name}_redirected"
