@@ -17,14 +17,14 @@ LOOPBACK = "127.0.0.1"
 
 _NO_ADDRESS = "expected a port, which is then on loopback, or host:port such as 0.0.0.0:9090"
 _NO_URL = (
-    "expected redis://user:password@host:6379/0, rediss://… for TLS, unix:///path/to/socket "
-    "or redis+sentinel://host:26379,host2:26379/primary/0 "
+    "expected redis://user:password@host:6379/0, rediss://… for TLS, unix:///path/to/socket, "
+    "redis+cluster://host:6379,host2:6379/ or redis+sentinel://host:26379,host2:26379/primary/0 "
     "(in a password, write @ : / as %40 %3A %2F); what is there is not shown, as it may hold a password"
 )
-_SENTINEL_URL = re.compile(
-    r"rediss?\+sentinel://([^@/?#]*@)?{host}(,{host})*/[^/?#]+(/\d*)?(\?[^#]*)?".replace(
-        "{host}", r"([\w.-]+|\[[\da-fA-F:.]+\])(:\d{1,5})?"
-    )
+_SEVERAL_PLACES = re.compile(
+    r"rediss?\+(sentinel://{hosts}/[^/?#]+(/\d*)?|cluster://{hosts}(/0?)?)(\?[^#]*)?".replace(
+        "{hosts}", "([^@/?#]*@)?{host}(,{host})*"
+    ).replace("{host}", r"([\w.-]+|\[[\da-fA-F:.]+\])(:\d{1,5})?")
 )
 
 
@@ -126,8 +126,8 @@ def _is_redis_url(url: str) -> bool:
         parts = urlsplit(url)
         if parts.scheme == "unix":
             return bool(parts.path)
-        if parts.scheme.endswith("+sentinel"):
-            return bool(_SENTINEL_URL.fullmatch(url))
+        if "+" in parts.scheme:
+            return bool(_SEVERAL_PLACES.fullmatch(url))
         database = parts.path.strip("/")
         _ = parts.port  # raises ValueError for one that is no number
     except ValueError:

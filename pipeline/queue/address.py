@@ -1,37 +1,47 @@
 """Address: where REDIS_URL leads to, and a new connection there.
 
     redis://, rediss://, unix://             one server, or any node of a cluster
+    redis+cluster://, rediss+cluster://      several nodes of a cluster, any of which leads to the others
     redis+sentinel://, rediss+sentinel://    the primary that Sentinel names, asked anew for each connection
 
 Why not redis-py's Sentinel and RedisCluster: they send a command again by themselves, and they hide what is wrong (a
 refused password is "no master found"). What a queue needs of them is little: a name to look up, and, since all keys of
-a flow live in one slot of a cluster, one node to find.
+a flow live in one slot of a cluster, one node to find. Several nodes or Sentinels are tried in turn, and one that was
+silent lately after the others, so that every command and service comes up while some are dead.
 """
 
 from __future__ import annotations
 
+import copy
 import re
-import ssl
-import threading
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl, unquote, urlencode
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from pipeline.errors import QueueMisuse, QueueUnavailable
+from pipeline.queue.certificates import certificate_mistake, read_certificates
+from pipeline.queue.places import Place, Places, note_answer, note_silence, places_in
 
 CONNECT_SECONDS = 5.0
+ANOTHER_SECONDS = 2.0
+"""How long to wait for one of several nodes or Sentinels, while there is another to try."""
+
 REPLY_SECONDS = 10.0
 """How long to wait for a reply before the connection counts as lost; longer than any blocking command we send."""
 
 READ_BYTES = 1 << 18
 """What may come with one call to the system: a good part of a batch, and little enough to stay in the cache."""
 
+CLUSTER_PORT = 6379
 SENTINEL_PORT = 26379
 
+_CLUSTER_URL = re.compile(
+    r"(?P<scheme>rediss?)\+cluster://(?:(?P<user>[^@/?#]*)@)?(?P<hosts>[^@/?#]+)(?:/(?P<db>0?))?(?:\?(?P<query>[^#]*))?"
+)
 _SENTINEL_URL = re.compile(
     r"(?P<scheme>rediss?)\+sentinel://(?:(?P<user>[^@/?#]*)@)?(?P<hosts>[^@/?#]+)/(?P<primary>[^/?#]+)"
     r"(?:/(?P<db>\d*))?(?:\?(?P<query>[^#]*))?"
@@ -50,16 +60,6 @@ Client: TypeAlias = redis.Redis
 """redis-py's own client, for what a program wants to say to Redis beside the queue."""
 
 
-class Place(NamedTuple):
-    """A host and its port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
 class Address:
     """Where the list named `key` is, by way of `url`. Raises QueueMisuse for a URL that is wrong.
 
@@ -69,12 +69,16 @@ class Address:
     def __init__(self, url: str, *, key: str | None = None, name: str = "millrace") -> None:
         self.key = key
         self.sentinels: Sentinels | None = None
-        self._nodes: list[Place] = []  # of a cluster, as far as we know them; the one to try next is first
-        self._lock = threading.Lock()
+        self.named: tuple[Place, ...] = ()
+        """The nodes that a URL of a cluster names."""
+        self._nodes = Places()  # of a cluster, as far as we know them
         sentinel_login: dict[str, str] = {}
-        found = _SENTINEL_URL.fullmatch(url)
+        sentinels, cluster = _SENTINEL_URL.fullmatch(url), _CLUSTER_URL.fullmatch(url)
         try:
-            server = url if found is None else _server_url(found, places := _places(found["hosts"]))
+            server = url
+            if found := sentinels or cluster:
+                places = places_in(found["hosts"], CLUSTER_PORT if cluster else SENTINEL_PORT)
+                server = _server_url(found, places)
             server, sentinel_login = _without_sentinel_login(server)
             self._pool = redis.ConnectionPool.from_url(
                 server,
@@ -85,6 +89,7 @@ class Address:
                 socket_read_size=READ_BYTES,
                 **({} if server.startswith("unix:") else {"socket_keepalive": True}),
             )
+            self._another_seconds = self._pool.connection_kwargs.get("socket_connect_timeout", ANOTHER_SECONDS)
             self._pool.connection_kwargs.setdefault("socket_connect_timeout", CONNECT_SECONDS)
             self._pool.connection_class(**self._pool.connection_kwargs)
         except (ValueError, TypeError, redis.RedisError):
@@ -92,57 +97,89 @@ class Address:
             raise QueueMisuse(_NO_ADDRESS) from None
         self.tls = issubclass(self._pool.connection_class, redis.SSLConnection)
         if self.tls:
-            _read_certificates(self._pool.connection_kwargs)
-        if found is not None:
-            self.sentinels = Sentinels(places, unquote(found["primary"]), self._pool, sentinel_login)
+            read_certificates(self._pool.connection_kwargs)
+        if sentinels:
+            timeouts = {"socket_connect_timeout": self._another_seconds, "socket_timeout": self._another_seconds}
+            self.sentinels = Sentinels(places, unquote(sentinels["primary"]), self._pool, sentinel_login, timeouts)
+        elif cluster:
+            if self._pool.connection_kwargs.get("db"):
+                raise QueueMisuse("REDIS_URL: a cluster knows only database 0: leave out db")
+            self.named = tuple(dict.fromkeys(places))
+            self._nodes.add(places)
 
-    def dial(self) -> Any:
-        """A new connection to where the list is, as far as we know. Raises QueueError or what redis-py raises."""
+    def dial(self, place: Place | None = None) -> Any:
+        """A new connection to where the list is, as far as we know, or to the node at this place.
+
+        Raises QueueUnavailable, naming all nodes that were tried, or what redis-py raises.
+        """
+        if place is not None:
+            wire = self._connect(place)
+            self.moved(place)
+            return wire
+        if self.sentinels is not None:
+            return self._connect(self.sentinels.primary())
+        nodes = list(self._nodes)
+        if not nodes:
+            return self._connect(None)
+        silent: list[str] = []
+        for node in nodes:
+            try:
+                return self._connect(node, another=len(silent) < len(nodes) - 1)
+            except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+                if isinstance(error, redis.AuthenticationError) or certificate_mistake(error):
+                    raise
+                silent.append(f"{node}: {error}")
+        raise QueueUnavailable(f"no node of the cluster answers: {'; '.join(silent)}")
+
+    def _connect(self, place: Place | None, *, another: bool = False) -> Any:
         # Not by the pool's make_connection: it counts every connection there ever was, and refuses the hundredth.
         wire: Any = self._pool.connection_class(**self._pool.connection_kwargs)
-        place = self._place()
-        if place is not None:
-            wire.host, wire.port = place
+        if place is None:
+            wire.connect()
+            return wire
+        wire.host, wire.port = place
+        if another:
+            wire.socket_connect_timeout = self._another_seconds
         try:
             wire.connect()
-        except (redis.RedisError, OSError):
-            self._try_another_than(place)
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            note_silence(place, error)
             raise
+        note_answer(place)
         return wire
 
     def client(self) -> Client:
         """A redis-py client of the server that `dial` leads to. Raises as `dial` does."""
         options = dict(self._pool.connection_kwargs)
-        if (place := self._place()) is not None:
+        place = self.sentinels.primary() if self.sentinels is not None else next(iter(self._nodes), None)
+        if place is not None:
             options |= {"host": place.host, "port": place.port}
         pool = redis.ConnectionPool(connection_class=self._pool.connection_class, **options)
         return redis.Redis(connection_pool=pool)
 
-    def _place(self) -> Place | None:
-        """Where the list is, if that is not simply what the URL says."""
-        if self.sentinels is not None:
-            return self.sentinels.primary()
-        return self._nodes[0] if self._nodes else None
+    def at(self, place: Place) -> Address:
+        """The address of this one node, by the same user, options and certificates."""
+        alone = copy.copy(self)
+        alone.sentinels, alone.named, alone._nodes = None, (), Places([place])
+        return alone
 
     def moved(self, place: Place) -> None:
-        """A node of the cluster said that this one has the list: go there next."""
-        with self._lock:
-            self._nodes = [place, *(node for node in self._nodes if node != place)]
+        """This node of the cluster has the list: go there next."""
+        self._nodes.prefer(place)
 
-    def learn(self, nodes: Sequence[Place]) -> None:
+    def learn(self, nodes: Iterable[Place]) -> None:
         """Remembers nodes of the cluster, to ask them where the list is when the node that has it is gone."""
-        with self._lock:
-            self._nodes += [node for node in dict.fromkeys(nodes) if node not in self._nodes]
+        self._nodes.add(nodes)
+
+    @property
+    def nodes(self) -> list[Place]:
+        """The nodes of the cluster that we know of, the one to try next first; none where it is no cluster."""
+        return list(self._nodes)
 
     @property
     def checks_certificate(self) -> bool:
         """Whether the server must show a certificate that we trust."""
         return self.tls and self._pool.connection_kwargs.get("ssl_cert_reqs", "required") == "required"
-
-    def _try_another_than(self, place: Place | None) -> None:
-        with self._lock:
-            if self._nodes and self._nodes[0] == place:
-                self._nodes.append(self._nodes.pop(0))
 
 
 class Sentinels:
@@ -153,21 +190,27 @@ class Sentinels:
     """
 
     def __init__(
-        self, places: Sequence[Place], name: str, pool: redis.ConnectionPool, login: Mapping[str, str]
+        self,
+        places: Sequence[Place],
+        name: str,
+        pool: redis.ConnectionPool,
+        login: Mapping[str, str],
+        timeouts: Mapping[str, float],
     ) -> None:
         self.name = name
-        self.places = list(places)
+        self.places = Places(places)
         not_for_them = ("host", "port", "db", "username", "password", "client_name")
         options = {key: value for key, value in pool.connection_kwargs.items() if key not in not_for_them}
         self._options = {**options, **login}
+        self._hurry = {**self._options, **timeouts}
         self._class = pool.connection_class
 
     def primary(self) -> Place:
         """Where the primary is now. Raises QueueUnavailable where no Sentinel says, QueueMisuse where none knows it."""
         unreachable: list[str] = []
-        for place in list(self.places):
+        for place in self.places:
             try:
-                found = self.ask(place, "GET-MASTER-ADDR-BY-NAME", self.name)
+                found = self._where(place, another=len(unreachable) < len(self.places) - 1)
             except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
                 mend = "Check sentinel_username and sentinel_password in REDIS_URL"
                 raise QueueMisuse(f"the Sentinel at {place} refuses this user: {error}. {mend}.") from error
@@ -177,55 +220,41 @@ class Sentinels:
                 unreachable.append(f"{place}: {error}")
                 continue
             if found:
-                self.places.sort(key=lambda other: other != place)
+                self.places.prefer(place)
                 return Place(found[0].decode(), int(found[1]))
         if len(unreachable) < len(self.places):
             raise QueueMisuse(f"Sentinel knows no primary called {self.name!r}: check the name in REDIS_URL")
         raise QueueUnavailable(f"no Sentinel answers: {'; '.join(unreachable)}")
 
-    def ask(self, place: Place, *words: str) -> Any:
-        """One question to one of them. Raises what redis-py raises."""
-        wire = self._class(**{**self._options, "host": place.host, "port": place.port})
+    def silent(self, place: Place) -> str | None:
+        """Why this Sentinel does not say where the primary is; None where it does."""
+        try:
+            self._where(place, another=True)
+        except (redis.RedisError, OSError) as error:
+            return str(error)
+        return None
+
+    def _where(self, place: Place, *, another: bool) -> Any:
+        """What one of them says. Raises what redis-py raises."""
+        wire = self._class(**{**(self._hurry if another else self._options), "host": place.host, "port": place.port})
         try:
             wire.connect()
-            wire.send_command("SENTINEL", *words, check_health=False)
-            return wire.read_response()
+            wire.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.name, check_health=False)
+            found = wire.read_response()
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            note_silence(place, error)
+            raise
         finally:
             wire.disconnect()
+        note_answer(place)
+        return found
 
 
-def certificate_mistake(error: BaseException) -> str | None:
-    """What is wrong with a certificate, and the mend, where that is why a connection failed; else None."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        mend = "name the file of the CA that signed it in REDIS_URL: ?ssl_ca_certs=/path/to/ca.pem"
-        return f"Redis' certificate is not trusted: {cause.verify_message}. If it is the right server, {mend}"
-    reason = (getattr(cause, "reason", None) or "").upper()
-    if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST"):
-        return f"Redis doesn't speak TLS on this port ({reason}): write redis:// for rediss://, or name its TLS port"
-    if "ALERT" in reason and re.search(r"CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE|ACCESS_DENIED", reason):
-        mend = "name one that it trusts in REDIS_URL: ?ssl_certfile=/path/to/our.pem&ssl_keyfile=/path/to/our.key"
-        return f"Redis refuses our certificate ({reason}): {mend}"
-    return None
-
-
-def _server_url(found: re.Match[str], sentinels: Sequence[Place]) -> str:
-    """The URL that the primary would have, if it were where a Sentinel is."""
+def _server_url(found: re.Match[str], places: Sequence[Place]) -> str:
+    """The URL of the first of these places; the primary's, if it were where a Sentinel is."""
     user = "" if found["user"] is None else f"{found['user']}@"
     query = f"?{found['query']}" if found["query"] else ""
-    return f"{found['scheme']}://{user}{sentinels[0]}/{found['db'] or 0}{query}"
-
-
-def _places(hosts: str) -> list[Place]:
-    places = []
-    for text in hosts.split(","):
-        parts = urlsplit(f"//{text}")
-        if not parts.hostname:
-            raise ValueError("expected host1:26379,host2:26379")
-        places.append(Place(parts.hostname, parts.port or SENTINEL_PORT))
-    return places
+    return f"{found['scheme']}://{user}{places[0]}/{found['db'] or 0}{query}"
 
 
 def _without_sentinel_login(url: str) -> tuple[str, dict[str, str]]:
@@ -241,18 +270,3 @@ def _without_sentinel_login(url: str) -> tuple[str, dict[str, str]]:
     login = {name.removeprefix("sentinel_"): value for name, value in options if name.startswith("sentinel_")}
     rest = urlencode([(name, value) for name, value in options if not name.startswith("sentinel_")])
     return f"{head}{mark if rest else ''}{rest}", login
-
-
-def _read_certificates(options: Mapping[str, Any]) -> None:
-    """Reads the files that the URL names, so that one that is missing or no certificate is an error at once."""
-    context = ssl.create_default_context()
-    try:
-        if options.get("ssl_certfile") or options.get("ssl_keyfile"):
-            context.load_cert_chain(
-                options.get("ssl_certfile", ""), options.get("ssl_keyfile"), options.get("ssl_password", "")
-            )
-        if options.get("ssl_ca_certs") or options.get("ssl_ca_path"):
-            context.load_verify_locations(options.get("ssl_ca_certs"), options.get("ssl_ca_path"))
-    except (OSError, ValueError) as error:
-        files = [str(options[name]) for name in ("ssl_certfile", "ssl_keyfile", "ssl_ca_certs") if name in options]
-        raise QueueMisuse(f"REDIS_URL: can't use {', '.join(files)}: {error}") from error

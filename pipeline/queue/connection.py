@@ -14,7 +14,9 @@ from typing import Any, TypeAlias
 import redis
 
 from pipeline.errors import QueueError, QueueFull, QueueMisuse, QueueUnavailable
-from pipeline.queue.address import Address, Place, certificate_mistake
+from pipeline.queue.address import Address
+from pipeline.queue.certificates import certificate_mistake
+from pipeline.queue.places import Place, note_silence, silent
 
 Command: TypeAlias = tuple[Any, ...]
 
@@ -67,16 +69,36 @@ class Connection:
         """Connects, if not connected. Raises QueueUnavailable or QueueMisuse."""
         if self._wire is not None:
             return
+        place: Place | None = None
+        down: Exception | None = None
         for _ in range(MOVES):
             try:
-                self._wire = self._address.dial()
-            except (redis.RedisError, OSError) as error:
+                self._wire = self._address.dial(place)
+            except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+                ours = in_our_words(error)
+                if place is not None and isinstance(ours, QueueUnavailable):
+                    raise QueueUnavailable(f"the node that has the list does not answer: {place}: {error}") from error
+                raise ours from error
+            except redis.RedisError as error:
                 raise in_our_words(error) from error
             self.generation += 1
-            if self._has_the_list():
+            found = self._has_the_list()
+            if isinstance(found, redis.exceptions.MovedError):
+                place = self._place(found.host, found.port)
+            elif isinstance(found, redis.exceptions.ClusterDownError):
+                # This node may be cut off from the others, or alone in not having heard that the cluster is well.
+                note_silence(self._place("", self._wire.port), found)
+                if all(map(silent, self._address.nodes)):
+                    return
+                place, down = None, found
+            else:
                 return
             self.close()
-        raise QueueUnavailable("the nodes of the cluster don't agree on which has the list")
+        raise (
+            in_our_words(down)
+            if down
+            else QueueUnavailable("the nodes of the cluster don't agree on which has the list")
+        )
 
     def close(self) -> None:
         """Drops the connection; the next exchange makes a new one."""
@@ -147,26 +169,30 @@ class Connection:
             self.load_scripts()
         return ("EVALSHA", self._scripts[name], len(keys), *keys, *arguments)
 
-    def _has_the_list(self) -> bool:
-        """Whether this is the node to talk to. False where a node of a cluster sent us on to another.
+    def _has_the_list(self) -> Any:
+        """What a node of a cluster says when it is asked for the list: that another has it (MovedError), or how long it
+        is; None where this is the one server to ask.
 
-        Raises QueueUnavailable where Sentinel sent us to what is no primary (any more, or yet).
+        Raises QueueUnavailable where Sentinel sent us to what is no primary (any more, or yet), QueueMisuse where what
+        the URL calls a cluster is none.
         """
         (hello,) = self._exchange([("HELLO",)])  # needs no right; who doesn't know it, is no cluster
         said = dict(zip(hello[::2], hello[1::2], strict=True)) if isinstance(hello, list) else {}
         if self._address.sentinels and said.get(b"role", b"master") != b"master":
             self.close()
             raise QueueUnavailable("READONLY: Sentinel named a replica, it is in the midst of a failover")
-        if said.get(b"mode") != b"cluster" or self._address.key is None:
-            return True
+        clustered = said.get(b"mode") == b"cluster"
+        if self._address.named and not clustered:
+            here = self._place("", self._wire.port)
+            self.close()
+            raise QueueMisuse(f"{here} is no node of a cluster: for one server REDIS_URL is redis://… or rediss://…")
+        if not clustered or self._address.key is None:
+            return None
         found, slots = self._exchange([("LLEN", self._address.key), ("CLUSTER", "SLOTS")])
-        if isinstance(slots, list):  # else this user may not ask, and knows the node in its URL alone
+        if isinstance(slots, list):  # else this user may not ask, and knows the nodes in its URL alone
             nodes = [node for _, _, *nodes in slots for node in nodes]
             self._address.learn([self._place("", self._wire.port), *(self._place(node[0], node[1]) for node in nodes)])
-        if isinstance(found, redis.exceptions.MovedError):
-            self._address.moved(self._place(found.host, found.port))
-            return False
-        return True
+        return found
 
     def _place(self, host: bytes | str | None, port: int) -> Place:
         """Where a node of a cluster is that another names: no host, or ?, is the host that we asked."""

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
-import redis
 
 from pipeline.errors import QueueError, QueueMisuse
-from pipeline.queue.address import Address, Place, Sentinels
+from pipeline.queue.address import Address, Sentinels
 from pipeline.queue.connection import Connection
+from pipeline.queue.places import Place, silent
 
 OLDEST_REDIS = (7, 0)
 OLDEST_VALKEY = (7, 2)
@@ -40,7 +40,7 @@ def preflight(url: str) -> list[Finding]:
         address = Address(url)
         connection = Connection(address)
         connection.load_scripts()
-        return [*_look(connection), *_look_around(connection, address, url)]
+        return [*_look(connection), *_look_around(connection, address)]
     except QueueMisuse as error:
         return [Finding("error", str(error), "docs/how-to/redis.md lists what REDIS_URL may be and its user needs.")]
     except QueueError as error:
@@ -59,7 +59,7 @@ def _look(connection: Connection) -> Iterator[Finding]:
     yield _persistence(connection, info)
     yield _memory(info)
     yield _clock(connection)
-    if info.get("role") != "master":
+    if info.get("role") != "master" and info.get("cluster_enabled") != "1":  # a cluster's leads on to its primary
         yield Finding(
             "error", "this is a read-only replica", "Point REDIS_URL at the primary, or use a Sentinel URL.", False
         )
@@ -130,7 +130,7 @@ def _clock(connection: Connection) -> Finding:
     )
 
 
-def _look_around(connection: Connection, address: Address, url: str) -> Iterator[Finding]:
+def _look_around(connection: Connection, address: Address) -> Iterator[Finding]:
     if address.tls:
         yield _tls(address)
     info = _info(connection)
@@ -139,7 +139,7 @@ def _look_around(connection: Connection, address: Address, url: str) -> Iterator
         if info.get("role") == "master" and info.get("connected_slaves") == "0":
             yield Finding("warning", "the primary has no replica: there is nothing to fail over to", "Start one.")
     if info.get("cluster_enabled") == "1":
-        yield from _cluster(connection, url)
+        yield from _cluster(connection, address)
 
 
 def _tls(address: Address) -> Finding:
@@ -153,19 +153,20 @@ def _tls(address: Address) -> Finding:
 
 
 def _sentinels(sentinels: Sentinels) -> Finding:
-    primary, silent = sentinels.primary(), []
-    for place in sentinels.places:
-        try:
-            sentinels.ask(place, "GET-MASTER-ADDR-BY-NAME", sentinels.name)
-        except (redis.RedisError, OSError):
-            silent.append(str(place))
-    message = f"{sentinels.name} is at {primary}, say {len(sentinels.places) - len(silent)} Sentinels"
-    if not silent:
+    primary = sentinels.primary()
+    # Who was silent just now, while the primary was looked for, is not waited for again.
+    quiet = [place for place in sorted(sentinels.places) if silent(place) or sentinels.silent(place)]
+    message = f"{sentinels.name} is at {primary}, say {len(sentinels.places) - len(quiet)} Sentinels"
+    if not quiet:
         return Finding("ok", message)
-    return Finding("warning", f"{message}; no answer from {', '.join(silent)}", "Start them, or name others.")
+    return Finding("warning", f"{message}; no answer from {_listed(quiet)}", "Start them, or name others.")
 
 
-def _cluster(connection: Connection, url: str) -> Iterator[Finding]:
+def _cluster(connection: Connection, address: Address) -> Iterator[Finding]:
+    quiet = [place for place in address.named if _silent(address, place)]
+    if quiet:
+        mend = "Start them, or name others in REDIS_URL."
+        yield Finding("warning", f"no answer from {_listed(quiet)}, which REDIS_URL names", mend, False)
     try:
         said, slots = connection.exchange(("CLUSTER", "INFO"), ("CLUSTER", "SLOTS"))
     except QueueMisuse:
@@ -179,17 +180,43 @@ def _cluster(connection: Connection, url: str) -> Iterator[Finding]:
         mend = "redis-cli --cluster check, and --cluster fix"
         yield Finding("error", "a cluster that doesn't serve all slots: flows on the others wait", mend, False)
     for place in sorted(primaries):
-        address = Address(url)
-        address.moved(place)
-        node = Connection(address)
-        try:
-            finding = _eviction(_info(node))
-            if finding.level != "ok":
-                yield msgspec.structs.replace(finding, message=f"node {place}: {finding.message}")
-        except QueueError as error:
-            yield Finding("warning", f"node {place} of the cluster does not answer: {error}", "Start it.", False)
-        finally:
-            node.close()
+        reason, findings = _look_at_node(address, place)
+        if reason is not None and place not in quiet:
+            yield Finding("warning", f"node {place} of the cluster does not answer: {reason}", "Start it.", False)
+        yield from findings
+
+
+def _silent(address: Address, place: Place) -> str | None:
+    """Why the node does not answer; None where it does. Who was silent just now is not waited for again."""
+    if reason := silent(place):
+        return reason
+    connection = Connection(address.at(place))
+    try:
+        connection.open()
+    except QueueError as error:
+        return str(error)
+    finally:
+        connection.close()
+    return None
+
+
+def _look_at_node(address: Address, place: Place) -> tuple[str | None, list[Finding]]:
+    """Why the node does not answer, if so, and what else is wrong with it."""
+    if reason := silent(place):
+        return reason, []
+    node = Connection(address.at(place))
+    try:
+        finding = _eviction(_info(node))
+    except QueueError as error:
+        return str(error), []
+    finally:
+        node.close()
+    wrong = finding.level != "ok"
+    return None, [msgspec.structs.replace(finding, message=f"node {place}: {finding.message}")] if wrong else []
+
+
+def _listed(places: list[Place]) -> str:
+    return ", ".join(map(str, places))
 
 
 def _info(connection: Connection) -> dict[str, str]:

@@ -76,7 +76,11 @@ class Session:
         return self._outage.reason or self._replicas.shortage
 
     def client(self) -> Client:
-        """A redis-py client of the Redis that has the list; it sends no command twice. The caller closes it."""
+        """A redis-py client of the Redis that has the list; it sends no command twice. The caller closes it.
+
+        Raises QueueUnavailable or QueueMisuse where it can't be found.
+        """
+        self._connection.open()  # by now the address knows which node of a cluster that is
         return self._address.client()
 
     def close(self) -> None:
