@@ -51,8 +51,9 @@ class Source(BaseModel, ABC):
         that has to acknowledge it does so here.
 
         From one thread, which isn't that of `read`, in order, once for every publish, with the very objects that were
-        yielded, so that a subclass of `Record` or `DeadLetter` can carry a receipt. What dedupe left out is among them. What is raised
-        here is a failure of the source: `read` begins again, and what was published but not acknowledged comes again.
+        yielded, so that a subclass of `Record` or `DeadLetter` can carry a receipt. What dedupe left out is among them.
+        What is raised here is a failure of the source: `read` begins again, and what was published but not acknowledged
+        comes again.
 
         Before a `read` that is given up in good order is closed, everything that it yielded has been through here.
         """
