@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
 from consumer.batch import Batch
-from consumer.sinks.base import RecordsRejected, Sink, SinkUnavailable
+from consumer.sinks.base import RecordsRejected, Sink
+from consumer.sinks.kafkanotes import session_of
 from pipeline.envelope import encode_json, resolve
 from pipeline.errors import ConfigError
 from pipeline.extras import need
@@ -111,7 +112,7 @@ class KafkaSink(Sink):
         except Unwritable as error:
             self._forget(batch.id)  # a producer whose messages were refused has lost count of them
             raise RecordsRejected(error.reasons) from None
-        except SinkUnavailable:
+        except BaseException:
             # What became of the transaction shows when the next producer of its name is made, and not before.
             self._forget(batch.id)
             raise
@@ -121,7 +122,7 @@ class KafkaSink(Sink):
         """Whether there is a note of this batch."""
         try:
             return self._session(batch_id).has(batch_id)
-        except SinkUnavailable:
+        except BaseException:
             self._forget(batch_id)
             raise
 
@@ -133,7 +134,7 @@ class KafkaSink(Sink):
 
     def _session(self, batch_id: str) -> KafkaSession:
         """The producer for the batches of the consumer that claimed this one. Raises SinkUnavailable."""
-        from consumer.sinks.kafkasession import KafkaSession, session_of
+        from consumer.sinks.kafkasession import KafkaSession
 
         name = session_of(batch_id)
         if name not in self._sessions:
@@ -145,8 +146,6 @@ class KafkaSink(Sink):
         return self._sessions[name]
 
     def _forget(self, batch_id: str) -> None:
-        from consumer.sinks.kafkasession import session_of
-
         if (session := self._sessions.pop(session_of(batch_id), None)) is not None:
             session.close()
 

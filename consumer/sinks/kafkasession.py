@@ -9,9 +9,9 @@ that are written, so that the newest says it all and the topic can be compacted.
 from __future__ import annotations
 
 import logging
-import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import (
@@ -27,6 +27,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from consumer.sinks.base import SinkUnavailable
+from consumer.sinks.kafkanotes import Written
 from pipeline.killpoints import killpoint
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ RECORD_TO_BLAME = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_R
 PARTITION = 0
 """The partition of the notes."""
 
-_BATCH = re.compile(r"(.*)-(\d+)([a-z]*)")
-
 
 class Unwritable(Exception):
     """The cluster won't have these messages: `reasons` by index. Nothing was written."""
@@ -49,52 +48,28 @@ class Unwritable(Exception):
         self.reasons = dict(reasons)
 
 
-class Written:
-    """Which batches of a session are written: whole ones as ranges of their numbers, halves by name.
-
-    Their numbers come nearly in order, so there are few ranges however many there are.
-    """
-
-    def __init__(self, text: str = "") -> None:
-        self._ranges: list[tuple[int, int]] = []
-        self._halves: set[str] = set()
-        for part in filter(None, text.split(",")):
-            first, _, last = part.partition("-")
-            if first.isdigit():
-                self._ranges.append((int(first), int(last or first)))
-            else:
-                self._halves.add(part)
-
-    def __str__(self) -> str:
-        ranges = [str(first) if first == last else f"{first}-{last}" for first, last in self._ranges]
-        return ",".join([*ranges, *sorted(self._halves)])
-
-    def __contains__(self, batch_id: str) -> bool:
-        _, number, half = parted(batch_id)
-        if half:
-            return f"{number}{half}" in self._halves
-        return any(first <= number <= last for first, last in self._ranges)
-
-    def with_(self, batch_id: str) -> Written:
-        """These and one more."""
-        _, number, half = parted(batch_id)
-        more = Written()
-        more._ranges, more._halves = list(self._ranges), set(self._halves)
-        if half:
-            more._halves.add(f"{number}{half}")
-        elif batch_id not in self:
-            more._ranges = _joined([*self._ranges, (number, number)])
-        return more
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Says in our words what the client library raises within: any call may raise that its producer was fenced."""
+    try:
+        yield
+    except KafkaException as error:
+        raise SinkUnavailable(f"Kafka: {_reason(error)}") from None
+    except TimeoutError:  # of a future of the admin client
+        raise SinkUnavailable("Kafka: no answer in time") from None
 
 
 class KafkaSession:
-    """Made ready to write: older transactions of this session are ended, and its notes read. Raises SinkUnavailable."""
+    """Made ready to write: older transactions of this session are ended, and its notes read. Raises SinkUnavailable.
+
+    So does every method, and then another is to be made.
+    """
 
     def __init__(self, sink: KafkaSink, name: str) -> None:
         self._sink = sink
         self._key = f"{sink.topic}/{name}".encode()
         self._refused: list[tuple[KafkaError, bytes | None, bytes | None]] = []
-        try:
+        with _telling():
             self._producer = Producer(
                 {
                     "client.id": "millrace",
@@ -108,16 +83,12 @@ class KafkaSession:
                     "logger": _silent(),
                 }
             )
-        except KafkaException as error:
-            raise _unavailable(error) from None
-        try:
-            self._producer.init_transactions(sink.timeout)
-            self._written = self._read_back()
-        except BaseException as error:
-            self.close()  # or it would go on by itself, and fence its successor
-            if isinstance(error, KafkaException):
-                raise _unavailable(error) from None
-            raise
+            try:
+                self._producer.init_transactions(sink.timeout)
+                self._written = self._read_back()
+            except BaseException:
+                self.close()  # or it would go on by itself, and fence its successor
+                raise
 
     def has(self, batch_id: str) -> bool:
         """Whether the batch is written."""
@@ -130,24 +101,29 @@ class KafkaSession:
             return
         written = self._written.with_(batch_id)
         self._refused.clear()
-        producer, sink = self._producer, self._sink
-        try:
-            producer.begin_transaction()
-            for key, value in messages:
-                self._produce(sink.topic, value, key)
-            self._produce(sink.notes, str(written).encode(), self._key, PARTITION)
-            killpoint("sink.before_commit")
-            producer.commit_transaction(sink.timeout)
-        except KafkaException as error:
-            if suspects := self._suspects(error, messages):
-                self._narrow(suspects, messages)
-            raise _unavailable(error) from None
+        with _telling():
+            try:
+                self._transact(messages, written)
+            except KafkaException as error:
+                if suspects := self._suspects(error, messages):
+                    self._narrow(suspects, messages)
+                raise
         self._written = written
 
     def close(self) -> None:
         """Lets go of the producer."""
-        self._producer.purge()
+        with suppress(KafkaException):
+            self._producer.purge()
         del self._producer
+
+    def _transact(self, messages: Sequence[tuple[bytes | None, bytes]], written: Written) -> None:
+        producer, sink = self._producer, self._sink
+        producer.begin_transaction()
+        for key, value in messages:
+            self._produce(sink.topic, value, key)
+        self._produce(sink.notes, str(written).encode(), self._key, PARTITION)
+        killpoint("sink.before_commit")
+        producer.commit_transaction(sink.timeout)
 
     def _produce(self, *message: Any) -> None:
         try:
@@ -248,38 +224,18 @@ class KafkaSession:
         return int(asked[place].result(sink.timeout).offset)
 
 
-def parted(batch_id: str) -> tuple[str, int, str]:
-    """Session, number and half of a batch's id."""
-    found = _BATCH.fullmatch(batch_id)
-    return (found[1], int(found[2]), found[3]) if found else (batch_id, 0, "")
-
-
-def session_of(batch_id: str) -> str:
-    """The session of the consumer that claimed the batch."""
-    return parted(batch_id)[0]
-
-
 def settings_mistake(config: Mapping[str, Any]) -> str:
     """What librdkafka has against these settings; empty if nothing."""
     try:
         Producer({**config, "bootstrap.servers": "", "transactional.id": "check", "logger": _silent()})
     except KafkaException as error:
-        return str(error.args[0].str())
+        return _reason(error)
     return ""
 
 
-def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    joined: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
-        else:
-            joined.append((first, last))
-    return joined
-
-
-def _unavailable(error: KafkaException) -> SinkUnavailable:
-    return SinkUnavailable(f"Kafka: {error.args[0].str()}")
+def _reason(error: KafkaException) -> str:
+    said = error.args[0]
+    return str(said.str() if isinstance(said, KafkaError) else said)
 
 
 def _silent() -> Any:

@@ -19,6 +19,7 @@ from confluent_kafka import (
 )
 
 from producer.sources.base import DeadLetter, Record, SourceRefused, SourceUnavailable
+from producer.sources.kafkaerrors import REFUSALS, error_of, said, telling
 from producer.sources.kafkamessage import KafkaLetter, KafkaRecord, Place, name_of, record_of
 
 if TYPE_CHECKING:
@@ -41,19 +42,6 @@ METADATA_SECONDS = 60.0
 HELD_BACK_MS = 24 * 60 * 60 * 1000
 """How long the list may hold us back before the group takes our partitions away: as long as librdkafka allows.
 A member that died is noticed by its silence, long before."""
-
-REFUSALS = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
-    KafkaError.UNSUPPORTED_SASL_MECHANISM,
-    KafkaError.TOPIC_EXCEPTION,
-    KafkaError.INVALID_GROUP_ID,
-    KafkaError.UNSUPPORTED_VERSION,
-    KafkaError._AUTHENTICATION,
-    KafkaError._INVALID_ARG,
-}
 
 
 class KafkaReading:
@@ -78,11 +66,11 @@ class KafkaReading:
         try:
             self._consumer = Consumer(self._config(), logger=_Log())
         except KafkaException as error:
-            raise SourceRefused(f"config: {error.args[0].str()}") from None
+            raise SourceRefused(f"config: {said(error).str()}") from None
 
     def records(self) -> Iterator[Record | DeadLetter]:
         """See `Source.read`."""
-        with self._polling:
+        with self._polling, telling():
             self._open()
         while not self._closing:
             if (message := self._poll()) is not None:
@@ -104,20 +92,26 @@ class KafkaReading:
         if self._polling.acquire(blocking=False):
             try:
                 if not self._closed:
-                    self._store()
+                    with telling():
+                        self._store()
             finally:
                 self._polling.release()
 
     def close(self) -> None:
-        """Commits what was acknowledged and leaves the group."""
+        """Commits what was acknowledged and leaves the group. What can't be committed any more comes again."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         with self._polling:
-            if not self._closed:
-                self._closed = True
-                self._store()
-                self._consumer.close()
+            if self._closed:
+                return
+            self._closed = True
+            for farewell in (self._store, self._consumer.close):
+                try:
+                    with telling():
+                        farewell()
+                except (SourceRefused, SourceUnavailable) as error:
+                    log.warning("kafka_not_left_in_good_order", reason=str(error))
 
     def _config(self) -> dict[str, Any]:
         source = self._source
@@ -168,14 +162,14 @@ class KafkaReading:
         is_pattern, timeout = topic.startswith("^"), self._source.timeout
         try:
             found = self._consumer.list_topics(timeout=timeout, **({} if is_pattern else {"topic": topic}))
-        except KafkaException as error:
+        except KafkaException:
             self._consumer.poll(0)  # which is when it tells us of what else it heard
             self._raise_failure()
-            raise _error(error.args[0]) from None
+            raise
         if is_pattern:
             return set()
         if (refused := found.topics[topic].error) is not None:
-            raise _error(refused, f"topic {topic}")
+            raise error_of(refused, f"topic {topic}")
         return set(found.topics[topic].partitions)
 
     def _start_of(self, place: Place) -> TopicPartition:
@@ -184,22 +178,16 @@ class KafkaReading:
         return TopicPartition(*place, self._offsets.get(name_of(place), OFFSET_BEGINNING))
 
     def _end_of(self, place: Place) -> int:
-        try:
-            _, end = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=self._source.timeout)
-        except KafkaException as error:
-            raise _error(error.args[0]) from None
+        _, end = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=self._source.timeout)
         return int(end)
 
     def _poll(self) -> Message | None:
         """The next message, or None if none came for a while."""
-        with self._polling:
+        with self._polling, telling():
             if self._closing:
                 return None
             self._store()
-            try:
-                message = self._consumer.poll(WAIT_SECONDS)
-            except KafkaException as error:
-                raise _error(error.args[0]) from None
+            message = self._consumer.poll(WAIT_SECONDS)
             self._raise_failure()
             if message is not None:
                 self._silent = False
@@ -219,13 +207,13 @@ class KafkaReading:
             try:
                 self._consumer.store_offsets(offsets=[TopicPartition(topic, partition, end)])
             except KafkaException as error:
-                if error.args[0].code() not in (KafkaError._STATE, KafkaError._UNKNOWN_PARTITION):
-                    raise _error(error.args[0]) from None
+                if said(error).code() not in (KafkaError._STATE, KafkaError._UNKNOWN_PARTITION):
+                    raise
                 # else it is another's by now, who reads it again from what was committed
 
     def _more(self) -> list[Message]:
         """What the client has by now."""
-        with self._polling:
+        with self._polling, telling():
             return [] if self._closing else self._consumer.consume(BATCH - 1, 0)
 
     def _taken(self, messages: list[Message]) -> Iterator[Record | DeadLetter]:
@@ -235,7 +223,7 @@ class KafkaReading:
                 if error.code() == KafkaError._PARTITION_EOF:
                     self._at_end.add(place)
                 elif error.code() != KafkaError._MAX_POLL_EXCEEDED:  # of which `_lost` hears
-                    raise _error(error)
+                    raise error_of(error)
             elif place in self._owned:
                 self._at_end.discard(place)
                 self._given[place] = (message.offset() or 0) + 1
@@ -291,7 +279,7 @@ class KafkaReading:
     def _heard(self, error: KafkaError) -> None:
         """What the client says besides: it goes on by itself, and we decide for how long."""
         if error.code() in REFUSALS or error.fatal():
-            self._failure = _error(error)
+            self._failure = error_of(error)
         elif error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE):
             self._silent = True
 
@@ -310,8 +298,3 @@ class _Log:
 def _committed(error: KafkaError | None, partitions: list[TopicPartition]) -> None:
     if error is not None and error.code() != KafkaError._NO_OFFSET:
         log.warning("kafka_commit_failed", reason=error.str(), partitions=len(partitions))
-
-
-def _error(error: KafkaError, what: str = "") -> SourceRefused | SourceUnavailable:
-    reason = f"{what}: {error.str()}" if what else error.str()
-    return SourceRefused(reason) if error.code() in REFUSALS else SourceUnavailable(reason)

@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from consumer.sinks.base import RecordsRejected, SinkUnavailable
 from consumer.sinks.kafka import KafkaSink
-from consumer.sinks.kafkasession import KafkaSession, Unwritable, Written
+from consumer.sinks.kafkanotes import Written
+from consumer.sinks.kafkasession import KafkaSession, Unwritable
 from pipeline.errors import ConfigError
 from tests.contracts.sink_contract import SinkContract
 from tests.contracts.sink_records import batch_of, bulk
