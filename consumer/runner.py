@@ -168,6 +168,9 @@ class Consumer:
             return self.sink.holds(claim.id)
         except (SinkUnavailable, OSError):
             return True  # it can't be asked now, and may hold it: the delivery waits for it, with the batch whole
+        except Exception:  # a bug of the sink's is no reason to go down, nor to part what it may hold
+            log.exception("sink_not_asked", flow=self.flow.name, batch=claim.id)
+            return True
 
     def _linger(self, claim: Claim) -> None:
         """Tops the batch up until it has its records or bytes, or the linger is over."""

@@ -123,14 +123,22 @@ def s3_options(options: StoreOptions) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value is not None}
 
 
-def store_errors() -> tuple[type[Exception], ...]:
-    """What obstore raises: its own, and Python's where they say the same."""
+def store_errors() -> tuple[type[BaseException], ...]:
+    """What obstore raises: its own, and Python's where they say the same; and a panic of its Rust.
+
+    To be asked for where an error is caught, since the kind of a panic isn't known before the first.
+    """
     from obstore.exceptions import BaseError
 
-    return (BaseError, OSError, ValueError)
+    return (BaseError, OSError, ValueError, *panics())
 
 
-def told(error: Exception) -> str:
+def panics() -> tuple[type[BaseException], ...]:
+    """What a library written in Rust raises where it is at its wits' end, which is no `Exception`."""
+    return tuple(kind for kind in BaseException.__subclasses__() if kind.__name__ == "PanicException")
+
+
+def told(error: BaseException) -> str:
     """What a store said, in one line: without the debugging view, and without queries, which may hold signatures."""
     text = str(error)
     status = re.search(r"status code: (\d+ [A-Za-z ]+)", text)

@@ -25,7 +25,7 @@ from consumer.sinks.places.disk import sync_directory, sync_file
 from consumer.sinks.places.store import Store
 from pipeline.errors import MillraceError, SinkUnavailable
 from pipeline.killpoints import killpoint
-from pipeline.objectstore import is_url, s3_options, told
+from pipeline.objectstore import is_url, panics, s3_options, told
 
 BATCH = "millrace.batch"
 """The batch's id in a commit's own words, for people and for `millrace verify --sink`."""
@@ -190,10 +190,15 @@ class LakeTable:
     def _telling(self, verb: str) -> Iterator[None]:
         try:
             yield
-        except (MillraceError, CommitFailedError):
+        except MillraceError:
             raise
         except Exception as error:  # the library raises many, some of them bare
-            raise SinkUnavailable(f"can't {verb} {self.path}: {told(error)}") from error
+            raise self._unavailable(verb, error) from error
+        except panics() as error:
+            raise self._unavailable(verb, error) from None
+
+    def _unavailable(self, verb: str, error: BaseException) -> SinkUnavailable:
+        return SinkUnavailable(f"can't {verb} {self.path}: {told(error)}")
 
 
 def storage_options(store: Store) -> dict[str, str]:

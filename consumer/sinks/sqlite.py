@@ -103,7 +103,8 @@ class SqliteSink(SqlSink):
         """Closes the file."""
         connection, self._connection, self._table = self._connection, None, None
         if connection is not None:
-            connection.close()
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -121,9 +122,11 @@ class SqliteSink(SqlSink):
                     with contextlib.suppress(sqlite3.OperationalError):  # another consumer is at it
                         self._connection.execute("PRAGMA journal_mode = WAL")  # readers don't hold up writers
             yield self._connection
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             self.close()
             said = error.strerror if isinstance(error, OSError) else str(error)
+            if isinstance(error, UnicodeDecodeError):
+                said = "it is damaged: what should be UTF-8 is not"
             raise SinkUnavailable(f"{self.path}: {said}{_MENDS.get(str(error), '')}") from error
         except MillraceError:
             raise

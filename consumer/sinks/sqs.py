@@ -175,19 +175,14 @@ class SqsSink(Sink):
         return self._senders.map(self._send, requests)
 
     def _send(self, request: list[dict[str, Any]]) -> _Outcome:
-        from botocore.exceptions import BotoCoreError, ClientError
-
+        """Raises nothing: what the other requests have placed must be known, whatever becomes of this one."""
         try:
-            answer = self._client.send_message_batch(QueueUrl=self.url, Entries=request)
-        except (BotoCoreError, ClientError) as error:
-            return _Outcome(failure=str(error))
-        outcome = _Outcome([int(sent["Id"]) for sent in answer.get("Successful", ())])
-        for failed in answer.get("Failed", ()):
-            reason = failed.get("Message") or failed["Code"]
-            if failed["Code"].rpartition(".")[2] in RECORD_TO_BLAME:
-                outcome.rejected[int(failed["Id"])] = f"SQS: {reason}"
-            else:
-                outcome.failure = reason
+            outcome = _outcome(self._client.send_message_batch(QueueUrl=self.url, Entries=request))
+        except Exception as error:  # botocore has no root, and parses an answer that is none with what Python raises
+            return _Outcome(failure=f"{type(error).__name__}: {error}")
+        told = {*outcome.placed, *outcome.rejected}
+        if not outcome.failure and (untold := [entry for entry in request if int(entry["Id"]) not in told]):
+            outcome.failure = f"its answer doesn't say what became of {len(untold)} messages: is something in between?"
         return outcome
 
     def _connect(self) -> Any:
@@ -214,7 +209,7 @@ class SqsSink(Sink):
         given = {name: value for name, value in options.items() if value}
         try:
             return boto3.session.Session().client("sqs", config=config, **given)
-        except BotoCoreError as error:
+        except (BotoCoreError, OSError, ValueError) as error:
             raise SinkUnavailable(f"SQS: {error}") from None
 
 
@@ -226,6 +221,17 @@ class _Outcome:
     rejected: dict[int, str] = field(default_factory=dict)
     failure: str = ""
     """Why others were not placed, if any weren't."""
+
+
+def _outcome(answer: dict[str, Any]) -> _Outcome:
+    outcome = _Outcome([int(sent["Id"]) for sent in answer.get("Successful", ())])
+    for failed in answer.get("Failed", ()):
+        reason = failed.get("Message") or failed["Code"]
+        if failed["Code"].rpartition(".")[2] in RECORD_TO_BLAME:
+            outcome.rejected[int(failed["Id"])] = f"SQS: {reason}"
+        else:
+            outcome.failure = reason
+    return outcome
 
 
 def _sendable(text: str) -> str:

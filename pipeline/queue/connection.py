@@ -147,7 +147,7 @@ class Connection:
             raise QueueUnavailable("the connection is gone")
         try:
             self._wire.send_packed_command([packed(commands)], check_health=False)
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        except (redis.RedisError, OSError) as error:
             raise self._failed(error) from error
 
     def listen(self, seconds: float) -> list[Any] | None:
@@ -159,7 +159,7 @@ class Connection:
             raise QueueUnavailable("the connection is gone")
         try:
             return self._reply() if self._wire.can_read(seconds) else None
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        except (redis.RedisError, OSError) as error:
             raise self._failed(error) from error
 
     def script(self, name: str, keys: Sequence[str], *arguments: Any) -> Command:
@@ -206,7 +206,7 @@ class Connection:
                 self._wire.send_packed_command([packed(commands)], check_health=False)
             if not wait:
                 return []
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        except (redis.RedisError, OSError) as error:
             raise self._failed(error) from error
         self._read_posted(len(self._posted))  # they come first, while Redis works on what was sent just now
         return self._read_replies(len(commands))
@@ -220,7 +220,7 @@ class Connection:
     def _read_replies(self, count: int) -> list[Any]:
         try:
             return [self._reply() for _ in range(count)]
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        except (redis.RedisError, OSError) as error:
             raise self._failed(error) from error
 
     def _reply(self) -> Any:
@@ -241,6 +241,8 @@ class Connection:
 
     def _failed(self, error: Exception) -> QueueError:
         ours = in_our_words(error)
+        if isinstance(error, redis.exceptions.InvalidResponse):  # in the midst of others: nobody knows where one begins
+            ours = QueueUnavailable(f"what answers doesn't speak as Redis does: {error}")
         if isinstance(ours, QueueUnavailable):
             # Also where the server answered (READONLY, LOADING): the next connection may find the new primary.
             self.close()

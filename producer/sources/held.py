@@ -55,5 +55,6 @@ class Held:
             try:
                 if receipts:
                     self._extend(receipts)
-            except SourceError as error:
-                log.warning("hold_not_extended", messages=len(receipts), reason=str(error))
+            except Exception as error:  # whatever it is: with this thread all would be over
+                unforeseen = None if isinstance(error, SourceError) else error
+                log.warning("hold_not_extended", messages=len(receipts), reason=str(error), exc_info=unforeseen)

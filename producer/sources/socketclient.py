@@ -123,6 +123,8 @@ class SocketClient:
             return self._closed(error)
         except OSError as error:
             return Failure(error.strerror or type(error).__name__)
+        except WebSocketException as error:
+            return Failure(f"the connection is in disorder: {type(error).__name__}")
         return Failure(f"silent for {place.ping_interval:g} s, and answers no ping within {place.ping_timeout:g} s")
 
     def _received(self, connection: ClientConnection) -> bytes | None:

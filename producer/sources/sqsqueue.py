@@ -63,12 +63,12 @@ class SqsQueue:
         config = Config(
             connect_timeout=source.timeout,
             read_timeout=source.timeout + source.wait,
-            retries={"mode": "standard", "max_attempts": 1},  # waiting is the runner's
+            retries={"mode": "standard", "total_max_attempts": 1},  # waiting is the runner's
             max_pool_connections=DELETERS + 4,
         )
         try:
             self._client: Any = boto3.session.Session().client("sqs", config=config, **source.client_options())
-        except BotoCoreError as error:
+        except (BotoCoreError, ValueError) as error:
             raise SourceRefused(str(error)) from None
         self._held = Held(self._extend, every=max(0.3, source.visibility / 3))
         self._deleters = ThreadPoolExecutor(DELETERS, thread_name_prefix="delete")
@@ -94,9 +94,10 @@ class SqsQueue:
         """These are on the list. What goes wrong ends the reading, which a quiet queue would not hear of otherwise."""
         receipts = {record.receipt: record.message for record in records if isinstance(record, SqsRecord | SqsLetter)}
         try:
+            if self._closing.is_set():
+                raise SourceUnavailable("they were given back meanwhile, and come again")
             for _ in self._deleters.map(self._delete, _batches(receipts)):
                 pass
-            self._held.drop(receipts.values())
         except (SourceRefused, SourceUnavailable) as error:
             log.warning("sqs_messages_not_deleted", messages=len(receipts), reason=str(error))
             self._failure = error
@@ -143,7 +144,11 @@ class SqsQueue:
     def _delete(self, receipts: dict[str, str]) -> None:
         names = list(receipts)
         entries = [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(names)]
-        for failed in self._ask("delete_message_batch", Entries=entries).get("Failed", ()):
+        answer = self._ask("delete_message_batch", Entries=entries)
+        if len(answer.get("Successful", ())) + len(answer.get("Failed", ())) < len(entries):
+            raise SourceUnavailable("SQS' answer doesn't say which messages it has deleted")
+        self._held.drop(receipts.values())
+        for failed in answer.get("Failed", ()):
             message = receipts[names[int(failed["Id"])]]
             reason = f"message {message} can't be deleted: {failed.get('Message') or failed['Code']}"
             if not failed.get("SenderFault"):
@@ -181,6 +186,10 @@ class SqsQueue:
             raise SourceUnavailable(str(error)) from None
         except BotoCoreError as error:
             raise SourceRefused(str(error)) from None
+        except Exception as error:  # botocore has no root, and parses an answer that is none with what Python raises
+            raise SourceUnavailable(f"{type(error).__name__}: {error}") from None
+        if "html" in answer["ResponseMetadata"]["HTTPHeaders"].get("content-type", ""):
+            raise SourceUnavailable(f"a web page is what it answers to {verb}: is something in between?")
         return answer
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
+
 from consumer.runner import Consumer
 from pipeline.envelope import Record, encode, now
 from pipeline.flow import load
@@ -66,10 +68,11 @@ def test_a_sink_that_is_down_shows_in_the_lease_and_the_batch_is_delivered_once_
     assert not running.is_alive()
 
 
+@pytest.mark.parametrize("error", ['SinkUnavailable("down")', 'KeyError("a bug of the sink")'])
 def test_a_batch_that_killed_its_consumers_stays_whole_while_the_sink_cannot_say_whether_it_holds_it(
-    place: Place,
+    place: Place, error: str
 ) -> None:
-    place.module(DOWN)
+    place.module(DOWN.replace('SinkUnavailable("down")', error))
     place.flow(max_attempts=1, sink={"type": "theirs:Down", "path": "out/numbers"})
     place.publish(range(10))
     assert place.consume(MILLRACE_KILLPOINT="consumer.before_write").wait() < 0

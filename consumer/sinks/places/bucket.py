@@ -130,7 +130,7 @@ class Bucket(Place):
             raise self._unavailable("look for", name, error) from error
         return True
 
-    def _unavailable(self, verb: str, name: str, error: Exception) -> SinkUnavailable:
+    def _unavailable(self, verb: str, name: str, error: BaseException) -> SinkUnavailable:
         return SinkUnavailable(f"can't {verb} {self.url}{'/' if name else ''}{name}: {told(error)}")
 
 

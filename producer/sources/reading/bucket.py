@@ -81,7 +81,7 @@ class Bucket:
     def _url(self, name: str) -> str:
         return f"{self._scheme}://{self._name}/{name}"
 
-    def _failed(self, verb: str, name: str, error: Exception) -> SourceUnavailable | SourceRefused:
+    def _failed(self, verb: str, name: str, error: BaseException) -> SourceUnavailable | SourceRefused:
         from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
         reason = told(error)
