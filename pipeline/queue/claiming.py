@@ -21,6 +21,10 @@ FULL_POLL_SECONDS = 0.25
 DEEPEST = 1024
 """At most so many batches are claimed ahead, however long the disk takes."""
 
+DEEPER = 4
+"""So many times as many are claimed ahead at each wait for the disk. A wait takes more than a second: were it twice
+as many, ten of them would go by."""
+
 
 class Claim(msgspec.Struct):
     """A batch under our lease: its records as they stand on the list, oldest first.
@@ -112,27 +116,23 @@ class Claiming(Session):
         a sink, so many are asked for ahead that none has to be waited for.
         """
         with suppress(QueueUnavailable):  # `claim` asks again
-            for asked in self._ahead:
-                self._learn(asked)
-            while len(self._ahead) < self._depth:
-                number = self._claims = self._claims + 1
-                self._ahead.append(asked := _Asked(number, records, None))
-                asked.posted = self._connection.post(*self._claim_commands(number, records, attempts=0))
+            self._learn_all()
+            self._post_ahead(records)
             first = self._ahead[0]
             if self._watch and first.held and first.fetching is None and self._watch.has_ended(first.moment):
                 first.fetching = self._connection.post(*self._fetch_commands(first))
 
     def keep_ahead(self) -> None:
-        """Extends the leases on what was claimed ahead, as far as it is ours."""
-        for asked in tuple(self._ahead):
-            id, token = self._names(asked.number)
-            self.ask_script("renew", [self.keys.leases, self.keys.claims], [id, token, self.lease_ms, ""])
+        """Extends the leases on what was claimed ahead, as far as it is ours: all in one exchange."""
+        self._ask_of_each("renew", tuple(self._ahead), self.lease_ms, "")
 
     def release_ahead(self) -> None:
-        """Gives back what was claimed ahead."""
-        while self._ahead:
-            asked = self._ahead.pop()  # the youngest first, so that what is older is taken first
-            self.ask_script("release", [self.keys.leases, self.keys.claims], [*self._names(asked.number)])
+        """Gives back what was claimed ahead: all in one exchange."""
+        given: list[_Asked] = []
+        with suppress(IndexError):  # another thread may take of it meanwhile
+            while True:
+                given.append(self._ahead.pop())  # the youngest first, so that what is older is taken first
+        self._ask_of_each("release", given)
 
     @property
     def has_ahead(self) -> bool:
@@ -145,7 +145,7 @@ class Claiming(Session):
         Raises LeaseLost where Redis has lost the claim meanwhile: its records come again, in another batch.
         """
         if self._watch and claim.moment:
-            self._watch.wait(claim.moment)
+            self._wait_for_disk(claim.moment)
             claim.moment = 0
             ours, held = self._renewed(claim)[:2]
             if not ours or held is None or msgspec.json.decode(held)["steps"] != claim.steps:
@@ -174,6 +174,42 @@ class Claiming(Session):
     def _moment(self) -> int:
         return self._watch.moment() if self._watch else 0
 
+    def _ask_of_each(self, script: str, ahead: Sequence[_Asked], *arguments: Any) -> None:
+        """Run a script for each of these claims."""
+        if ahead:
+            names = [self.keys.leases, self.keys.claims]
+            self._persist(
+                lambda: self._connection.exchange(
+                    *(self._connection.script(script, names, *self._names(asked.number), *arguments) for asked in ahead)
+                )
+            )
+
+    def _wait_for_disk(self, moment: int) -> None:
+        """Return once that round of the disk watch has ended.
+
+        Where that takes waiting, and there is more on the list, too little was claimed ahead: claim more before the
+        wait, so that it serves them, too.
+        """
+        assert self._watch is not None
+        if self._ahead and not self._watch.has_ended(moment):
+            self._depth = min(DEEPER * self._depth, DEEPEST)
+            with suppress(QueueUnavailable, IndexError):  # who needs one asks again; or all was given back
+                self._post_ahead(self._ahead[-1].records)
+                self._learn_all()
+        self._watch.wait(moment)
+
+    def _post_ahead(self, records: int) -> None:
+        """Ask for as many batches ahead as should be. Raises QueueUnavailable."""
+        while len(self._ahead) < self._depth:
+            number = self._claims = self._claims + 1
+            self._ahead.append(asked := _Asked(number, records, None))
+            asked.posted = self._connection.post(*self._claim_commands(number, records, attempts=0))
+
+    def _learn_all(self) -> None:
+        """Learn how many records the claims ahead have. Raises QueueUnavailable."""
+        for asked in tuple(self._ahead):
+            self._learn(asked)
+
     def _names(self, number: int) -> tuple[str, str]:
         """The id and the token of our claim of that number."""
         return f"{self.session}-{number:06d}", f"{self.session}.claim.{number}"
@@ -183,7 +219,10 @@ class Claiming(Session):
         while self._ahead:
             asked = self._ahead[0]
             lines = self._fetch(asked) if self._watch else self._answer(asked)
-            self._ahead.popleft()
+            try:
+                self._ahead.popleft()
+            except IndexError:
+                return None  # another thread has given it back meanwhile
             if not asked.held:
                 self._depth = 1  # we have come to the end of the list: what is ahead is for all
                 continue
@@ -222,8 +261,7 @@ class Claiming(Session):
         if not asked.held or asked.held < 0:
             asked.held = 0
             return []
-        if self._watch.wait(asked.moment):
-            self._depth = min(2 * self._depth, DEEPEST)
+        self._wait_for_disk(asked.moment)
         found = None
         with suppress(QueueUnavailable):
             found = asked.fetching and self._connection.collect(asked.fetching)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
 import redis
 
+from pipeline.embedded import Embedded
 from pipeline.envelope import DeadLetter, Record, encode, now
 from pipeline.errors import LeaseLost, ProducerFenced, PublishesLost, QueueMisuse, QueueUnavailable, SinkUnavailable
 from pipeline.queue import Claim, DeadLetters, Done, Queue
-from pipeline.queue.connection import Connection
+from pipeline.queue.claiming import DEEPER
+from pipeline.queue.connection import Command, Connection
 from pipeline.queue.fence import Fence
 from tests.conftest import eventually
 from tests.faults.proxy import Proxy
@@ -465,6 +467,35 @@ class TestClaimAhead:
         queue.keep_ahead()
         renewed = {lease.batch: lease.seconds_left for lease in queue.books().leases}
         assert renewed[ahead.batch] > renewed[first.batch]
+
+    @pytest.mark.parametrize("of_each", [Queue.keep_ahead, Queue.release_ahead])
+    def test_all_that_is_ahead_is_kept_or_given_back_in_one_exchange(
+        self, of_each: Callable[[Queue], None], redis_url: str, key: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        queue = Queue(redis_url, key)
+        queue._depth = 5  # as after a wait for Redis' disk
+        queue.publish(lines(*range(10)))
+        queue.claim_ahead(2)
+        exchanges: list[int] = []
+        exchange = Connection.exchange
+
+        def counted(self: Connection, *commands: Command) -> list[object]:
+            exchanges.append(len(commands))
+            return exchange(self, *commands)
+
+        monkeypatch.setattr(Connection, "exchange", counted)
+        of_each(queue)
+        assert exchanges == [5]
+
+    def test_who_has_to_wait_for_the_disk_claims_more_ahead_before(self, key: str) -> None:
+        with Embedded(aof=True) as server:
+            queue = Queue(server.url, key, fsync="write")
+            queue.publish(lines(*range(10)))
+            claim = taken(queue.claim(1))
+            queue.claim_ahead(1)
+            queue.secure(claim)
+            assert len(queue.books().leases) == 1 + DEEPER
+            queue.close()
 
     def test_taken_over_while_it_waited_it_cannot_be_begun(
         self, queue: Queue, client: redis.Redis, redis_url: str, key: str
