@@ -88,7 +88,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _rows(text: str) -> list[Row]:
     wanted = text.split(",")
-    found = [row for row in ROWS if row.number in wanted or row.number.rstrip("ab") in wanted]
+    found = [row for row in ROWS if row.number in wanted or row.number.rstrip("abcd") in wanted]
     if missing := {number for number in wanted if not any(row.number.startswith(number) for row in found)}:
         raise argparse.ArgumentTypeError(f"no row {', '.join(sorted(missing))}")
     return found

@@ -24,6 +24,7 @@ import redis
 from bench import check
 from bench.data import KEY, Events, Form, chunks
 from bench.rounds import WrongAnswer
+from bench.server import serving
 from pipeline.queue.keys import Keys
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,6 +52,16 @@ class Lab:
         self._templates = redis.Redis.from_url(url, db=TEMPLATES)
         self._sums: dict[tuple[Any, ...], check.Sum] = {}
         self._folders = 0
+
+    @contextlib.contextmanager
+    def durable(self) -> Iterator[Lab]:
+        """A lab on a fresh server that keeps an append-only file, as those have it who ask for `queue.fsync`."""
+        with self.folder() as folder, serving(folder, aof=True) as url:
+            scratch = folder / "runs"
+            scratch.mkdir()
+            lab = Lab(url, scratch, rounds=self.rounds, quick=self.quick, say=self.say)
+            lab.events, lab._sums = self.events, self._sums
+            yield lab
 
     def empty(self) -> None:
         """Empties the database, and returns when its memory is free: a server that still frees is slower."""

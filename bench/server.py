@@ -20,18 +20,24 @@ START_SECONDS = 20.0
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *, clients: int = 10_000) -> Iterator[str]:
-    """The URL of a server that keeps nothing on disk: `redis-server` 7 or later from the PATH, else the embedded."""
+def serving(folder: Path, *, clients: int = 10_000, aof: bool = False) -> Iterator[str]:
+    """The URL of a server: `redis-server` 7 or later from the PATH, else the embedded.
+
+    It keeps nothing on disk, or with `aof` an append-only file in the folder, synced every second and never rewritten:
+    a rewrite would meet one run and spare another.
+    """
     binary = shutil.which("redis-server")
     if binary is None or _version_of(binary) < OLDEST:
-        with Embedded(config={"maxclients": clients}) as embedded:
+        config = {"maxclients": clients, "auto-aof-rewrite-percentage": 0}
+        with Embedded(data_dir=folder / "data", aof=aof, config=config) as embedded:
             yield embedded.url
         return
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
-    options += ["--maxclients", str(clients)]
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    options += ["--appendonly", "yes" if aof else "no", "--appendfsync", "everysec"]
+    options += ["--auto-aof-rewrite-percentage", "0", "--maxclients", str(clients)]
     process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         url = f"redis://127.0.0.1:{port}/0"

@@ -3,9 +3,9 @@
 import re
 
 from bench.rounds import Row
-from bench.rows import crawl, depth, drain, idle, latency, memory, parquet, publish, stream, stripped
+from bench.rows import crawl, depth, drain, fsync, idle, latency, memory, parquet, publish, stream, stripped
 
-_GROUPS = (drain, publish, crawl, stream, latency, parquet, depth, memory, idle, stripped)
+_GROUPS = (drain, publish, crawl, stream, latency, parquet, depth, memory, idle, stripped, fsync)
 
 
 def _place(row: Row) -> tuple[int, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench import check
 from bench.data import bare, id_of, number_of
@@ -14,14 +15,16 @@ from bench.rounds import Figure, Goal, Row, Side
 RATE = 1_000
 
 
-def _ours(lab: Lab, count: int) -> Side:
+def ours(lab: Lab, count: int, *, rate: float = RATE, **flow: Any) -> Side:
+    """`millrace consume` of records that come at this rate: median and 99th percentile, in milliseconds."""
+
     def run() -> tuple[float, ...]:
         with lab.folder() as folder:
             lab.empty()
             sink = {"type": "bench.ours.arrivals:ArrivalSink", "path": "arrivals"}
-            with lab.millrace(folder, "consume", batch={"linger": "0s"}, sink=sink) as consumer:
+            with lab.millrace(folder, "consume", batch={"linger": "0s"}, sink=sink, **flow) as consumer:
                 lab.await_idle(consumer)
-                _push(lab, folder, count)
+                _push(lab, folder, count, rate)
                 lab.await_counter("delivered", count, consumer)
                 consumer.stop()
             return _latencies(lab, folder, "millrace consume", count)
@@ -35,15 +38,15 @@ def _bare(lab: Lab, count: int) -> Side:
             lab.empty()
             with lab.peer(folder, "bare_blmove", count) as consumer:
                 lab.await_idle(consumer)
-                _push(lab, folder, count)
+                _push(lab, folder, count, RATE)
                 consumer.wait()
             return _latencies(lab, folder, "the bare consumer", count)
 
     return run
 
 
-def _push(lab: Lab, folder: Path, count: int) -> None:
-    with lab.peer(folder, "pulse", count, RATE) as pulse:
+def _push(lab: Lab, folder: Path, count: int, rate: float) -> None:
+    with lab.peer(folder, "pulse", count, rate) as pulse:
         pulse.wait()
 
 
@@ -58,7 +61,7 @@ def _latencies(lab: Lab, folder: Path, who: str, count: int) -> tuple[float, flo
 
 @contextlib.contextmanager
 def _sides(lab: Lab, count: int) -> Iterator[tuple[Side, Side]]:
-    yield _ours(lab, count), _bare(lab, count)
+    yield ours(lab, count), _bare(lab, count)
 
 
 ROWS = [

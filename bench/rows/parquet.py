@@ -35,7 +35,8 @@ class _Change(msgspec.Struct):
     timestamp: int | None = None
 
 
-def _verifying(lab: Lab, who: str, count: int) -> Callable[[Path], None]:
+def verifying(lab: Lab, who: str, count: int) -> Callable[[Path], None]:
+    """Compares the rows of all Parquet files with what was put in."""
     decoder = msgspec.json.Decoder(_Change)
     expected = check.total(lab.events.some(count), lambda line: msgspec.json.encode(decoder.decode(line)))
 
@@ -54,7 +55,7 @@ def _rows(folder: Path) -> Iterator[bytes]:
 @contextlib.contextmanager
 def _sides(lab: Lab, count: int) -> Iterator[tuple[Side, Side]]:
     sink = {"type": "parquet", "path": "output"}
-    verify = _verifying(lab, "row 11", count)
+    verify = verifying(lab, "row 11", count)
     yield (
         ours(lab, count, verify, batch=BATCH, model="bench.ours.change:Change", sink=sink),
         peer(lab, enveloped, count, verify, "bare_pyarrow", count, BATCH),

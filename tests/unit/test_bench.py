@@ -99,3 +99,7 @@ def test_a_goal_that_is_missed_is_shown_and_fails_nothing(
     assert "a row of 1,000" in draw(report)
     line = "| 1 | a row of 1,000 | a peer | 1.5 records/s | 1 records/s | **1.5×** (1.5 – 1.5) | ≥ 2× | ✗ |"
     assert table_of(report).splitlines()[2:] == [line]
+
+
+def test_a_number_means_all_rows_that_bear_it() -> None:
+    assert [row.number for row in command._rows("19,1")] == ["1", "19a", "19b", "19c", "19d"]
