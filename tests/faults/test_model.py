@@ -1,4 +1,4 @@
-"""The queue against a model of it: any order of verbs, lost requests, lost replies, late arrivals and crashes.
+"""The queue against a model of it: any order of verbs, connections that drop anywhere, late arrivals and crashes.
 
 A Hypothesis state machine drives several producers and consumers on a real server. After every step the books must
 balance and every record must be in exactly one place; what the sink holds, by batch id, must hold no record twice.
@@ -6,7 +6,6 @@ balance and every record must be in exactly one place; what the sink holds, by b
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 from collections import Counter
@@ -29,81 +28,9 @@ from hypothesis.stateful import (
 )
 
 from pipeline.envelope import DeadLetter
-from pipeline.errors import LeaseLost, QueueUnavailable
+from pipeline.errors import LeaseLost
 from pipeline.queue import Claim, Queue
-from pipeline.queue.connection import Command, Connection, Posted, packed
-
-FAULTS = st.sampled_from(["none", "none", "none", "request lost", "reply lost", "late"])
-
-
-class FaultyConnection(Connection):
-    """A connection whose next exchange may go wrong, once.
-
-    `request lost`: the server never sees it. `reply lost`: the server does it and nobody hears. `late`: nobody hears,
-    and the server does it later, when `arrive` is called, over the old wire with all its state.
-    """
-
-    fault = "none"
-
-    def __init__(self, pool: Any) -> None:
-        super().__init__(pool)
-        self.on_their_way: list[tuple[Any, tuple[Command, ...]]] = []
-
-    def exchange(self, *commands: Command) -> list[Any]:
-        fault, self.fault = self.fault, "none"
-        if fault == "none":
-            return super().exchange(*commands)
-        if fault == "reply lost":
-            super().exchange(*commands)
-        elif fault == "late":
-            self._send_later(commands)
-        self.close()
-        raise QueueUnavailable(fault)
-
-    def post(self, *commands: Command) -> Posted:
-        fault, self.fault = self.fault, "none"
-        if fault == "none":
-            return super().post(*commands)
-        if fault == "late":
-            self._send_later(commands)
-        elif fault != "request lost":
-            super().post(*commands)
-        self.close()
-        raise QueueUnavailable(fault)
-
-    def _send_later(self, commands: tuple[Command, ...]) -> None:
-        self.open()
-        self.on_their_way.append((self._wire, commands))
-        self._wire = None
-        self._posted.clear()
-
-    def arrive(self) -> None:
-        for wire, commands in self.on_their_way:
-            wire.send_packed_command([packed(commands)], check_health=False)
-            for _ in commands:
-                with contextlib.suppress(redis.ResponseError):
-                    wire.read_response()
-            wire.disconnect()
-        self.on_their_way = []
-
-
-class FaultyQueue(Queue):
-    """A queue on one faulty connection for publishing and one for the rest."""
-
-    def __init__(self, url: str, key: str) -> None:
-        super().__init__(url, key, lease_seconds=3600)
-        self.retry_first_seconds = 0.0
-        self._publishing = FaultyConnection(self._address)
-        self._fence.connection = self._publishing
-        self._own.connection = FaultyConnection(self._address)
-
-    def suffer(self, fault: str) -> None:
-        self._publishing.fault = self._own.connection.fault = fault
-
-    def arrive(self) -> None:
-        self._publishing.arrive()
-        self._own.connection.arrive()
-        self.suffer("none")
+from tests.faults.faulty import FAULTS, Fault, FaultyQueue
 
 
 class Flow(RuleBasedStateMachine):
@@ -119,6 +46,7 @@ class Flow(RuleBasedStateMachine):
         self.key = f"model:{os.getpid()}:{next(self.numbers)}"
         self.producers = [FaultyQueue(self.url, self.key) for _ in range(2)]
         self.consumers = [FaultyQueue(self.url, self.key) for _ in range(3)]
+        self.reader = Queue(self.url, self.key)
         self.published: list[bytes] = []
         self.sink: dict[str, tuple[bytes, ...]] = {}
         self.settled: Counter[bytes] = Counter()  # acked as delivered or filtered
@@ -126,7 +54,7 @@ class Flow(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "client"):
-            for queue in (*self.producers, *self.consumers):
+            for queue in (*self.producers, *self.consumers, self.reader):
                 queue.close()
             for left in self.client.scan_iter(match=f"*{self.key}*", count=1000):
                 self.client.delete(left)
@@ -137,22 +65,22 @@ class Flow(RuleBasedStateMachine):
 
     # -- what producers do --------------------------------------------------------------------------------------------
 
-    @rule(who=st.integers(0, 1), count=st.integers(0, 5), dead=st.integers(0, 1), fault=FAULTS)
-    def publish(self, who: int, count: int, dead: int, fault: str) -> None:
+    @rule(who=st.integers(0, 1), count=st.integers(0, 5), dead=st.integers(0, 1), faults=FAULTS)
+    def publish(self, who: int, count: int, dead: int, faults: list[Fault]) -> None:
         records = [self.some_id() for _ in range(count)]
         letters = [DeadLetter(self.some_id(), "bad") for _ in range(dead)]
         self.position += 1
-        self.producers[who].suffer(fault)
+        self.producers[who].suffer(faults)
         self.producers[who].publish(records, dead=letters, checkpoint=("source", self.position))
         self.published += [*records, *(letter.original for letter in letters)]
         assert self.producers[who].checkpoint("source") == self.position
 
-    @rule(who=st.integers(0, 1), again=st.integers(0, 3), fault=FAULTS)
-    def publish_what_may_have_been_published_before(self, who: int, again: int, fault: str) -> None:
+    @rule(who=st.integers(0, 1), again=st.integers(0, 3), faults=FAULTS)
+    def publish_what_may_have_been_published_before(self, who: int, again: int, faults: list[Fault]) -> None:
         fresh = self.some_id()
         ids = [f"key-{number}" for number in range(again)]
         known = {record.decode() for record in self.published}
-        self.producers[who].suffer(fault)
+        self.producers[who].suffer(faults)
         self.producers[who].publish(
             [fresh, *(id.encode() for id in ids)], ids=[fresh.decode(), *ids], seen_seconds=3600
         )
@@ -165,25 +93,25 @@ class Flow(RuleBasedStateMachine):
 
     # -- what consumers do --------------------------------------------------------------------------------------------
 
-    @rule(target=claims, who=st.integers(0, 2), count=st.integers(1, 6), fault=FAULTS)
-    def claim(self, who: int, count: int, fault: str) -> Any:
-        self.consumers[who].suffer(fault)
+    @rule(target=claims, who=st.integers(0, 2), count=st.integers(1, 6), faults=FAULTS)
+    def claim(self, who: int, count: int, faults: list[Fault]) -> Any:
+        self.consumers[who].suffer(faults)
         claim = self.consumers[who].claim(count)
         return multiple() if claim is None else (who, claim)
 
-    @rule(who=st.integers(0, 2), count=st.integers(1, 6), fault=FAULTS)
-    def claim_ahead(self, who: int, count: int, fault: str) -> None:
-        self.consumers[who].suffer(fault)
+    @rule(who=st.integers(0, 2), count=st.integers(1, 6), faults=FAULTS)
+    def claim_ahead(self, who: int, count: int, faults: list[Fault]) -> None:
+        self.consumers[who].suffer(faults)
         self.consumers[who].claim_ahead(count)
 
-    @rule(who=st.integers(0, 2), fault=FAULTS)
-    def keep_ahead(self, who: int, fault: str) -> None:
-        self.consumers[who].suffer(fault)
+    @rule(who=st.integers(0, 2), faults=FAULTS)
+    def keep_ahead(self, who: int, faults: list[Fault]) -> None:
+        self.consumers[who].suffer(faults)
         self.consumers[who].keep_ahead()
 
-    @rule(who=st.integers(0, 2), fault=FAULTS)
-    def release_ahead(self, who: int, fault: str) -> None:
-        self.consumers[who].suffer(fault)
+    @rule(who=st.integers(0, 2), faults=FAULTS)
+    def release_ahead(self, who: int, faults: list[Fault]) -> None:
+        self.consumers[who].suffer(faults)
         self.consumers[who].release_ahead()
 
     @rule(who=st.integers(0, 2))
@@ -191,30 +119,30 @@ class Flow(RuleBasedStateMachine):
         if self.client.llen(self.key):  # an empty list would only take time
             self.consumers[who].wait(0.1)
 
-    @rule(held=claims, count=st.integers(1, 4), fault=FAULTS)
-    def fill(self, held: tuple[int, Claim], count: int, fault: str) -> None:
+    @rule(held=claims, count=st.integers(1, 4), faults=FAULTS)
+    def fill(self, held: tuple[int, Claim], count: int, faults: list[Fault]) -> None:
         who, claim = held
         if claim.id in self.sink or claim.attempts > 1:
             return  # what a sink may have seen is never filled
-        self.consumers[who].suffer(fault)
+        self.consumers[who].suffer(faults)
         try:
             self.consumers[who].fill(claim, count)
         except LeaseLost:
             self.assert_lost(claim)
 
-    @rule(held=claims, fault=FAULTS)
-    def renew(self, held: tuple[int, Claim], fault: str) -> None:
+    @rule(held=claims, faults=FAULTS)
+    def renew(self, held: tuple[int, Claim], faults: list[Fault]) -> None:
         who, claim = held
-        self.consumers[who].suffer(fault)
+        self.consumers[who].suffer(faults)
         try:
             self.consumers[who].renew(claim)
         except LeaseLost:
             self.assert_lost(claim)
 
-    @rule(held=claims, fault=FAULTS)
-    def begin_what_was_claimed_ahead(self, held: tuple[int, Claim], fault: str) -> None:
+    @rule(held=claims, faults=FAULTS)
+    def begin_what_was_claimed_ahead(self, held: tuple[int, Claim], faults: list[Fault]) -> None:
         who, claim = held
-        self.consumers[who].suffer(fault)
+        self.consumers[who].suffer(faults)
         try:
             self.consumers[who].begin(claim)
         except LeaseLost:
@@ -228,15 +156,15 @@ class Flow(RuleBasedStateMachine):
         before = self.sink.setdefault(claim.id, tuple(claim.lines))
         assert before == tuple(claim.lines), "the same batch id came with other records"
 
-    @rule(held=consumes(claims), dead=st.integers(0, 2), filtered=st.integers(0, 1), fault=FAULTS)
-    def ack(self, held: tuple[int, Claim], dead: int, filtered: int, fault: str) -> None:
+    @rule(held=consumes(claims), dead=st.integers(0, 2), filtered=st.integers(0, 1), faults=FAULTS)
+    def ack(self, held: tuple[int, Claim], dead: int, filtered: int, faults: list[Fault]) -> None:
         who, claim = held
         if claim.id not in self.sink or self.sink[claim.id] != tuple(claim.lines):
             return
         dead = min(dead, len(claim.lines))
         filtered = min(filtered, len(claim.lines) - dead)
         letters = [DeadLetter(line, "rejected") for line in claim.lines[:dead]]
-        self.consumers[who].suffer(fault)
+        self.consumers[who].suffer(faults)
         try:
             self.consumers[who].ack(
                 claim, delivered=len(claim.lines) - dead - filtered, filtered=filtered, dead=letters
@@ -246,33 +174,33 @@ class Flow(RuleBasedStateMachine):
         else:
             self.settled.update(claim.lines[dead:])
 
-    @rule(held=consumes(claims), fault=FAULTS)
-    def release(self, held: tuple[int, Claim], fault: str) -> None:
+    @rule(held=consumes(claims), faults=FAULTS)
+    def release(self, held: tuple[int, Claim], faults: list[Fault]) -> None:
         who, claim = held
-        self.consumers[who].suffer(fault)
+        self.consumers[who].suffer(faults)
         self.consumers[who].release(claim)
 
-    @rule(held=consumes(claims), fault=FAULTS)
-    def split(self, held: tuple[int, Claim], fault: str) -> None:
+    @rule(held=consumes(claims), faults=FAULTS)
+    def split(self, held: tuple[int, Claim], faults: list[Fault]) -> None:
         who, claim = held
         if len(claim.lines) < 2 or claim.id in self.sink:
             return
-        self.consumers[who].suffer(fault)
+        self.consumers[who].suffer(faults)
         try:
             self.consumers[who].split(claim, attempts=2)
         except LeaseLost:
             self.assert_lost(claim)
 
-    @rule(target=claims, who=st.integers(0, 2), fault=FAULTS)
-    def reclaim(self, who: int, fault: str) -> Any:
-        self.consumers[who].suffer(fault)
+    @rule(target=claims, who=st.integers(0, 2), faults=FAULTS)
+    def reclaim(self, who: int, faults: list[Fault]) -> Any:
+        self.consumers[who].suffer(faults)
         claim = self.consumers[who].reclaim()
         return multiple() if claim is None else (who, claim)
 
     @rule()
     def leases_run_out(self) -> None:
-        for id in self.client.zrange(self.consumers[0].keys.leases, 0, -1):
-            self.client.zadd(self.consumers[0].keys.leases, {id: 1})
+        for id in self.client.zrange(self.reader.keys.leases, 0, -1):
+            self.client.zadd(self.reader.keys.leases, {id: 1})
 
     @rule(held=consumes(claims))
     def a_consumer_dies(self, held: tuple[int, Claim]) -> None:
@@ -294,7 +222,7 @@ class Flow(RuleBasedStateMachine):
     # -- what must hold -----------------------------------------------------------------------------------------------
 
     def held_by_token(self, id: str) -> str | None:
-        text = self.client.hget(self.consumers[0].keys.claims, id)
+        text = self.client.hget(self.reader.keys.claims, id)
         return None if text is None else msgspec.json.decode(text)["token"]
 
     def assert_lost(self, claim: Claim) -> None:
@@ -304,8 +232,8 @@ class Flow(RuleBasedStateMachine):
     def every_record_is_in_one_place_and_the_books_balance(self) -> None:
         if not hasattr(self, "client"):
             return
-        keys = self.consumers[0].keys
-        books = self.consumers[0].books()
+        keys = self.reader.keys
+        books = self.reader.books()
         assert books.difference == 0, books
         held = [line for lease in books.leases for line in self.lines_of(lease.batch)]
         assert books.in_flight == len(held) == sum(lease.records for lease in books.leases)
@@ -323,7 +251,7 @@ class Flow(RuleBasedStateMachine):
             assert not [line for line, count in written.items() if count > 1]
 
     def lines_of(self, id: str) -> list[bytes]:
-        keys = self.consumers[0].keys
+        keys = self.reader.keys
         claim = msgspec.json.decode(self.client.hget(keys.claims, id) or b"{}")
         return [line for part in keys.parts(id, int(claim["steps"])) for line in self.client.lrange(part, 0, -1)]
 
