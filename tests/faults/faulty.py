@@ -19,7 +19,7 @@ Fault: TypeAlias = str | int
 does it and nobody hears. `late`: nobody hears, and the server does it later, when `arrive` is called, over the old wire
 with all its state. A number: the connection drops after so many of its commands were carried out."""
 
-_FAULT = st.one_of(st.sampled_from(["none", "request lost", "reply lost", "late"]), st.integers(0, 12))
+_FAULT = st.one_of(st.sampled_from(["none", "none", "request lost", "reply lost", "late", "late"]), st.integers(0, 12))
 FAULTS = st.one_of(st.just([]), st.lists(_FAULT, max_size=4))
 """What becomes of the next exchanges, one after the other: what is sent again is hit, too."""
 

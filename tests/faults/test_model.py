@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from typing import Any
 
 import msgspec
 import pytest
@@ -17,18 +16,16 @@ import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
-    consumes,
     initialize,
     invariant,
-    multiple,
     rule,
     run_state_machine_as_test,
 )
 
-from pipeline.envelope import DeadLetter
+from pipeline.envelope import DeadLetter, Record, encode
 from pipeline.errors import LeaseLost
+from pipeline.mark import is_foreign
 from pipeline.queue import Claim, Queue
 from tests.faults.faulty import FAULTS, Fault, FaultyQueue
 
@@ -38,7 +35,6 @@ class Flow(RuleBasedStateMachine):
 
     url: str
     numbers = itertools.count()
-    claims: Bundle[tuple[int, Claim]] = Bundle("claims")
 
     @initialize()
     def begin(self) -> None:
@@ -48,9 +44,12 @@ class Flow(RuleBasedStateMachine):
         self.consumers = [FaultyQueue(self.url, self.key) for _ in range(3)]
         self.reader = Queue(self.url, self.key)
         self.published: list[bytes] = []
+        self.pushed: set[bytes] = set()  # by others
+        self.known: set[str] = set()  # keys that were published
         self.sink: dict[str, tuple[bytes, ...]] = {}
         self.settled: Counter[bytes] = Counter()  # acked as delivered or filtered
         self.position = 0
+        self.claims: list[tuple[int, Claim]] = []
 
     def teardown(self) -> None:
         if hasattr(self, "client"):
@@ -60,31 +59,36 @@ class Flow(RuleBasedStateMachine):
                 self.client.delete(left)
             self.client.close()
 
-    def some_id(self) -> bytes:
-        return b"%d" % next(self.numbers)
+    def some_id(self) -> str:
+        return f"{next(self.numbers)}"
+
+    def envelope(self, id: str, mark: str | None = None) -> bytes:
+        return encode(Record({"n": id}), id=id, source="model", time="2026-01-01T00:00:00Z", mark=mark)
+
+    def ours(self, id: str) -> bytes:
+        return self.envelope(id, self.key)
 
     # -- what producers do --------------------------------------------------------------------------------------------
 
     @rule(who=st.integers(0, 1), count=st.integers(0, 5), dead=st.integers(0, 1), faults=FAULTS)
     def publish(self, who: int, count: int, dead: int, faults: list[Fault]) -> None:
-        records = [self.some_id() for _ in range(count)]
-        letters = [DeadLetter(self.some_id(), "bad") for _ in range(dead)]
+        records = [self.ours(self.some_id()) for _ in range(count)]
+        letters = [DeadLetter(self.ours(self.some_id()), "bad") for _ in range(dead)]
         self.position += 1
         self.producers[who].suffer(faults)
         self.producers[who].publish(records, dead=letters, checkpoint=("source", self.position))
         self.published += [*records, *(letter.original for letter in letters)]
         assert self.producers[who].checkpoint("source") == self.position
 
-    @rule(who=st.integers(0, 1), again=st.integers(0, 3), faults=FAULTS)
-    def publish_what_may_have_been_published_before(self, who: int, again: int, faults: list[Fault]) -> None:
-        fresh = self.some_id()
-        ids = [f"key-{number}" for number in range(again)]
-        known = {record.decode() for record in self.published}
+    @rule(who=st.integers(0, 1), again=st.lists(st.integers(0, 3), max_size=5), faults=FAULTS)
+    def publish_what_may_have_been_published_before(self, who: int, again: list[int], faults: list[Fault]) -> None:
+        ids = [self.some_id(), *(f"key-{number}" for number in again)]
+        fresh = [id for id in dict.fromkeys(ids) if id not in self.known]
         self.producers[who].suffer(faults)
-        self.producers[who].publish(
-            [fresh, *(id.encode() for id in ids)], ids=[fresh.decode(), *ids], seen_seconds=3600
-        )
-        self.published += [fresh, *(id.encode() for id in ids if id not in known)]
+        done = self.producers[who].publish([self.ours(id) for id in ids], ids=ids, seen_seconds=3600)
+        assert (done.records, done.duplicates) == (len(fresh), len(ids) - len(fresh))
+        self.published += map(self.ours, fresh)
+        self.known.update(fresh)
 
     @rule(who=st.integers(0, 1))
     def a_producer_dies(self, who: int) -> None:
@@ -93,11 +97,19 @@ class Flow(RuleBasedStateMachine):
 
     # -- what consumers do --------------------------------------------------------------------------------------------
 
-    @rule(target=claims, who=st.integers(0, 2), count=st.integers(1, 6), faults=FAULTS)
-    def claim(self, who: int, count: int, faults: list[Fault]) -> Any:
+    @rule(who=st.integers(0, 2), count=st.integers(1, 6), put=st.integers(0, 3), faults=FAULTS)
+    def claim(self, who: int, count: int, put: int, faults: list[Fault]) -> None:
+        self.publish(0, put, 0, [])  # else most claims would find an empty list
         self.consumers[who].suffer(faults)
         claim = self.consumers[who].claim(count)
-        return multiple() if claim is None else (who, claim)
+        if claim is not None:
+            self.claims.append((who, claim))
+
+    def held(self, pick: int, *, last: bool = False) -> tuple[int, Claim]:
+        """One of the claims that consumers took, whoever has it by now; with `last` it is used no more."""
+        if not self.claims:
+            self.claim(pick % 3, 1 + pick // 3, 3, [])
+        return self.claims.pop(pick % len(self.claims)) if last else self.claims[pick % len(self.claims)]
 
     @rule(who=st.integers(0, 2), count=st.integers(1, 6), faults=FAULTS)
     def claim_ahead(self, who: int, count: int, faults: list[Fault]) -> None:
@@ -119,9 +131,9 @@ class Flow(RuleBasedStateMachine):
         if self.client.llen(self.key):  # an empty list would only take time
             self.consumers[who].wait(0.1)
 
-    @rule(held=claims, count=st.integers(1, 4), faults=FAULTS)
-    def fill(self, held: tuple[int, Claim], count: int, faults: list[Fault]) -> None:
-        who, claim = held
+    @rule(pick=st.integers(0, 7), count=st.integers(1, 4), faults=FAULTS)
+    def fill(self, pick: int, count: int, faults: list[Fault]) -> None:
+        who, claim = self.held(pick)
         if claim.id in self.sink or claim.attempts > 1:
             return  # what a sink may have seen is never filled
         self.consumers[who].suffer(faults)
@@ -130,36 +142,40 @@ class Flow(RuleBasedStateMachine):
         except LeaseLost:
             self.assert_lost(claim)
 
-    @rule(held=claims, faults=FAULTS)
-    def renew(self, held: tuple[int, Claim], faults: list[Fault]) -> None:
-        who, claim = held
+    @rule(pick=st.integers(0, 7), faults=FAULTS)
+    def renew(self, pick: int, faults: list[Fault]) -> None:
+        who, claim = self.held(pick)
         self.consumers[who].suffer(faults)
         try:
             self.consumers[who].renew(claim)
         except LeaseLost:
             self.assert_lost(claim)
 
-    @rule(held=claims, faults=FAULTS)
-    def begin_what_was_claimed_ahead(self, held: tuple[int, Claim], faults: list[Fault]) -> None:
-        who, claim = held
+    @rule(pick=st.integers(0, 7), faults=FAULTS)
+    def begin_what_was_claimed_ahead(self, pick: int, faults: list[Fault]) -> None:
+        who, claim = self.held(pick)
         self.consumers[who].suffer(faults)
         try:
             self.consumers[who].begin(claim)
         except LeaseLost:
             self.assert_lost(claim)
 
-    @rule(held=claims)
-    def write(self, held: tuple[int, Claim]) -> None:
-        _, claim = held
+    @rule(pick=st.integers(0, 7))
+    def write(self, pick: int) -> None:
+        self.writes(self.held(pick)[1])
+
+    def writes(self, claim: Claim) -> None:
         if self.held_by_token(claim.id) != claim.token:
             return  # it would find its lease lost before it writes; a write under way rewrites the same
         before = self.sink.setdefault(claim.id, tuple(claim.lines))
         assert before == tuple(claim.lines), "the same batch id came with other records"
 
-    @rule(held=consumes(claims), dead=st.integers(0, 2), filtered=st.integers(0, 1), faults=FAULTS)
-    def ack(self, held: tuple[int, Claim], dead: int, filtered: int, faults: list[Fault]) -> None:
-        who, claim = held
-        if claim.id not in self.sink or self.sink[claim.id] != tuple(claim.lines):
+    @rule(pick=st.integers(0, 7), dead=st.integers(0, 2), filtered=st.integers(0, 1), faults=FAULTS)
+    def ack(self, pick: int, dead: int, filtered: int, faults: list[Fault]) -> None:
+        who, claim = self.held(pick, last=True)
+        if claim.id not in self.sink:
+            self.writes(claim)
+        if self.sink.get(claim.id) != tuple(claim.lines):
             return
         dead = min(dead, len(claim.lines))
         filtered = min(filtered, len(claim.lines) - dead)
@@ -167,22 +183,26 @@ class Flow(RuleBasedStateMachine):
         self.consumers[who].suffer(faults)
         try:
             self.consumers[who].ack(
-                claim, delivered=len(claim.lines) - dead - filtered, filtered=filtered, dead=letters
+                claim,
+                delivered=len(claim.lines) - dead - filtered,
+                filtered=filtered,
+                foreign=sum(is_foreign(line, self.key) for line in claim.lines),
+                dead=letters,
             )
         except LeaseLost:
             self.assert_lost(claim)
         else:
             self.settled.update(claim.lines[dead:])
 
-    @rule(held=consumes(claims), faults=FAULTS)
-    def release(self, held: tuple[int, Claim], faults: list[Fault]) -> None:
-        who, claim = held
+    @rule(pick=st.integers(0, 7), faults=FAULTS)
+    def release(self, pick: int, faults: list[Fault]) -> None:
+        who, claim = self.held(pick, last=True)
         self.consumers[who].suffer(faults)
         self.consumers[who].release(claim)
 
-    @rule(held=consumes(claims), faults=FAULTS)
-    def split(self, held: tuple[int, Claim], faults: list[Fault]) -> None:
-        who, claim = held
+    @rule(pick=st.integers(0, 7), faults=FAULTS)
+    def split(self, pick: int, faults: list[Fault]) -> None:
+        who, claim = self.held(pick, last=True)
         if len(claim.lines) < 2 or claim.id in self.sink:
             return
         self.consumers[who].suffer(faults)
@@ -191,24 +211,33 @@ class Flow(RuleBasedStateMachine):
         except LeaseLost:
             self.assert_lost(claim)
 
-    @rule(target=claims, who=st.integers(0, 2), faults=FAULTS)
-    def reclaim(self, who: int, faults: list[Fault]) -> Any:
+    @rule(who=st.integers(0, 2), faults=FAULTS)
+    def reclaim(self, who: int, faults: list[Fault]) -> None:
         self.consumers[who].suffer(faults)
         claim = self.consumers[who].reclaim()
-        return multiple() if claim is None else (who, claim)
+        if claim is not None:
+            self.claims.append((who, claim))
 
     @rule()
     def leases_run_out(self) -> None:
         for id in self.client.zrange(self.reader.keys.leases, 0, -1):
             self.client.zadd(self.reader.keys.leases, {id: 1})
 
-    @rule(held=consumes(claims))
-    def a_consumer_dies(self, held: tuple[int, Claim]) -> None:
-        who, _ = held
+    @rule(who=st.integers(0, 2))
+    def a_consumer_dies(self, who: int) -> None:
         self.consumers[who].arrive()
         self.consumers[who] = FaultyQueue(self.url, self.key)
 
     # -- what the network and people do -------------------------------------------------------------------------------
+
+    @rule(kind=st.sampled_from(["bare", "CloudEvent", "passed on"]))
+    def somebody_pushes(self, kind: str) -> None:
+        id = self.some_id()
+        line = b'{"n": "%b"}' % id.encode() if kind == "bare" else self.envelope(id)
+        if kind == "passed on":
+            line = self.envelope(id, "elsewhere")
+        self.client.lpush(self.key, line)
+        self.pushed.add(line)
 
     @rule()
     def what_was_on_its_way_arrives(self) -> None:
@@ -234,15 +263,14 @@ class Flow(RuleBasedStateMachine):
             return
         keys = self.reader.keys
         books = self.reader.books()
-        assert books.difference == 0, books
         held = [line for lease in books.leases for line in self.lines_of(lease.batch)]
         assert books.in_flight == len(held) == sum(lease.records for lease in books.leases)
+        waiting = [*held, *self.client.lrange(keys.ready, 0, -1), *self.client.lrange(keys.woken, 0, -1)]
+        assert books.difference == len(self.pushed.intersection(waiting)), books
         places: Counter[bytes] = Counter(self.settled)
-        places.update(held)
-        places.update(self.client.lrange(keys.ready, 0, -1))
-        places.update(self.client.lrange(keys.woken, 0, -1))
+        places.update(waiting)
         places.update(letter[b"record"] for _, letter in self.client.xrange(keys.dead))
-        assert places == Counter(self.published)
+        assert places == Counter([*self.published, *self.pushed])
 
     @invariant()
     def the_sink_holds_nothing_twice(self) -> None:
