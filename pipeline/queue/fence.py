@@ -28,8 +28,8 @@ class Fence:
         self._session_key = session_key
         self._watch: Command = ("WATCH", session_key, keys.epochs)
 
-    def raise_(self) -> tuple[int, str]:
-        """Raise the fence. Returns the number of our last publish that was applied, and the leader's session.
+    def raise_(self) -> tuple[int, tuple[str, str]]:
+        """Raise the fence. Returns the number of our last applied publish, and the leader's session and takeover.
 
         The leader is read behind the WATCH: a takeover from here on breaks it, one before shows here.
         """
@@ -42,10 +42,11 @@ class Fence:
             ("HGET", self._session_key, "published"),
             ("EXEC",),
             self._watch,
-            ("HGET", self._keys.leader, "session"),
+            ("HMGET", self._keys.leader, "session", "epoch"),
         )
         self.stands = True
-        return int(replies[5][2] or 0), (replies[7] or b"").decode()
+        session, epoch = ((part or b"").decode() for part in replies[7])
+        return int(replies[5][2] or 0), (session, epoch)
 
     def ask(self, *commands: Command) -> list[Any]:
         """Exchange commands that leave the WATCH as it is. Raises as `Connection.exchange` does."""

@@ -26,7 +26,7 @@ class Keys:
         self.checkpoints = f"{stem}:checkpoints"
         """hash: source → position, as JSON"""
         self.leader = f"{stem}:leader"
-        """hash: session, until (ms of Redis time), name: the one producer of a source that must not run twice"""
+        """hash: session, until (ms of Redis time), name, epoch: the one producer of a source that must not run twice"""
         self.epochs = f"{stem}:epochs"
         """string: counts the takeovers of the source; a publish watches it"""
         self.dead = f"{stem}:dead"

@@ -32,7 +32,7 @@ class Publishing(Session):
         # A connection apart: any other EXEC would end the WATCH that stands in it.
         self._fence = Fence(Connection(self._address), self.keys, self._session_key)
         self._publishes = 0
-        self._leads = False
+        self._reign: str | None = None  # the number of our takeover, once we lead
 
     def publish(
         self,
@@ -119,24 +119,28 @@ class Publishing(Session):
 
     def stand_by(self) -> None:
         """Forget that we have led: after a ProducerFenced `lead` may be asked for again."""
-        self._leads = False
+        self._reign = None
 
     def lead(self, lease_seconds: float) -> float:
         """Becomes or stays the one producer of this list. Returns 0 where we lead, else the seconds to wait at most.
 
-        Once we have led, a publish after somebody else's takeover raises ProducerFenced.
+        Once we have led, this and a publish raise ProducerFenced after somebody else's takeover, even where that one's
+        lease has run out, too, and we could lead again: it has published from where we stood.
         """
         keys = [self.keys.leader, self.keys.epochs]
-        (left_ms,) = self.ask_script("lead", keys, [self.session, int(lease_seconds * 1000), self.name])
-        if left_ms == 0:
-            self._leads = True
-        elif self._leads:
+        arguments = [self.session, int(lease_seconds * 1000), self.name]
+        ((left_ms, takeover, first),) = self.ask_script("lead", keys, arguments)
+        epoch = takeover.decode()
+        # We may lead again although another has led meanwhile. First of all leaders is a Redis that came back empty.
+        if self._reign is not None and (left_ms or (epoch != self._reign and not first)):
             raise ProducerFenced("another producer has taken over this source")
+        if left_ms == 0:
+            self._reign = epoch
         return float(left_ms) / 1000
 
     def resign(self) -> None:
         """Stops leading, so that a standby needn't wait for the lease to run out."""
-        if self._leads:
+        if self._reign is not None:
             self.ask_script("resign", [self.keys.leader], [self.session])
 
     def checkpoint(self, source: str) -> Position | None:
@@ -157,7 +161,7 @@ class Publishing(Session):
         """
         applied, leader = self._fence.raise_()
         # No leader at all is a Redis that came back empty: nobody has taken over.
-        if self._leads and leader not in ("", self.session):
+        if self._reign is not None and leader[0] and leader != (self.session, self._reign):
             self._fence.close()
             raise ProducerFenced("another producer has taken over this source")
         if applied < self._publishes:

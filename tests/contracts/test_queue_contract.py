@@ -707,6 +707,27 @@ class TestLead:
         second.publish(lines(3))
         assert second.books().published == second.books().ready == 2
 
+    @pytest.mark.parametrize("verb", ["lead", "publish"])
+    def test_a_leader_that_leads_again_is_told_that_another_led_meanwhile(
+        self, redis_url: str, key: str, queue: Queue, verb: str
+    ) -> None:
+        """Else it goes on from where it stood, and publishes again what the other has published."""
+        other = Queue(redis_url, key)
+        assert queue.lead(60) == 0
+        queue.publish(lines(1), checkpoint=("s", 1))
+        queue.ask(("HSET", queue.keys.leader, "until", 0))
+        assert other.lead(60) == 0
+        other.publish(lines(2), checkpoint=("s", 2))
+        other.resign()
+        if verb == "publish":  # a renewal that was sent before all this arrives now
+            queue.ask_script("lead", [queue.keys.leader, queue.keys.epochs], [queue.session, 60_000, "late"])
+        with pytest.raises(ProducerFenced):
+            queue.lead(60) if verb == "lead" else queue.publish(lines(2), checkpoint=("s", 2))
+        assert queue.books().published == 2
+        queue.stand_by()
+        assert queue.lead(60) == 0
+        queue.publish(lines(3), checkpoint=("s", 3))
+
     def test_a_lost_reply_after_a_takeover_is_settled_by_the_number_and_then_fenced(
         self, remote: Queue, proxy: Proxy, redis_url: str, key: str
     ) -> None:
