@@ -42,7 +42,7 @@ faults: $(VENV)/all ## Kill, cut and fill everything there is, count the records
 	@$(BIN)/python -m pytest -q -n 2 tests/faults $(ARGS)
 
 soak: $(VENV)/all ## The queue against its model, for hours if you like: SEQUENCES=20000
-	@MILLRACE_SEQUENCES=$(or $(SEQUENCES),4000) $(BIN)/python -m pytest -q -n $(WORKERS) tests/faults/test_model.py $(ARGS)
+	@MILLRACE_SEQUENCES=$(or $(SEQUENCES),3000) $(BIN)/python -m pytest -q -n $(WORKERS) tests/faults/test_model.py $(ARGS)
 
 bench: $(VENV)/bench/ready ## Millrace beside its peers, every row of docs/how-to/benchmarks.md; half an hour; ARGS='--only 3' for one
 	@$(VENV)/bench/bin/python -m bench $(ARGS)
