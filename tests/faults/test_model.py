@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
+from typing import Any
 
 import msgspec
 import pytest
@@ -24,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from pipeline.envelope import DeadLetter, Record, encode
-from pipeline.errors import LeaseLost
+from pipeline.errors import LeaseLost, ProducerFenced
 from pipeline.mark import is_foreign
 from pipeline.queue import Claim, Queue
 from tests.faults.faulty import FAULTS, Fault, FaultyQueue
@@ -49,11 +50,14 @@ class Flow(RuleBasedStateMachine):
         self.sink: dict[str, tuple[bytes, ...]] = {}
         self.settled: Counter[bytes] = Counter()  # acked as delivered or filtered
         self.position = 0
+        self.leaders = [FaultyQueue(self.url, self.key) for _ in range(2)]
+        self.reigns: list[tuple[bytes, int] | None] = [None, None]  # the takeover of each, and the position it is at
+        self.led = 0  # the position of the source that they lead
         self.claims: list[tuple[int, Claim]] = []
 
     def teardown(self) -> None:
         if hasattr(self, "client"):
-            for queue in (*self.producers, *self.consumers, self.reader):
+            for queue in (*self.producers, *self.leaders, *self.consumers, self.reader):
                 queue.close()
             for left in self.client.scan_iter(match=f"*{self.key}*", count=1000):
                 self.client.delete(left)
@@ -94,6 +98,59 @@ class Flow(RuleBasedStateMachine):
     def a_producer_dies(self, who: int) -> None:
         self.producers[who].arrive()
         self.producers[who] = FaultyQueue(self.url, self.key)
+
+    # -- what producers of a stream do, one of which leads ------------------------------------------------------------
+
+    @rule(who=st.integers(0, 1), faults=FAULTS)
+    def lead(self, who: int, faults: list[Fault]) -> None:
+        queue, reign = self.leaders[who], self.reigns[who]
+        queue.suffer(faults)
+        try:
+            left = queue.lead(3600)
+        except ProducerFenced:
+            self.stand_by(who)
+            return
+        if left == 0 and reign is None:
+            self.reigns[who] = (self.takeovers(), queue.checkpoint("led") or 0)  # type: ignore[assignment]
+        elif reign is not None:
+            assert (left, self.takeovers()) == (0, reign[0]), "it was replaced and isn't told"
+
+    @rule(who=st.integers(0, 1), dedupe=st.booleans(), faults=FAULTS)
+    def publish_as_leader(self, who: int, dedupe: bool, faults: list[Fault]) -> None:
+        if self.reigns[who] is None:
+            self.another_takes_over(who, [])
+        reign = self.reigns[who]
+        if reign is None:
+            return
+        queue, (takeover, at), id = self.leaders[who], reign, self.some_id()
+        options: dict[str, Any] = {"ids": [id], "seen_seconds": 3600} if dedupe else {}
+        queue.suffer(faults)
+        try:
+            queue.publish([self.ours(id)], checkpoint=("led", at + 1), **options)
+        except ProducerFenced:
+            self.stand_by(who)
+        else:
+            assert takeover == self.takeovers(), "it was replaced and publishes all the same"
+            assert self.led == at, "the checkpoint moved back"
+            self.led = at + 1
+            self.reigns[who] = (takeover, self.led)
+            self.published.append(self.ours(id))
+        assert (self.reader.checkpoint("led") or 0) == self.led
+
+    def stand_by(self, who: int) -> None:
+        reign, self.reigns[who] = self.reigns[who], None
+        assert reign is not None
+        assert reign[0] != self.takeovers(), "nobody has replaced it"
+        self.leaders[who].stand_by()
+
+    def takeovers(self) -> bytes:
+        return self.client.get(self.reader.keys.epochs) or b""  # type: ignore[return-value]
+
+    @rule(who=st.integers(0, 1), faults=FAULTS)
+    def another_takes_over(self, who: int, faults: list[Fault]) -> None:
+        if self.client.exists(self.reader.keys.leader):
+            self.client.hset(self.reader.keys.leader, "until", 0)
+        self.lead(who, faults)
 
     # -- what consumers do --------------------------------------------------------------------------------------------
 
@@ -241,7 +298,7 @@ class Flow(RuleBasedStateMachine):
 
     @rule()
     def what_was_on_its_way_arrives(self) -> None:
-        for queue in (*self.producers, *self.consumers):
+        for queue in (*self.producers, *self.leaders, *self.consumers):
             queue.arrive()
 
     @rule()
