@@ -115,10 +115,12 @@ class Flow(RuleBasedStateMachine):
         elif reign is not None:
             assert (left, self.takeovers()) == (0, reign[0]), "it was replaced and isn't told"
 
-    @rule(who=st.integers(0, 1), dedupe=st.booleans(), faults=FAULTS)
-    def publish_as_leader(self, who: int, dedupe: bool, faults: list[Fault]) -> None:
+    @rule(who=st.integers(0, 1), dedupe=st.booleans(), replaced=st.booleans(), faults=FAULTS)
+    def publish_as_leader(self, who: int, dedupe: bool, replaced: bool, faults: list[Fault]) -> None:
         if self.reigns[who] is None:
             self.another_takes_over(who, [])
+        if replaced:
+            self.another_takes_over(1 - who, [])
         reign = self.reigns[who]
         if reign is None:
             return
