@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from operator import attrgetter
 from pathlib import PurePath
@@ -125,8 +126,20 @@ def _of_class(annotation: type, metadata: Sequence[Any], within: tuple[Any, ...]
     if issubclass(annotation, BaseModel):
         return _struct(annotation, within)
     if issubclass(annotation, Decimal):
-        return Column(pa.decimal128(*_digits(metadata)))
+        digits, places = _digits(metadata)
+        return Column(pa.decimal128(digits, places), partial(_decimal, places=places))
     return next((column for classes, column in _BY_CLASS if issubclass(annotation, classes)), JSON)
+
+
+def _decimal(value: Any, *, places: int) -> Any:
+    """A number that Arrow can be given: one that is far too small ends the process in it, or silently becomes zero."""
+    if not isinstance(value, Decimal):
+        return value
+    if not value.is_finite():
+        raise ValueError("no finite number")
+    if value and value.adjusted() < -places:
+        raise ValueError(f"more than {places} decimal places")
+    return value or Decimal(0)
 
 
 def _of_values(members: Iterable[Any]) -> Column:

@@ -16,6 +16,7 @@ bear the mark of the list that it stands on is foreign there, however much it lo
 from __future__ import annotations
 
 import re
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -195,10 +196,13 @@ def timestamp(moment: datetime) -> str:
 
 
 def in_utc(moment: datetime) -> datetime:
-    """The moment in UTC; a naive time is taken as UTC."""
+    """The moment in UTC; a naive time is taken as UTC. Raises OverflowError for one outside of the years 1 to 9999."""
     if moment.tzinfo is UTC:
         return moment
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise OverflowError("a time that is none in UTC, where the years are 1 to 9999") from None
 
 
 def now() -> str:
@@ -226,14 +230,17 @@ def encode(record: Record, *, id: str, source: str, time: str | None = None, mar
 
     `id` and `time` (by default now) are used where the record has no `key` or `time` of its own. `mark` is the name of
     the list, for what is published on it: without it the envelope is foreign there. Raises RecordError where the
-    record's data can't be said in JSON, or its `bytes` are no JSON text.
+    record's data can't be said in JSON, its `bytes` are no JSON text, or its time is none in UTC.
     """
     data = record.data
     if isinstance(data, bytes):
         if not record.checked:
             checked_text(data)
         data = msgspec.Raw(data)
-    when = (time or now()) if record.time is None else in_utc(record.time)
+    try:
+        when = (time or now()) if record.time is None else in_utc(record.time)
+    except OverflowError as error:
+        raise RecordError(str(error)) from None
     try:
         name, type = record.key or id, record.type or "record"
         return _encoder.encode(_Wire(SPECVERSION, name, source, type, when, mark or msgspec.UNSET, data))
@@ -368,8 +375,13 @@ def resolve(pointer: str, value: Any) -> Any:
     for step in steps_of(pointer):
         if isinstance(value, dict):
             value = value.get(step)
-        elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
-            value = value[int(step)]
+        elif isinstance(value, list) and (place := place_of(step)) < len(value):
+            value = value[place]
         else:
             return None
     return value
+
+
+def place_of(step: str) -> int:
+    """The place in a list that a step of a JSON pointer names; one that no list has where it names none."""
+    return int(step) if step.isascii() and step.isdigit() and len(step) < 18 else sys.maxsize

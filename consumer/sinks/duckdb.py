@@ -352,10 +352,16 @@ def _no_fractions(found: dict[str, list[Any]], table: DuckdbTable) -> None:
     for name in table.integers & found.keys():
         if set(map(type, found[name])) & {float, Decimal}:
             for index, value in enumerate(found[name]):
-                if isinstance(value, float | Decimal) and value % 1:
+                if isinstance(value, float | Decimal) and not _is_whole(value):
                     rejected[index] = f"{name}: no whole number, and {table.columns[name].type} holds nothing else"
     if rejected:
         raise RecordsRejected(dict(sorted(rejected.items())))
+
+
+def _is_whole(value: float | Decimal) -> bool:
+    if isinstance(value, float):
+        return value.is_integer()
+    return value.is_finite() and value == value.to_integral_value()  # of any size, as the remainder of 1 is not
 
 
 def _said(error: Exception) -> str:

@@ -20,6 +20,7 @@ from pydantic_core import PydanticSerializationError, to_json, to_jsonable_pytho
 
 from consumer.batch import Batch
 from consumer.sinks.partition import moment
+from pipeline.envelope import in_utc
 from pipeline.errors import RecordsRejected
 
 AS_THEY_ARE = frozenset({NoneType, str, int, float, bool, bytes, Decimal, datetime, date, timedelta, UUID})
@@ -59,7 +60,7 @@ def cells(
         to_cell = _array if name in arrays else _cell
         if name in json:
             to_cell = _json if batch.models is None else _json_of_model
-        if name in json or not set(map(type, values)) <= AS_THEY_ARE:
+        if name in json or not set(map(type, values)) <= AS_THEY_ARE - {datetime}:
             found[name] = _converted(name, values, to_cell, rejected)
     if rejected:
         raise RecordsRejected(dict(sorted(rejected.items())))
@@ -97,6 +98,8 @@ def _objects(batch: Batch) -> list[dict[str, Any]]:
 
 def _cell(value: Any) -> Any:
     """A value of a column that holds no JSON."""
+    if isinstance(value, datetime):
+        in_utc(value)  # as which databases keep it: what is none is said here, and of which record
     if type(value) in AS_THEY_ARE:
         return value
     if isinstance(value, Enum):

@@ -10,6 +10,9 @@ from pydantic import Field
 from consumer.transforms.base import Transform, an_object
 from pipeline.envelope import resolve
 
+NAMES_LETTERS = 16_000_000
+"""The most characters of all names of a flattened record: each repeats those above it, once a level."""
+
 
 class Select(Transform):
     """Keeps these fields and no others, in this order; one that a record lacks is null."""
@@ -50,7 +53,14 @@ class Flatten(Transform):
     depth: int = Field(100, ge=1, description="So many levels; what is deeper stays nested.")
 
     def __call__(self, record: Any) -> dict[str, Any]:
-        return dict(self._flat("", an_object(record), self.depth))
+        flat: dict[str, Any] = {}
+        size = 0
+        for name, value in self._flat("", an_object(record), self.depth):
+            size += len(name)
+            if size > NAMES_LETTERS:
+                raise ValueError(f"flattened, the names of its fields have more than {NAMES_LETTERS:,} characters")
+            flat[name] = value
+        return flat
 
     def _flat(self, before: str, value: dict[str, Any], depth: int) -> Iterator[tuple[str, Any]]:
         for name, inner in value.items():

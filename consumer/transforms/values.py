@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr
 
 from consumer.transforms.base import Transform, an_object
 from pipeline.envelope import encode_json, timestamp
+from pipeline.number import OutOfBounds, bounded, exact, whole
+
+TIME_LETTERS = 200
+"""The longest text that is read as a time: a format can make the work grow with a power of the length."""
 
 Kind = Literal["int", "float", "str", "bool", "decimal"]
 
@@ -29,20 +33,22 @@ class Cast(Transform):
             if (value := data.get(name)) is not None:
                 try:
                     data[name] = _CASTS[kind](value)
-                except (ValueError, TypeError, InvalidOperation, OverflowError) as error:
+                except OutOfBounds as error:
+                    raise ValueError(f"field {name} can't be cast to {kind}: {error}") from None
+                except (ValueError, TypeError, OverflowError) as error:
                     raise ValueError(f"field {name} can't be cast to {kind}") from error
         return data
 
 
-def _int(value: Any) -> int:
-    number = Decimal(value.strip()) if isinstance(value, str) else value
-    if number != int(number):
-        raise ValueError("not a whole number")
-    return int(number)
+def _float(value: Any) -> float:
+    number = float(bounded(value))
+    if not math.isfinite(number):
+        raise ValueError("JSON has no such number")
+    return number
 
 
 def _bool(value: Any) -> bool:
-    word = str(value).strip().lower()
+    word = str(bounded(value)).strip().lower()
     if word not in _WORDS:
         raise ValueError("neither true nor false")
     return _WORDS[word]
@@ -56,10 +62,10 @@ def _text(value: Any) -> str:
 
 
 def _decimal(value: Any) -> str:
-    return str(Decimal(value.strip() if isinstance(value, str) else repr(value)))
+    return str(exact(value))
 
 
-_CASTS: dict[Kind, Any] = {"int": _int, "float": float, "str": _text, "bool": _bool, "decimal": _decimal}
+_CASTS: dict[Kind, Any] = {"int": whole, "float": _float, "str": _text, "bool": _bool, "decimal": _decimal}
 
 
 class ParseTime(Transform):
@@ -76,16 +82,24 @@ class ParseTime(Transform):
             if (value := data.get(name)) is not None:
                 try:
                     data[name] = timestamp(self._moment(value))
+                except _TooLong:
+                    raise ValueError(f"field {name} is no time: it has more than {TIME_LETTERS} characters") from None
                 except (ValueError, TypeError, OverflowError, OSError) as error:
                     raise ValueError(f"field {name} is no time of the form {self.format}") from error
         return data
 
     def _moment(self, value: Any) -> datetime:
+        if isinstance(value, str) and len(value) > TIME_LETTERS:
+            raise _TooLong
         if self.format in ("unix", "unix_ms"):
             return datetime.fromtimestamp(float(value) / (1000 if self.format == "unix_ms" else 1), UTC)
         if not isinstance(value, str):
             raise TypeError("expected text")
         return datetime.fromisoformat(value) if self.format == "iso" else datetime.strptime(value, self.format)
+
+
+class _TooLong(ValueError):
+    """A text that is too long to be a time."""
 
 
 class Redact(Transform):

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from pipeline.envelope import checked_text, decode_json, resolve, steps_of
+from pipeline.envelope import checked_text, decode_json, in_utc, resolve, steps_of
 from pipeline.errors import EnvelopeError, RecordError
 from producer.sources.base import DeadLetter, Position, Record
 
@@ -120,10 +120,12 @@ def as_key(found: Any) -> str | None:
 
 
 def as_time(found: Any) -> datetime | None:
-    """What a pointer found, as a time: ISO 8601 or Unix seconds; None for anything else."""
+    """What a pointer found, as a time: ISO 8601 or Unix seconds; None for anything else, and for none in UTC."""
     try:
         if isinstance(found, str):
-            return datetime.fromisoformat(found)
+            moment = datetime.fromisoformat(found)
+            in_utc(moment)
+            return moment
         if isinstance(found, int | float) and not isinstance(found, bool):
             return datetime.fromtimestamp(found, UTC)
     except (ValueError, OverflowError, OSError):

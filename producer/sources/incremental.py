@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.errors import SourceRefused
+from pipeline.number import OutOfBounds, bounded, whole
 
 MOST_AT_ONE_VALUE = 1000
 """So many records of the highest value are remembered. Of more, the rest may come again after a restart."""
@@ -96,6 +97,15 @@ def identity_of(record: bytes, key: str | None) -> str:
     return key or blake2b(record, digest_size=9).hexdigest()
 
 
+def misfit_of(value: Any) -> str | None:
+    """Why a value is no place to go on from, whatever the source goes by; None where it may be one."""
+    try:
+        bounded(value)
+    except OutOfBounds as error:
+        return str(error)
+    return None
+
+
 def compare(one: Any, other: Any) -> int:
     """-1, 0 or 1. Numbers are compared as such, also in text; times as times. Raises SourceRefused for mixed kinds."""
     kind, one = _comparable(one)
@@ -110,7 +120,7 @@ def _comparable(value: Any) -> tuple[str, Any]:
         return "number", value
     if isinstance(value, str):
         if value.isascii() and value.isdigit():
-            return "number", int(value)
+            return "number", whole(value)
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:

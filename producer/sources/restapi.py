@@ -14,7 +14,7 @@ import msgspec
 import requests
 import urllib3
 
-from pipeline.envelope import decode_json, resolve
+from pipeline.envelope import decode_json, place_of, resolve
 from pipeline.errors import EnvelopeError, SourceRefused
 from pipeline.web import LONGEST_RETRY_AFTER, retry_after, shown, status_text
 from producer.sources.pagination import OnePage
@@ -264,7 +264,7 @@ def _dig(pointer: str, text: bytes) -> bytes | None:
         found: msgspec.Raw | None = None
         if text[:100].lstrip()[:1] == b"[":
             elements = msgspec.json.decode(text, type=_Array)
-            found = elements[int(name)] if name.isdigit() and int(name) < len(elements) else None
+            found = elements[place] if (place := place_of(name)) < len(elements) else None
         else:
             with contextlib.suppress(msgspec.ValidationError):  # neither a list nor an object
                 found = msgspec.json.decode(text, type=_Object).get(name)

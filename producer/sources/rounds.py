@@ -12,7 +12,7 @@ from pipeline.envelope import decode_json, resolve, timestamp
 from pipeline.errors import EnvelopeError, SourceRefused
 from producer.sources.base import DeadLetter, Position, Record
 from producer.sources.fields import Fields
-from producer.sources.incremental import Mark, compare, identity_of, mark_of
+from producer.sources.incremental import Mark, compare, identity_of, mark_of, misfit_of
 from producer.sources.lookahead import mark_last
 from producer.sources.restapi import Api, PageGone, Validators
 from producer.sources.timetable import now
@@ -165,5 +165,7 @@ def read_field(raw: bytes, pointer: str, fields: Fields) -> tuple[Record | DeadL
     value = resolve(pointer, data)
     if value is None:
         return DeadLetter(raw, f"has nothing at {pointer}, which its source goes by"), None, identity_of(raw, None)
+    if misfit := misfit_of(value):
+        return DeadLetter(raw, f"{pointer}, which its source goes by: {misfit}"), None, identity_of(raw, None)
     record = fields.of(raw, data)
     return record, value, identity_of(raw, record.key)

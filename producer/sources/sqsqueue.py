@@ -6,6 +6,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -200,7 +201,10 @@ def _batches(receipts: Mapping[str, str]) -> Iterator[dict[str, str]]:
 
 
 def _time(ms: str | None) -> datetime | None:
-    return datetime.fromtimestamp(int(ms) / 1000, UTC) if ms and ms.isdecimal() else None
+    if ms and ms.isdecimal():
+        with suppress(ValueError, OverflowError, OSError):
+            return datetime.fromtimestamp(int(ms) / 1000, UTC)
+    return None
 
 
 def _whole(message: dict[str, Any], sent: datetime | None, text: bytes) -> bytes:

@@ -6,6 +6,8 @@ import re
 from decimal import Decimal
 from typing import NamedTuple
 
+from pipeline.number import exact
+
 CURRENCIES = {"£": "GBP", "€": "EUR", "$": "USD", "¥": "JPY", "₹": "INR", "₽": "RUB", "zł": "PLN", "Kč": "CZK"}
 """ISO 4217 codes of signs. A sign that several countries use means the one that it means most often."""
 
@@ -37,4 +39,4 @@ def money(text: str) -> Money:
     whole = amounts[0][: decimals.start()] if decimals else amounts[0]
     sign = "-" if text.lstrip().startswith(("-", "−")) else ""
     digits = re.sub(r"\D", "", whole)
-    return Money(Decimal(f"{sign}{digits}.{decimals[1]}" if decimals else f"{sign}{digits}"), currency)
+    return Money(exact(f"{sign}{digits}.{decimals[1]}" if decimals else f"{sign}{digits}"), currency)

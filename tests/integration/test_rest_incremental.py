@@ -164,6 +164,16 @@ def test_a_record_without_the_field_is_set_aside_once(ordered: bool) -> None:
         reading.close()  # type: ignore[attr-defined]  # a generator
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_number_too_long_to_compare_is_set_aside_and_the_others_are_read(ordered: bool) -> None:
+    rows = [{"id": 1, "at": "5"}, {"id": 2, "at": "9" * 5000}, {"id": 3, "at": "7"}]
+    with ApiServer(lambda asked: json_answer(rows)) as server:
+        one, long, other = source(server, ordered=ordered).read(None)
+    assert isinstance(long, DeadLetter)
+    assert long.reason == "/at, which its source goes by: it has more than 4,300 digits when it is written out"
+    assert ids([one, other]) == [1, 3]
+
+
 def test_a_field_that_is_now_a_number_and_now_text_is_refused() -> None:
     rows = [{"id": 1, "at": 1}, {"id": 2, "at": "b"}]
     with (

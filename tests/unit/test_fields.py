@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.envelope import DeadLetter, Record, decode_json, resolve
+from pipeline.envelope import DeadLetter, Record, decode_json, encode_json, resolve
+from producer.entries import Entries
 from producer.sources.fields import Fields, as_key
 
 TEXTS = [
@@ -69,3 +70,19 @@ def test_a_number_beyond_python_hides_no_key_that_stands_beside_it() -> None:
     record = Fields("json", "/meta/id").record(b'{"meta":{"id":"a"},"n":1e999}')
     assert record == Record(b'{"meta":{"id":"a"},"n":1e999}', "a", checked=True)
     assert Fields("json", "/n").record(b'{"n":1e999}') == Record(b'{"n":1e999}', checked=True)
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_is_none_in_utc_stops_no_producer(time: str) -> None:
+    text = encode_json({"at": time})
+    record = Fields("json", time="/at").record(text)
+    assert isinstance(record, Record)
+    assert record.time is None
+    entry = Entries("s", session="1").make(Record(text, time=datetime.fromisoformat(time)))  # by a source of the user's
+    assert entry.dead is not None
+    assert entry.dead.reason == "a time that is none in UTC, where the years are 1 to 9999"
+
+
+@pytest.mark.parametrize("step", ["²", "9" * 5000, "18446744073709551616", "-1", "x", ""])
+def test_a_step_that_no_list_has_finds_nothing(step: str) -> None:
+    assert resolve(f"/{step}", [1, 2]) is None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -207,3 +209,12 @@ def test_patterns_fit_objects_as_they_fit_files(pattern: str, fits: list[str], d
     found = re.compile(glob_pattern(pattern)).fullmatch
     assert [name for name in fits if not found(name)] == []
     assert [name for name in doesnt if found(name)] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [("*a" * 30 + "b", "a" * 1024), ("**/a/" * 20 + "b", "a/" * 500), ("**/*a*a*a/" * 9 + "b", "aaaa/" * 200)],
+)
+def test_no_name_of_an_object_makes_a_pattern_take_for_ever(pattern: str, name: str) -> None:
+    code = f"import re\nfrom producer.sources.reading.files import *\nre.fullmatch(glob_pattern({pattern!r}), {name!r})"
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True, cwd=Path(__file__).resolve().parents[2])

@@ -95,6 +95,39 @@ def test_what_cannot_be_cast_is_named_without_its_value(kind: str, value: Any) -
     assert f"field v can't be cast to {kind}" in refusal({"v": value}, "cast", fields={"v": kind})
 
 
+@pytest.mark.parametrize("kind", ["int", "float", "decimal", "bool"])
+@pytest.mark.parametrize(
+    "value", ["9" * 3_000_000, "1e" + "9" * 5000, f"0.{'1' * 5000}"], ids=["whole", "power", "part"]
+)
+def test_text_that_is_too_long_to_be_a_number_is_no_value_of_any_kind(kind: str, value: str) -> None:
+    assert "more than 4,300 digits" in refusal({"v": value}, "cast", fields={"v": kind})
+
+
+@pytest.mark.parametrize("kind", ["int", "decimal"])
+@pytest.mark.parametrize("value", ["1e9999999", "1e999999999", "-1E+99999", "1e4300"])
+def test_a_number_too_long_to_write_out_names_its_field_and_the_bound(kind: str, value: str) -> None:
+    reason = refusal({"v": value}, "cast", fields={"v": kind})
+    assert f"field v can't be cast to {kind}: it has more than 4,300 digits when it is written out" in reason
+
+
+@pytest.mark.parametrize("value", ["nan", "-inf", "1e999", "infinity"])
+def test_what_json_has_no_number_for_is_not_cast_to_null(value: str) -> None:
+    assert "field v can't be cast to float" in refusal({"v": value}, "cast", fields={"v": "float"})
+
+
+@pytest.mark.parametrize("format", ["iso", "unix", "unix_ms", "%d %m %p %Y"])
+def test_a_text_that_is_too_long_to_be_a_time_is_none_of_any_format(format: str) -> None:
+    reason = refusal({"at": " " * 100_000 + "1"}, "parse_time", fields=["at"], format=format)
+    assert "field at is no time: it has more than 200 characters" in reason
+
+
+def test_names_that_flatten_would_repeat_too_often_are_refused() -> None:
+    record: dict[str, Any] = {"v": 1}
+    for _ in range(90):
+        record = {"x" * 10_000: record, "v": 1}
+    assert "more than 16,000,000 characters" in refusal(record, "flatten")
+
+
 @pytest.mark.parametrize(
     ("format", "value", "expected"),
     [

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from zlib import crc32
@@ -144,27 +144,54 @@ def files_at(path: str, store: StoreOptions | None) -> Files:
 
 
 def glob_pattern(pattern: str) -> str:
-    """A shell pattern as a regular expression: `*` and `?` within a name, `**` across folders, `[a-z]`."""
+    """A shell pattern as a regular expression: `*` and `?` within a name, `**` across folders, `[a-z]`.
 
-    def parts() -> Iterator[str]:
-        for found in re.finditer(r"(?:(?<=/)|^)\*\*(?:/|$)|\*+|\[!?\]?[^]]*\]|.", pattern, re.DOTALL):
-            text = found[0]
-            visible = r"(?!\.)" if found.start() == 0 or pattern[found.start() - 1] == "/" else ""
-            if text == "**/":
-                yield r"(?:(?!\.)[^/]+/)*"
-            elif text == "**" and visible:
-                yield r"(?:(?!\.)[^/]+/)*(?!\.)[^/]+"
-            elif text.startswith("*"):
-                yield visible + "[^/]*"
-            elif text == "?":
-                yield visible + "[^/]"
-            elif len(text) > 1:
-                inner = re.sub(r"([\\^\[])", r"\\\1", text[1:-1])
-                yield visible + (f"[^/{inner[1:]}]" if inner.startswith("!") else f"[{inner}]")
-            else:
-                yield re.escape(text)
+    What a wildcard stands for is settled once the part behind it, up to the next one, is found: whatever else it could
+    stand for, the next one takes as well. So a match takes a few passes over a name, whatever that name is.
+    """
+    # The pattern is chunks between wildcards across folders, these are names, and these are parts between stars.
+    chunks: list[tuple[str, str]] = []
+    names: list[str] = []
+    parts: list[tuple[str, str]] = []
+    folders = wildcard = text = ""
+    for found in re.finditer(r"(?:(?<=/)|^)\*\*(?:/|$)|\*+|\[!?\]?[^]]*\]|.", pattern, re.DOTALL):
+        part = found[0]
+        begins = found.start() == 0 or pattern[found.start() - 1] == "/"
+        visible = r"(?!\.)" if begins else ""
+        if begins and part in ("**/", "**"):
+            chunks.append((folders, "".join(names) + _settled([*parts, (wildcard, text)])))
+            names, parts, wildcard, text, folders = [], [], "", "", _FOLDERS
+            if part == "**":
+                parts, wildcard = [("", visible)], "[^/]+"
+        elif part.startswith("*"):
+            parts.append((wildcard, text + visible))
+            wildcard, text = "[^/]*", ""
+        elif part == "/":
+            names.append(_settled([*parts, (wildcard, text)]) + "/")
+            parts, wildcard, text = [], "", ""
+        else:
+            text += _one(part, visible)
+    chunks.append((folders, "".join(names) + _settled([*parts, (wildcard, text)])))
+    return _settled(chunks)
 
-    return "".join(parts())
+
+_FOLDERS = r"(?:(?!\.)[^/]*/)*"  # an object's folder may have no name
+
+
+def _settled(parts: Sequence[tuple[str, str]]) -> str:
+    """Wildcards, each with what follows it, of which only the last is tried more than once."""
+    *others, (last, end) = parts
+    return "".join(f"(?>{wildcard}?{text})" if wildcard else text for wildcard, text in others) + last + end
+
+
+def _one(part: str, visible: str) -> str:
+    """What stands for one character."""
+    if part == "?":
+        return visible + "[^/]"
+    if len(part) == 1:
+        return re.escape(part)
+    inner = re.sub(r"([\\^\[])", r"\\\1", part[1:-1])
+    return visible + (f"[^/{inner[1:]}]" if inner.startswith("!") else f"[{inner}]")
 
 
 def unreadable(name: str, error: OSError) -> SourceUnavailable:

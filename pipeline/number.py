@@ -1,0 +1,74 @@
+"""Numbers out of records: text as an exact number, within bounds.
+
+What `1e999999999` says fits in eleven characters; as a whole number it has a billion digits, which are made in C, with
+the interpreter's lock held, so that nothing else of the process runs meanwhile. So whoever makes an exact number of a
+record's value makes it here.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+DIGITS = 4300
+"""The most digits of a number that is written out, before and after the point together: as many as Python's own `int`
+takes from text."""
+
+_LETTERS = DIGITS + 100  # a sign, a point, an exponent, and white space around them
+_TOO_LARGE = 10**DIGITS
+
+
+class OutOfBounds(ValueError):
+    """A number that is too long to be worked with. The message names the bound, and nothing of the number."""
+
+    def __init__(self) -> None:
+        super().__init__(f"it has more than {DIGITS:,} digits when it is written out")
+
+
+def exact(value: Any) -> Decimal:
+    """The number that a text, or a number, says. Raises OutOfBounds, and ValueError or TypeError for what is none.
+
+    NaN and the infinities are numbers here.
+    """
+    if isinstance(value, Decimal):
+        number = value
+    elif isinstance(value, str):
+        number = _read(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        number = _read(repr(bounded(value)))
+    else:
+        raise TypeError(f"expected a number, not {type(value).__name__}")
+    if number.is_finite():
+        # Written out it has the digits before the point, or a 0, and those behind it.
+        behind = number.as_tuple().exponent
+        assert isinstance(behind, int)
+        if max(number.adjusted() + 1, 1) + max(-behind, 0) > DIGITS:
+            raise OutOfBounds
+    return number
+
+
+def whole(value: Any) -> int:
+    """The whole number that a text, or a number, says.
+
+    Raises OutOfBounds, and ValueError, TypeError or OverflowError for what is none.
+    """
+    number = bounded(value) if isinstance(value, int | float) else exact(value)
+    if number != (found := int(number)):
+        raise ValueError("not a whole number")
+    return found
+
+
+def bounded(value: Any) -> Any:
+    """The value itself, unless it is a number in Python's hands, or a text, that is too long. Raises OutOfBounds."""
+    if isinstance(value, int) and not -_TOO_LARGE < value < _TOO_LARGE:
+        raise OutOfBounds
+    if isinstance(value, str) and len(value) > _LETTERS:
+        raise OutOfBounds
+    return value
+
+
+def _read(text: str) -> Decimal:
+    try:
+        return Decimal(bounded(text.strip()))
+    except InvalidOperation:
+        raise ValueError("not a number") from None

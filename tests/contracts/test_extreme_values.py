@@ -1,0 +1,98 @@
+"""Values at the ends of their types, in every sink that has types: each is written or set aside, and no sink stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import msgspec
+import pytest
+from pydantic import BaseModel
+
+from consumer.batch import Batch
+from consumer.sinks.base import Sink
+from consumer.sinks.csv import CsvSink
+from consumer.sinks.delta import DeltaSink
+from consumer.sinks.duckdb import DuckdbSink
+from consumer.sinks.jsonl import JsonlSink
+from consumer.sinks.parquet import ParquetSink
+from consumer.sinks.sqlite import SqliteSink
+from consumer.transforms.chain import apply
+from pipeline.envelope import Envelope
+from pipeline.errors import RecordsRejected
+
+
+class Typed(BaseModel):
+    money: Decimal | None = None
+    count: int | None = None
+    share: float | None = None
+    at: datetime | None = None
+    day: date | None = None
+    hour: time | None = None
+    anything: Any = None
+    many: list[Decimal] | None = None
+
+
+NAMES = list(Typed.model_fields)
+
+SINKS: dict[str, Callable[[Path], Sink]] = {
+    "jsonl": lambda folder: JsonlSink(path=folder / "out"),
+    "partitions": lambda folder: JsonlSink(path=folder / "out", partition=["money", "at", "anything"]),
+    "csv": lambda folder: CsvSink(path=folder / "out", columns=NAMES),
+    "parquet": lambda folder: ParquetSink(path=folder / "out"),
+    "delta": lambda folder: DeltaSink(path=folder / "out"),
+    "sqlite": lambda folder: SqliteSink(path=folder / "out.db", table="t"),
+    "duckdb": lambda folder: DuckdbSink(path=folder / "out.db", table="t"),
+}
+
+DECIMALS = ["1e999999999", "-1e9999999", "1e-999999999", "0e-999999999", "0e999999999", "1e-57", "NaN", "Infinity"]
+VALUES = [
+    *(f'{{"money":"{text}"}}' for text in [*DECIMALS, "9" * 4300, "1e30"]),
+    *(f'{{"many":["1","{text}"]}}' for text in DECIMALS),
+    *(f'{{"count":{text}}}' for text in ["9" * 4300, "-" + "9" * 4300, "1e300", '"' + "9" * 4300 + '"']),
+    *(f'{{"share":{text}}}' for text in ["1e308", "1e-400", "9" * 4300, '"1e999"']),
+    *(f'{{"at":"{text}"}}' for text in ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "0001-01-01"]),
+    *(f'{{"at":{text}}}' for text in ["1e11", "253402300799", "-62135596800"]),
+    *(f'{{"day":"{text}"}}' for text in ["0001-01-01", "9999-12-31"]),
+    '{"hour":"23:59:59.999999+14:00"}',
+    *(f'{{"anything":{"[" * depth}{"]" * depth}}}' for depth in (190, 254, 256, 600, 900)),
+    *(f'{{"anything":{text}}}' for text in ["9" * 4300, "1e308", r'"\u0000"', '{"":{}}']),
+]
+
+
+@pytest.mark.parametrize("evolves", [False, True], ids=["fits", "evolves"])
+@pytest.mark.parametrize("model", [Typed, None], ids=["typed", "plain"])
+@pytest.mark.parametrize("kind", SINKS)
+def test_an_extreme_value_is_written_or_set_aside(
+    kind: str, model: type[BaseModel] | None, evolves: bool, tmp_path: Path
+) -> None:
+    sink = SINKS[kind](tmp_path)
+    sink.check(model)
+    for number, text in enumerate(VALUES):
+        given = Envelope(str(number), "s", "t", "2026-11-21T00:00:00Z", msgspec.Raw(text.encode()))
+        found = apply([given], (), model, evolves=evolves)
+        batch = Batch(f"20261121T000000Z-0123456789-{number:06d}", found.envelopes, model=model, rows=found.rows)
+        assert rejected_by(sink, batch) <= {0}, text
+    sink.close()
+
+
+def rejected_by(sink: Sink, batch: Batch) -> set[int]:
+    try:
+        sink.write(batch)
+    except RecordsRejected as rejected:
+        return set(rejected.reasons)
+    return set()
+
+
+@pytest.mark.parametrize("text", ["1e30", "1e999999999", "1e-999999999"])
+def test_a_number_of_any_size_is_no_trouble_for_a_column_of_integers(text: str, tmp_path: Path) -> None:
+    with duckdb.connect(tmp_path / "out.db") as connection:
+        connection.execute("CREATE TABLE t (count BIGINT)")
+    given = Envelope("1", "s", "t", None, msgspec.Raw(b'{"count":%s}' % text.encode()))
+    with pytest.raises(RecordsRejected) as rejected:
+        SINKS["duckdb"](tmp_path).write(Batch("20261121T000000Z-0123456789-000001", [given]))
+    assert list(rejected.value.reasons) == [0]
