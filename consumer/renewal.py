@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from pipeline.errors import LeaseLost, QueueError
 from pipeline.queue import Claim, Queue
+from pipeline.watchdog import Watchdog
 
 
 class Renewal:
     """Renews what a consumer holds from a thread of its own, at least three times in a lease's life.
 
-    That is every batch in hand, and the one that was claimed ahead of them.
+    That is every batch in hand, and the one that was claimed ahead of them. With a `watchdog` this process ends where
+    the thread can't run for longer than the lease, since some value makes endless work.
     """
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, watchdog: Watchdog | None = None) -> None:
         self._queue = queue
+        self._watchdog = watchdog
         self._pause = queue.lease_ms / 6000
         self._leases: dict[str, Lease] = {}
         self._over = threading.Event()
@@ -31,8 +35,15 @@ class Renewal:
         """Keeps the lease on this batch alive, until it is dropped."""
         if not self._thread.is_alive() and not self._over.is_set():
             self._thread.start()
-        lease = self._leases[claim.id] = Lease(self._queue, claim, self._leases)
+        lease = self._leases[claim.id] = Lease(self._queue, claim, self._dropped)
+        if self._watchdog is not None:
+            self._watchdog.hold(claim.token, self._queue.lease_ms / 1000)
         return lease
+
+    def _dropped(self, claim: Claim) -> None:
+        self._leases.pop(claim.id, None)
+        if self._watchdog is not None:
+            self._watchdog.drop(claim.token)
 
     def close(self, *, wait: float = 0.0) -> None:
         """Renews no more. Waits at most so many seconds for a renewal that is on its way."""
@@ -58,11 +69,11 @@ class Renewal:
 class Lease:
     """The lease on one batch. `lost` is set once the batch belongs to someone else."""
 
-    def __init__(self, queue: Queue, claim: Claim, among: dict[str, Lease] | None = None) -> None:
+    def __init__(self, queue: Queue, claim: Claim, dropped: Callable[[Claim], None] | None = None) -> None:
         self.claim = claim
         self.lost = threading.Event()
         self._queue = queue
-        self._among = {} if among is None else among
+        self._dropped = dropped
         self._renewed_at = time.monotonic()
 
     @property
@@ -72,7 +83,8 @@ class Lease:
 
     def drop(self) -> None:
         """The batch is done with: the lease is not renewed any more."""
-        self._among.pop(self.claim.id, None)
+        if self._dropped is not None:
+            self._dropped(self.claim)
 
     def renew(self) -> None:
         """Extends it, unless it is lost; then says so in `lost`. Raises QueueError."""

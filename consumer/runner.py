@@ -22,6 +22,7 @@ from pipeline.flow import Flow
 from pipeline.killpoints import killpoint
 from pipeline.observe import metrics
 from pipeline.queue import Claim, Queue
+from pipeline.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +36,7 @@ class Consumer:
     """One flow's queue → sink, one batch at a time.
 
     `run` returns once `stopping` is set and what it held is delivered or given back; with `until_empty`, also when
-    nothing is ready or in flight any more.
+    nothing is ready or in flight any more. A `watchdog` ends the process where a record makes it stand still.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Consumer:
         stopping: threading.Event,
         give_up: threading.Event,
         until_empty: bool = False,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self.flow = flow
         self.sink: Sink = sink_of(flow)
@@ -62,7 +64,7 @@ class Consumer:
             give_up=give_up,
         )
         self.ended = threading.Event()
-        self._renewal = Renewal(self.queue)
+        self._renewal = Renewal(self.queue, watchdog)
         self._sizing = Sizing(flow.batch)
         self._writer = Writer(flow, self.sink, self.queue, self._sizing, stopping=stopping)
         self._stopping = stopping

@@ -14,6 +14,7 @@ from pipeline.observe.health import Check, Health
 from pipeline.settings import Settings
 from pipeline.signals import hear
 from pipeline.supervisor import SUPERVISED
+from pipeline.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +24,8 @@ class Service:
 
     The first SIGTERM or SIGINT sets `stopping`: take nothing new, finish or give back what is held. `give_up` is set
     when `grace_seconds` have passed since, or at the second signal: stop waiting for anybody. `well` answers what is in
-    the way of the work at the moment, or None: it is what /readyz says.
+    the way of the work at the moment, or None: it is what /readyz says. The `watchdog` ends a process that stands still
+    with something in its hands, once it is told of that.
     """
 
     def __init__(self, name: str, settings: Settings) -> None:
@@ -32,6 +34,7 @@ class Service:
         self.stopping = threading.Event()
         self.give_up = threading.Event()
         self.well: Check = _nothing_to_say
+        self.watchdog = Watchdog()
         self._health: Health | None = None
 
     def __enter__(self) -> Service:
@@ -65,6 +68,7 @@ class Service:
             return
         log.info("service_stopping", grace_seconds=self.settings.grace_seconds)
         self.stopping.set()
+        self.watchdog.hurry(self.settings.grace_seconds)
         grace = threading.Timer(self.settings.grace_seconds, self._grace_is_over)
         grace.daemon = True
         grace.start()

@@ -64,7 +64,8 @@ def consume(
     """Takes batches off the lists of these flows and writes them to their sinks, until SIGTERM comes.
 
     SIGTERM: takes nothing new, finishes or gives back what it holds. A second SIGTERM gives it back at once.
-    Exit codes: 0 stopped or empty; 1 Redis refused us; 2 a flow is wrong.
+    Exit codes: 0 stopped or empty; 1 Redis refused us; 2 a flow is wrong; 27 a record made it stand still for a lease,
+    and the traceback says where.
     """
     from consumer.runner import Consumer
 
@@ -73,7 +74,14 @@ def consume(
     with Service("consumer", settings) as service:
         look_before(settings)
         consumers = [
-            Consumer(flow, settings.url, stopping=service.stopping, give_up=service.give_up, until_empty=until_empty)
+            Consumer(
+                flow,
+                settings.url,
+                stopping=service.stopping,
+                give_up=service.give_up,
+                until_empty=until_empty,
+                watchdog=service.watchdog,
+            )
             for flow in chosen
         ]
         service.well = lambda: next(filter(None, (consumer.unwell() for consumer in consumers)), None)
