@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import cached_property
 from types import TracebackType
@@ -26,6 +26,7 @@ from pipeline.extras import need
 from pipeline.flow import Flow
 from pipeline.observe import metrics
 from pipeline.queue import Claim, Client, Done, Queue
+from pipeline.queue.marks import mark
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,8 +76,22 @@ class Reader:
     stood still for longer than the lease): leave the block, and begin again from `state`.
     """
 
-    def __init__(self, flow: Flow, redis_url: str, *, name: str | None = None, until_empty: bool = False) -> None:
+    def __init__(
+        self,
+        flow: Flow,
+        redis_url: str,
+        *,
+        name: str | None = None,
+        until_empty: bool = False,
+        take_over: bool = False,
+        parting: Callable[[], None] | None = None,
+    ) -> None:
+        """`take_over` makes the list this flow's, whatever project it is marked with; `parting` is called by `close`.
+
+        Raises ConfigError where the list is another project's.
+        """
         self.flow = flow
+        self._parting = parting
         self.name = name or flow.name
         self.queue = Queue(
             redis_url, flow.queue.key, lease_seconds=flow.lease, replicas=flow.queue.replicas, fsync=flow.queue.fsync
@@ -88,6 +103,7 @@ class Reader:
         self._held: list[_Held] = []
         self._stopping = threading.Event()
         self._renewal = Renewal(self.queue)
+        mark(self.queue, flow.project, take_over=take_over)
         self._state = self.queue.state(self.name)
 
     @property
@@ -162,6 +178,8 @@ class Reader:
         self.queue.close()
         if "redis" in self.__dict__:
             self.redis.close()
+        if self._parting is not None:
+            self._parting()
 
     def __enter__(self) -> Reader:
         return self

@@ -22,6 +22,7 @@ from pipeline.flow import Flow
 from pipeline.killpoints import killpoint
 from pipeline.observe import metrics
 from pipeline.queue import Claim, Queue
+from pipeline.queue.marks import mark
 from pipeline.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -48,8 +49,11 @@ class Consumer:
         give_up: threading.Event,
         until_empty: bool = False,
         watchdog: Watchdog | None = None,
+        take_over: bool = False,
     ) -> None:
+        """`take_over` makes the list this flow's, whatever project it is marked with."""
         self.flow = flow
+        self._take_over = take_over
         self.sink: Sink = sink_of(flow)
         self.model = flow.load_model()
         self.sink.check(self.model)
@@ -72,8 +76,12 @@ class Consumer:
         self._until_empty = until_empty
 
     def run(self) -> None:
-        """Blocks until stopped (or empty). Raises QueueError where Redis refuses us for good."""
+        """Blocks until stopped (or empty).
+
+        Raises QueueError where Redis refuses us for good, ConfigError where the list is another project's.
+        """
         try:
+            mark(self.queue, self.flow.project, take_over=self._take_over)
             while not self._stopping.is_set():
                 if (claim := self._left_behind()) is not None:
                     self._take(claim)

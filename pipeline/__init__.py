@@ -27,12 +27,19 @@ def reader(flow: str, *, name: str | None = None, until_empty: bool = False, flo
     """A reader of this flow's messages, in place of its consumers: see `consumer.reader.Reader`.
 
     Redis and the flows file are those that the environment names (REDIS_URL, MILLRACE_FLOWS), unless `flows` does.
+    Without REDIS_URL it is the embedded Valkey of this folder, if flows have run here: see `pipeline.server`.
     Raises ConfigError for a flow that isn't there or is wrong.
     """
     from consumer.reader import Reader
     from pipeline.library import found
 
-    return Reader(*found(flow, flows), name=name, until_empty=until_empty)
+    chosen, server = found(flow, flows)
+    ours = server.kind == "embedded"
+    try:
+        return Reader(chosen, server.url, name=name, until_empty=until_empty, take_over=ours, parting=server.close)
+    except BaseException:
+        server.close()
+        raise
 
 
 def writer(flow: str, *, flows: Path | str | None = None) -> Writer:
@@ -43,4 +50,9 @@ def writer(flow: str, *, flows: Path | str | None = None) -> Writer:
     from pipeline.library import found
     from producer.writer import Writer
 
-    return Writer(*found(flow, flows))
+    chosen, server = found(flow, flows)
+    try:
+        return Writer(chosen, server.url, take_over=server.kind == "embedded", parting=server.close)
+    except BaseException:
+        server.close()
+        raise

@@ -48,6 +48,7 @@ class Document:
     _keys: dict[Steps, tuple[int, int]] = field(default_factory=dict, repr=False)
     _typed: dict[Steps, str] = field(default_factory=dict, repr=False)
     _variables: dict[Steps, dict[str, str]] = field(default_factory=dict, repr=False)
+    _written: dict[Steps, str] = field(default_factory=dict, repr=False)
 
     def problem(self, steps: Steps, message: str, *, at_key: bool = False) -> Problem:
         """A problem with a value, placed at it or at its key; if there is none, at what should hold it."""
@@ -63,6 +64,11 @@ class Document:
     def typed(self, steps: Steps) -> str | None:
         """What was typed for a plain number, true or false, where text is wanted of it: `1.10` rather than 1.1."""
         return self._typed.get(steps)
+
+    def written(self, steps: Steps) -> list[tuple[Steps, str]]:
+        """What stands in this value and beneath it, before any variable is put in, with where."""
+        found = [(at[len(steps) :], text) for at, text in self._written.items() if at[: len(steps)] == steps]
+        return sorted(found, key=repr)
 
     def variables(self, steps: Steps) -> dict[str, str]:
         """The variables whose values are in this value or beneath it."""
@@ -234,6 +240,7 @@ class _Reading:
                 self.document.problems.append(Problem(*place, (*steps, "<<"), message))
 
     def _scalar(self, node: yaml.ScalarNode, steps: Steps) -> Any:
+        self.document._written[steps] = node.value
         read = interpolate(node.value, self.environ)
         if read.variables:
             self.document._variables[steps] = read.variables

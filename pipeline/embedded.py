@@ -40,6 +40,7 @@ STOP_GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 PREDECESSOR_PATIENCE = 2.0  # seconds for a server whose Millrace was killed to let go of its data
 PORT_PATIENCE = 0.5  # seconds for it to let go of its port, where it has no data to wait for
 OTHER_PORTS = 8  # free ports tried in turn when somebody else is quicker
+SCRATCH, CONFIGURATION = "millrace-", "valkey.conf"
 LARGE_LOG = 1 << 20  # bytes; a log above this starts anew with the server
 
 
@@ -69,7 +70,7 @@ class Embedded:
             raise ConfigError("an embedded server listens on a port or on a unix socket, not on both: give one of them")
         self.port = port
         self._binary = _binary()
-        self._scratch = Path(tempfile.mkdtemp(prefix="millrace-"))
+        self._scratch = Path(tempfile.mkdtemp(prefix=SCRATCH))
         self._remove_scratch = weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
         self.data_dir = self._scratch / "data" if data_dir is None else Path(data_dir).absolute()
         self.log_path = (self._scratch if data_dir is None else self.data_dir) / "valkey.log"
@@ -199,7 +200,7 @@ class Embedded:
         give_up = time.monotonic() + START_TIMEOUT
         while True:
             alive = self.running
-            answer = _info(str(self.socket_path) if self.socket_path else ("127.0.0.1", port), self._password)
+            answer = info(str(self.socket_path) if self.socket_path else ("127.0.0.1", port), self._password)
             if alive and answer.get("process_id") == str(self._pid) and answer.get("loading") == "0":
                 return
             if not alive:
@@ -218,7 +219,7 @@ class Embedded:
         return ConfigError(f"the embedded Valkey did not start; mend what it says, {ELSE_REDIS_URL}:\n  {last_words}")
 
     def _write_configuration(self, port: int) -> Path:
-        path = self._scratch / "valkey.conf"
+        path = self._scratch / CONFIGURATION
         place: dict[str, Directive] = {"port": port, "dir": str(self.data_dir)}
         if self.socket_path:
             self.socket_path.unlink(missing_ok=True)
@@ -343,7 +344,7 @@ def _lock(lock: int, patience: float) -> bool:
             return True
 
 
-def _info(address: str | tuple[str, int], password: str) -> dict[str, str]:
+def info(address: str | tuple[str, int], password: str = "") -> dict[str, str]:
     """What INFO says, empty where nobody answers. By hand: only `pipeline.queue` speaks redis-py."""
     commands = ([["AUTH", password]] if password else []) + [["INFO", "server", "persistence"], ["QUIT"]]
     request = b"".join(
@@ -360,6 +361,12 @@ def _info(address: str | tuple[str, int], password: str) -> dict[str, str]:
         except OSError:
             return {}
     return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
+
+def is_embedded(said: Mapping[str, str]) -> bool:
+    """Whether the server whose INFO this is was started here: by this Millrace, or by another on this machine."""
+    file = Path(said.get("config_file", ""))
+    return file.name == CONFIGURATION and file.parent.name.startswith(SCRATCH)
 
 
 def _line(name: str, value: Directive) -> str:

@@ -16,12 +16,16 @@ from pipeline.component import Component, Several
 from pipeline.document import Document, read_document
 from pipeline.errors import ConfigError
 from pipeline.problem import Problem, Steps, all_of, config_error
+from pipeline.project import Part, Project
 from pipeline.reference import Reference, load_model, load_transform
 from pipeline.units import Duration, Size
 from pipeline.validation import did_you_mean, validate
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 """What a flow may be called: it stands in file names, labels and key names."""
+
+PROJECT = re.compile(r"[\w.-]{1,100}")
+"""What the project of a flows file may be called."""
 
 EXAMPLE = """\
   flows:
@@ -149,6 +153,17 @@ class Flow(_Options):
         return Several.of(filter(_is_component, value)) if isinstance(value, list) else value
 
     @property
+    def project(self) -> Project:
+        """Whose flow it is, as its file says: what a list of it is marked with."""
+        document, steps = self._document, self._steps
+        source, sink = (
+            Part(part.type, document.written((*steps, name)) or repr(part.options))
+            for name, part in (("source", self.source), ("sink", self.sink))
+        )
+        file = document.folder / Path(document.file).name if document.folder else None
+        return Project.of(_project(document), self.name, source, sink, file)
+
+    @property
     def transform_names(self) -> list[str]:
         """What the transforms are called, for people: `drop_canaries`, `select`."""
         return [path.rpartition(":")[2] for path in self.transform_paths]
@@ -195,6 +210,13 @@ def _references(value: Mapping[str, Any], document: Document, steps: Steps) -> l
     ]
     paths.append((value.get("model"), (*steps, "model")))
     return [Reference(path, document, where) for path, where in paths if isinstance(path, str)]
+
+
+def _project(document: Document) -> str | None:
+    """The name that the file gives its project, if it does."""
+    value = document.value.get("project") if isinstance(document.value, dict) else None
+    text = document.typed(("project",)) or value
+    return text if isinstance(text, str) else None
 
 
 class Flows(Mapping[str, Flow]):
@@ -274,9 +296,12 @@ def _declared(document: Document, found: list[Problem]) -> dict[str, Any]:
     steps: Steps = ("flows",) if isinstance(value, dict) and "flows" in value else ()
     flows = value.get("flows") if isinstance(value, dict) else None
     for name in value if isinstance(value, dict) else ():
-        if name != "flows" and not name.startswith("x-"):
-            mend = did_you_mean(name, ["flows"]) or "expected `flows`, or x-… for what is your own"
+        if name not in ("flows", "project") and not name.startswith("x-"):
+            mend = did_you_mean(name, ["flows", "project"]) or "expected `flows`, or x-… for what is your own"
             found.append(document.problem((name,), f"unknown key: {mend}", at_key=True))
+    if isinstance(value, dict) and "project" in value and not PROJECT.fullmatch(_project(document) or ""):
+        shown = document.shown(("project",), value["project"])
+        found.append(document.problem(("project",), f"expected a name of 1 to 100 letters, digits, . _ -, not {shown}"))
     if not isinstance(flows, dict) or not flows:
         found.append(document.problem(steps, f"expected `flows:` with a flow beneath it, such as\n{EXAMPLE}"))
         return {}

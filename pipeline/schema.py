@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pipeline.component import entry_points
-from pipeline.flow import NAME, Flow
+from pipeline.flow import NAME, PROJECT, Flow
 from pipeline.reference import load_object
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -53,13 +53,18 @@ def schema(sources: Mapping[str, str], sinks: Mapping[str, str], transforms: Map
         "type": "object",
         "required": ["flows"],
         "properties": {
+            "project": {
+                "description": "The name of this flows file and all its copies. Lists are marked with it, and commands "
+                "change no list that bears another.",
+                "anyOf": [{"type": "string", "pattern": f"^{PROJECT.pattern}$"}, {"type": "number"}, VARIABLE],
+            },
             "flows": {
                 "type": "object",
                 "description": "The flows, by name.",
                 "minProperties": 1,
                 "propertyNames": {"pattern": f"^{NAME.pattern}$"},
                 "additionalProperties": {"$ref": "#/$defs/Flow"},
-            }
+            },
         },
         "patternProperties": {"^x-": {"description": "Your own: a place for anchors."}},
         "additionalProperties": False,

@@ -59,9 +59,11 @@ class Settings(BaseSettings):
     )
 
     redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
-    """Where Redis is. Read `url` instead, which knows the file and the default too."""
+    """Where Redis is. Ask `pipeline.server` instead, which knows the file, this folder's own server and the default."""
     redis_url_file: Path | None = Field(None, validation_alias="REDIS_URL_FILE")
     """A file that holds the URL: a Docker or Kubernetes secret. REDIS_URL goes before it."""
+    default_redis_url: SecretStr = SecretStr(DEFAULT_REDIS_URL)
+    """MILLRACE_DEFAULT_REDIS_URL: another default, for tests, which can't take port 6379 for theirs."""
     flows: Path = Path("flows.yaml")
     """MILLRACE_FLOWS: the flows file."""
     http: Annotated[Address | None, NoDecode] = None
@@ -102,11 +104,14 @@ class Settings(BaseSettings):
 
     @property
     def url(self) -> str:
-        """The address of Redis, secrets included. Raises ConfigError where REDIS_URL_FILE is of no use."""
+        """The address that was told, or else the default, secrets included: `pipeline.server` knows if that will do.
+
+        Raises ConfigError where REDIS_URL_FILE is of no use.
+        """
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
         if self.redis_url_file is None:
-            return DEFAULT_REDIS_URL
+            return self.default_redis_url.get_secret_value()
         try:
             url = self.redis_url_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:

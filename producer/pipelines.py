@@ -25,6 +25,7 @@ from twisted.internet.defer import Deferred
 from pipeline.envelope import DeadLetter
 from pipeline.errors import ConfigError, QueueError
 from pipeline.queue import Queue
+from pipeline.server import Server, folder_with_flows, server_of
 from pipeline.settings import Settings
 from producer.items import CONTENT, record_of
 from producer.publisher import Publisher
@@ -43,7 +44,8 @@ class RedisPipeline:
     Closing the spider waits until all is on the list. An error that waiting won't mend closes the spider with
     `publish_failed`, also in the stats of a crawl that was already closing.
 
-    Settings: MILLRACE_KEY, the list (required); REDIS_URL, else the environment's REDIS_URL or REDIS_URL_FILE, else
+    Settings: MILLRACE_KEY, the list (required); REDIS_URL, else the environment's REDIS_URL or REDIS_URL_FILE, else the
+    embedded Valkey of the flows in this folder or one above it, where `millrace run` has run them, else
     redis://localhost:6379/0; MILLRACE_FLOW, the envelopes' `source` (default: the spider's name); MILLRACE_RECORD_KEY,
     what names a record, as the `key` of a scrapy source (default: content); MILLRACE_MAX_READY, the number of records
     on the list and in flight at which the crawl is held back; MILLRACE_FLUSH_SECONDS, how long closing may take
@@ -62,7 +64,7 @@ class RedisPipeline:
             raise ConfigError("MILLRACE_KEY is not set: name the Redis list that items go to in the project's settings")
         self._crawler = crawler
         self._list = key
-        self._url = settings.get("REDIS_URL") or Settings.load().url
+        self._server = _server(settings.get("REDIS_URL"))
         self._record_key = settings.get("MILLRACE_RECORD_KEY", CONTENT)
         self._max_ready = settings.getint("MILLRACE_MAX_READY", 1_000_000)
         self._flush_seconds = settings.getfloat("MILLRACE_FLUSH_SECONDS") or None
@@ -81,7 +83,7 @@ class RedisPipeline:
         assert self._crawler.spider is not None
         _log_as_scrapy_does()
         name = self._crawler.settings.get("MILLRACE_FLOW") or self._crawler.spider.name
-        redis = Queue(self._url, self._list, give_up=self._give_up)
+        redis = Queue(self._server.url, self._list, give_up=self._give_up)
         self._publisher = Publisher(redis, flow=name, source=name, max_ready=self._max_ready)
         self._helper = _Helper()
 
@@ -115,6 +117,7 @@ class RedisPipeline:
         finally:
             self._give_up.set()
             self._helper.close()
+            self._server.close()
             self._count()
 
     def spider_closed(self) -> None:
@@ -139,6 +142,15 @@ class RedisPipeline:
         stats = self._crawler.stats
         for name in ("published", "duplicates", "dead", "unpublished"):
             stats.set_value(f"millrace/{name}", getattr(self._publisher, name))
+
+
+def _server(url: str | None) -> Server:
+    if url:
+        return Server(url, "told")
+    settings = Settings.load()
+    server = server_of(settings, folder=folder_with_flows(settings))
+    log.info("publishing to %s", server)
+    return server
 
 
 def _log_as_scrapy_does() -> None:

@@ -11,6 +11,7 @@ from pipeline.errors import MillraceError, QueueError, SourceError, SourceRefuse
 from pipeline.flow import Flow
 from pipeline.observe import metrics
 from pipeline.queue import Queue
+from pipeline.queue.marks import mark
 from producer.contract import Contract
 from producer.leadership import Leadership
 from producer.publisher import Publisher
@@ -32,8 +33,11 @@ class Reading:
     read; `error` is what ended it, or what ended the publisher.
     """
 
-    def __init__(self, flow: Flow, queue: Queue, source: Source, stopping: threading.Event) -> None:
+    def __init__(
+        self, flow: Flow, queue: Queue, source: Source, stopping: threading.Event, *, take_over: bool = False
+    ) -> None:
         self.flow = flow
+        self._take_over = take_over
         self.publisher = open_publisher(flow, queue, source, stopping)
         self.leadership = Leadership(queue, flow.name, stopping=stopping, lost=self._fail)
         self.ended = threading.Event()
@@ -58,6 +62,7 @@ class Reading:
 
     def _run(self) -> None:
         try:
+            mark(self._queue, self.flow.project, take_over=self._take_over)
             if not self._source.exclusive or self.leadership.wait():
                 self._read_until_it_ends()
         except MillraceError as error:

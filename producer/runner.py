@@ -26,15 +26,26 @@ class Producer:
     """One flow's source → queue.
 
     `run` returns when the source has come to its end or `stopping` is set, with everything that was read on the list;
-    it raises SourceError where the source can't be read and QueueError where the list can't be reached any more.
+    it raises SourceError where the source can't be read, QueueError where the list can't be reached any more, and
+    ConfigError where it is another project's.
 
     Where Redis has forgotten publishes the source is read again from the checkpoint that Redis does remember; where
     another producer has taken over, this one stands by again. Either way the old reading is left behind: its thread may
     still block in the source, and what it reads then is not published.
     """
 
-    def __init__(self, flow: Flow, redis_url: str, *, stopping: threading.Event, give_up: threading.Event) -> None:
+    def __init__(
+        self,
+        flow: Flow,
+        redis_url: str,
+        *,
+        stopping: threading.Event,
+        give_up: threading.Event,
+        take_over: bool = False,
+    ) -> None:
+        """`take_over` makes the list this flow's, whatever project it is marked with."""
         self.flow = flow
+        self._take_over = take_over
         self.source: Source = flow.source.build(SOURCES, Source)
         self.queue = Queue(
             redis_url, flow.queue.key, replicas=flow.queue.replicas, fsync=flow.queue.fsync, give_up=give_up
@@ -65,7 +76,9 @@ class Producer:
         Raises what keeps records that were read from the list.
         """
         while True:
-            reading = self._reading = Reading(self.flow, self.queue, self.source, self._stopping)
+            reading = self._reading = Reading(
+                self.flow, self.queue, self.source, self._stopping, take_over=self._take_over
+            )
             while not self._stopping.is_set() and reading.error is None and not reading.ended.wait(0.1):
                 pass
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import cached_property
 from types import TracebackType
@@ -12,6 +12,7 @@ from pipeline.envelope import Position, Record, checked_text, encode_json
 from pipeline.errors import RecordError
 from pipeline.flow import Flow
 from pipeline.queue import Client, Queue
+from pipeline.queue.marks import mark
 from producer.contract import Contract
 from producer.publisher import Publisher
 
@@ -34,9 +35,22 @@ class Writer:
     redis-py client for anything else. `published`, `duplicates` and `dead` count the records of this writer.
     """
 
-    def __init__(self, flow: Flow, redis_url: str) -> None:
+    def __init__(
+        self,
+        flow: Flow,
+        redis_url: str,
+        *,
+        take_over: bool = False,
+        parting: Callable[[], None] | None = None,
+    ) -> None:
+        """`take_over` makes the list this flow's, whatever project it is marked with; `parting` is called by `close`.
+
+        Raises ConfigError where the list is another project's.
+        """
         self.flow = flow
+        self._parting = parting
         self.queue = Queue(redis_url, flow.queue.key, replicas=flow.queue.replicas, fsync=flow.queue.fsync)
+        mark(self.queue, flow.project, take_over=take_over)
         self._publisher = Publisher(
             self.queue,
             flow=flow.name,
@@ -118,6 +132,8 @@ class Writer:
             self.queue.close()
             if "redis" in self.__dict__:
                 self.redis.close()
+            if self._parting is not None:
+                self._parting()
 
     def __enter__(self) -> Writer:
         return self

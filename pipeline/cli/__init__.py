@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from pipeline.cli.asked import let_go
 from pipeline.errors import ConfigError, MillraceError
 from pipeline.observe import logs
 
@@ -55,3 +56,5 @@ def main() -> None:
     except MillraceError as error:
         sys.stderr.write(f"millrace: {error}\n")
         sys.exit(1)
+    finally:
+        let_go()

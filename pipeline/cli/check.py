@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.cli.asked import Asked
 from pipeline.cli.services import FlowsOption, settings_with
 from pipeline.component import Component
 from pipeline.errors import ConfigError
@@ -43,8 +44,12 @@ def check(
     loaded = load_all(settings.flows)
     console = Console(highlight=False)
     _show(console, loaded)
-    if connect and not _look_at_redis(console, settings.url):
+    if not connect:
+        return
+    asked = Asked(settings)
+    if not _look_at_redis(console, asked.settings.url):
         sys.exit(1)
+    asked.say_whose(loaded.values())
 
 
 @app.command(epilog="Example: `millrace schema > flows.schema.json`")

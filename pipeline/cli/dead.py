@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.cli.asked import AnyProjectOption, Asked
 from pipeline.cli.services import FlowsOption, choose, settings_with
 from pipeline.errors import ConfigError
 from pipeline.queue import DeadLetters, Queue, SetAside, Variant
@@ -86,9 +87,10 @@ def replay(
     since: SinceOption = None,
     yes: YesOption = False,
     dry_run: DryOption = False,
+    any_project: AnyProjectOption = False,
 ) -> None:
     """Puts records back on the list, to be delivered next. They keep their ids."""
-    letters = _letters(flow, flows)
+    letters = DeadLetters(queue_to_change(flow, flows, any_project=any_project))
     chosen = _choose(letters, flow, ids, every=every, reason=reason, since=since)
     if confirmed("put back on the list", chosen, yes=yes, dry_run=dry_run):
         # Oldest first at the end, since each goes to the head of the queue.
@@ -106,18 +108,24 @@ def drop(
     since: SinceOption = None,
     yes: YesOption = False,
     dry_run: DryOption = False,
+    any_project: AnyProjectOption = False,
 ) -> None:
     """Throws dead letters away for good. They count as discarded from then on."""
-    letters = _letters(flow, flows)
+    letters = DeadLetters(queue_to_change(flow, flows, any_project=any_project))
     chosen = _choose(letters, flow, ids, every=every, reason=reason, since=since)
     if confirmed("thrown away", chosen, yes=yes, dry_run=dry_run):
         sys.stdout.write(f"{sum(map(letters.drop, chosen))} thrown away\n")
 
 
 @app.command(epilog="Example: `millrace dead edit wikipedia 1763692800000-0`")
-def edit(flow: FlowArgument, id: Annotated[str, typer.Argument(metavar="ID")], flows: FlowsOption = None) -> None:
+def edit(
+    flow: FlowArgument,
+    id: Annotated[str, typer.Argument(metavar="ID")],
+    flows: FlowsOption = None,
+    any_project: AnyProjectOption = False,
+) -> None:
     """Opens the record in $EDITOR; if you change it, puts what you saved back on the list."""
-    letters = _letters(flow, flows)
+    letters = DeadLetters(queue_to_change(flow, flows, any_project=any_project))
     letter = _one(letters, flow, id)
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
@@ -140,11 +148,26 @@ def export(flow: FlowArgument, flows: FlowsOption = None, reason: ReasonOption =
 
 
 def _letters(flow: str, flows: Path | None) -> DeadLetters:
+    return DeadLetters(queue_to_look_at(flow, flows))
+
+
+def queue_to_look_at(flow: str, flows: Path | None) -> Queue:
+    """The flow's queue, after saying which Redis it is on and whether it is another project's."""
     settings = settings_with(flows)
     (chosen,) = choose(settings, [flow])
-    queue = Queue(settings.url, chosen.queue.key)
-    queue.give_up.set()  # a person is waiting: ask once
-    return DeadLetters(queue)
+    asked = Asked(settings)
+    asked.say_whose([chosen])
+    return asked.queue(chosen)
+
+
+def queue_to_change(flow: str, flows: Path | None, *, any_project: bool) -> Queue:
+    """The flow's queue, after saying which Redis it is on. Raises ConfigError where it is another project's."""
+    settings = settings_with(flows)
+    (chosen,) = choose(settings, [flow])
+    asked = Asked(settings)
+    queue = asked.queue(chosen)
+    asked.may_change(chosen, queue, any_project=any_project)
+    return queue
 
 
 def _one(letters: DeadLetters, flow: str, id: str) -> SetAside:

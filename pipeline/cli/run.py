@@ -10,31 +10,31 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 import structlog
 import typer
 
+from pipeline.cli.asked import TakeOverOption
 from pipeline.cli.books import read_books
 from pipeline.cli.check import build_all
 from pipeline.cli.running import RunningFlow
 from pipeline.cli.screen import screen_for
 from pipeline.cli.services import FlowsOption, choose, leave, settings_with
 from pipeline.cli.status import NamesArgument
-from pipeline.embedded import Embedded
 from pipeline.errors import ConfigError, QueueError
 from pipeline.flow import Flow
+from pipeline.home import Home
 from pipeline.observe import logs
+from pipeline.queue import Queue
+from pipeline.queue.marks import mark
+from pipeline.server import bring
 from pipeline.settings import Settings
 from pipeline.signals import hear
 from pipeline.supervisor import Supervisor
 
 app = typer.Typer()
 log = structlog.get_logger(__name__)
-
-HOME = Path(".millrace")
-"""Where the embedded Valkey keeps its data, below the working directory."""
 
 REDIS_PORT = 6379
 LOOK_SECONDS = 0.1
@@ -59,11 +59,13 @@ def run(
     records: Annotated[
         int | None, typer.Option(min=1, help="With --inline: end after so many records of the source.")
     ] = None,
+    take_over: TakeOverOption = False,
 ) -> None:
     """Runs these flows here: a process for each producer and each consumer; restarts what fails.
 
     Without REDIS_URL it starts an embedded Valkey whose data stays in `.millrace/`, so that the next run goes on where
-    this one stopped. Ctrl-C or SIGTERM drains and stops; a second one doesn't wait for what is slow.
+    this one stopped. Every other command in this folder finds it there, and starts it for itself while nothing runs.
+    Ctrl-C or SIGTERM drains and stops; a second one doesn't wait for what is slow.
 
     A service that fails too often is given up, and with its consumers the flow; the others go on. Once no flow is
     consumed any more, or every source has ended or was given up and the lists are empty, it ends.
@@ -71,7 +73,8 @@ def run(
     --inline runs one flow in this process instead, with no Redis and no second try: an error of the source or the sink
     ends it at once, with its traceback.
 
-    Exit codes: 0 stopped, or all done; 1 a service failed too often, or --inline failed; 2 a flow is wrong.
+    Exit codes: 0 stopped, or all done; 1 a service failed too often, or --inline failed; 2 a flow is wrong, or its
+    list is another project's.
     """
     settings = settings_with(flows)
     chosen = choose(settings, names or [])
@@ -83,13 +86,15 @@ def run(
     logs.configure(settings.log, settings.log_level, service="run")
     stopping, at_once = threading.Event(), threading.Event()
     hear(lambda _: (at_once if stopping.is_set() else stopping).set(), signal.SIGTERM, signal.SIGINT)
-    with redis_for(settings, port) as settings:
+    with redis_for(settings, chosen, port, take_over=take_over) as (settings, take_over):
         pretty = settings.log == "pretty" or (settings.log == "auto" and sys.stderr.isatty())
         environ = {**os.environ, "REDIS_URL": settings.url, "MILLRACE_LOG": "pretty" if pretty else "json"}
         with screen_for(settings, table=pretty and sys.stderr.isatty()) as screen:
             supervisor = Supervisor(environ=environ, say=screen.say)
             threading.Thread(target=_hurry, args=(supervisor, at_once), name="hurry", daemon=True).start()
-            running = [RunningFlow(flow, supervisor, settings, consumers=consumers) for flow in chosen]
+            running = [
+                RunningFlow(flow, supervisor, settings, consumers=consumers, take_over=take_over) for flow in chosen
+            ]
             while not stopping.wait(LOOK_SECONDS) and not _all_over(running, settings, until_empty):
                 supervisor.look()
                 for flow in running:
@@ -141,29 +146,43 @@ def _hurry(supervisor: Supervisor, at_once: threading.Event) -> None:
 
 
 @contextlib.contextmanager
-def redis_for(settings: Settings, port: int | None) -> Iterator[Settings]:
-    """The settings with the Redis to use: REDIS_URL's, or an embedded Valkey for as long as the block lasts."""
+def redis_for(
+    settings: Settings, flows: list[Flow], port: int | None, *, take_over: bool
+) -> Iterator[tuple[Settings, bool]]:
+    """The settings with the Redis to use, and whether its lists are to be ours: those of this folder's own are.
+
+    It is REDIS_URL's, or the embedded Valkey of this folder, for as long as the block lasts.
+    Raises ConfigError where a list is another project's, or another `millrace run` is at work on it.
+    """
     if settings.redis_url_is_set:
-        yield settings
+        server = bring(settings, port=port, preferred=REDIS_PORT)
+        log.info("redis_found", redis=str(server))
+        _look_whose(server.url, flows, take_over=take_over)
+        yield settings, take_over
         return
-    with _embedded(port) as server:
+    with contextlib.ExitStack() as stack:
+        for flow in flows:
+            stack.enter_context(Home().running_flow(flow.name))
+        server = bring(settings, port=port, preferred=REDIS_PORT)
+        stack.callback(server.close)
         place = server.url.rpartition("@")[2].removeprefix("redis://")
         log.info(
             "valkey_started", url=server.url, look_inside=f"redis-cli -p {place.partition(':')[2].partition('/')[0]}"
         )
-        yield settings.with_redis_url(server.url)
+        yield settings.with_redis_url(server.url), True
 
 
-def _embedded(port: int | None) -> Embedded:
-    """On the port that `redis-cli` tries first, if nobody has it; the data is kept, as a queue should."""
-    server = Embedded(port=port or REDIS_PORT, data_dir=HOME / "valkey", aof=True)
-    try:
-        server.start()
-    except ConfigError:
-        if port:
-            raise
-        server = Embedded(data_dir=HOME / "valkey", aof=True)
-    return server
+def _look_whose(url: str, flows: list[Flow], *, take_over: bool) -> None:
+    """Marks the lists, as each service does, so that a refusal is said once; not if Redis doesn't answer yet."""
+    for flow in flows:
+        queue = Queue(url, flow.queue.key)
+        queue.give_up.set()
+        try:
+            mark(queue, flow.project, take_over=take_over)
+        except QueueError as error:
+            log.warning("redis_unavailable", queue=flow.queue.key, reason=str(error))
+        finally:
+            queue.close()
 
 
 def _all_empty(settings: Settings, flows: list[Flow]) -> bool:

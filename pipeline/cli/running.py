@@ -19,9 +19,11 @@ POISONED_BATCHES = 3
 class RunningFlow:
     """A producer and consumers, each a process of its own: what kills one flow's leaves the others alone."""
 
-    def __init__(self, flow: Flow, supervisor: Supervisor, settings: Settings, *, consumers: int) -> None:
+    def __init__(
+        self, flow: Flow, supervisor: Supervisor, settings: Settings, *, consumers: int, take_over: bool = False
+    ) -> None:
         self.flow = flow
-        where = ["--flows", str(settings.flows)]
+        where = ["--flows", str(settings.flows), *(["--take-over"] if take_over else [])]
         self.producer = supervisor.add(f"producer-{flow.name}", "produce", flow.name, *where)
         names = [f"consumer-{flow.name}"]
         if consumers > 1:

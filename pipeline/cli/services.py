@@ -12,9 +12,11 @@ from typing import Annotated, NoReturn
 import structlog
 import typer
 
+from pipeline.cli.asked import TakeOverOption
 from pipeline.errors import ConfigError, MillraceError
 from pipeline.flow import Flow, load
 from pipeline.queue.preflight import preflight
+from pipeline.server import Server, server_of
 from pipeline.service import Service
 from pipeline.settings import Settings
 
@@ -32,26 +34,34 @@ FlowsOption = Annotated[
 def produce(
     flow: Annotated[str, typer.Argument(help="The flow whose source to read.")],
     flows: FlowsOption = None,
+    take_over: TakeOverOption = False,
 ) -> None:
     """Reads a flow's source and publishes what it yields, until the source ends or SIGTERM comes.
 
     Exit codes: 0 the source ended or we were stopped, everything read is on the list; 1 the source or Redis failed;
-    2 the flow is wrong.
+    2 the flow is wrong, or its list is another project's.
     """
     from producer.runner import Producer
 
     settings = settings_with(flows)
     chosen = choose(settings, [flow])[0]
     with Service(f"producer-{flow}", settings) as service:
-        look_before(settings)
-        producer = Producer(chosen, settings.url, stopping=service.stopping, give_up=service.give_up)
+        server = find(settings)
+        look_before(server.url)
+        producer = Producer(
+            chosen,
+            server.url,
+            stopping=service.stopping,
+            give_up=service.give_up,
+            take_over=take_over or server.kind == "embedded",
+        )
         service.well = producer.unwell
         code = 0
         try:
             producer.run()
         except MillraceError as error:
             log.error("producer_failed", flow=flow, reason=str(error))
-            code = 1
+            code = 2 if isinstance(error, ConfigError) else 1
     leave(code)
 
 
@@ -60,27 +70,30 @@ def consume(
     names: Annotated[list[str] | None, typer.Argument(metavar="[FLOW]...", help="Default: every flow.")] = None,
     flows: FlowsOption = None,
     until_empty: Annotated[bool, typer.Option(help="End once nothing is ready or in flight any more.")] = False,
+    take_over: TakeOverOption = False,
 ) -> None:
     """Takes batches off the lists of these flows and writes them to their sinks, until SIGTERM comes.
 
     SIGTERM: takes nothing new, finishes or gives back what it holds. A second SIGTERM gives it back at once.
-    Exit codes: 0 stopped or empty; 1 Redis refused us; 2 a flow is wrong; 27 a record made it stand still for a lease,
-    and the traceback says where.
+    Exit codes: 0 stopped or empty; 1 Redis refused us; 2 a flow is wrong, or its list is another project's; 27 a record
+    made it stand still for a lease, and the traceback says where.
     """
     from consumer.runner import Consumer
 
     settings = settings_with(flows)
     chosen = choose(settings, names or [])
     with Service("consumer", settings) as service:
-        look_before(settings)
+        server = find(settings)
+        look_before(server.url)
         consumers = [
             Consumer(
                 flow,
-                settings.url,
+                server.url,
                 stopping=service.stopping,
                 give_up=service.give_up,
                 until_empty=until_empty,
                 watchdog=service.watchdog,
+                take_over=take_over or server.kind == "embedded",
             )
             for flow in chosen
         ]
@@ -111,7 +124,7 @@ def consume(
         if service.give_up.is_set():
             for consumer in consumers:
                 consumer.give_back()
-    leave(1 if errors else 0)
+    leave(2 if any(isinstance(error, ConfigError) for error in errors) else 1 if errors else 0)
 
 
 def settings_with(flows: Path | None) -> Settings:
@@ -129,12 +142,19 @@ def choose(settings: Settings, names: list[str]) -> list[Flow]:
     return [flows[name] for name in names or flows]
 
 
-def look_before(settings: Settings) -> None:
+def find(settings: Settings) -> Server:
+    """The Redis of this folder's flows, named in the log. Raises ConfigError, see `server_of`."""
+    server = server_of(settings)
+    log.info("redis_found", redis=str(server))
+    return server
+
+
+def look_before(url: str) -> None:
     """Looks at the Redis before anything is trusted to it. Raises ConfigError where it won't do.
 
     One that doesn't answer yet is no reason to stop: the service waits for it.
     """
-    for finding in preflight(settings.url):
+    for finding in preflight(url):
         if finding.level == "error" and finding.lasting:
             raise ConfigError(f"this Redis won't do: {finding.message}. {finding.mend}")
         if finding.level != "ok":

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.cli.asked import Asked
 from pipeline.cli.books import read_books
 from pipeline.cli.services import FlowsOption, choose, settings_with
 
@@ -23,10 +24,15 @@ NamesArgument = Annotated[list[str] | None, typer.Argument(metavar="[FLOW]...", 
 def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: JsonOption = False) -> None:
     """Shows for each flow what is ready, in flight, dead and delivered, and how old the oldest record is.
 
+    Standard error names the Redis that was asked, and each list on it that is another project's.
+
     Exit codes: 0 shown; 1 Redis doesn't answer; 2 the flow is wrong.
     """
     settings = settings_with(flows)
-    books = {flow.name: (flow, read_books(settings, flow)) for flow in choose(settings, names or [])}
+    chosen = choose(settings, names or [])
+    asked = Asked(settings)
+    asked.say_whose(chosen)
+    books = {flow.name: (flow, read_books(asked.settings, flow)) for flow in chosen}
     if as_json:
         _print_json({name: {"key": flow.queue.key, **found.as_dict()} for name, (flow, found) in books.items()})
         return

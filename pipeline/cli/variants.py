@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.cli.asked import AnyProjectOption
 from pipeline.cli.dead import (
     AllOption,
     DryOption,
@@ -19,10 +20,12 @@ from pipeline.cli.dead import (
     ReasonOption,
     YesOption,
     confirmed,
+    queue_to_change,
+    queue_to_look_at,
 )
-from pipeline.cli.services import FlowsOption, choose, settings_with
+from pipeline.cli.services import FlowsOption
 from pipeline.errors import ConfigError
-from pipeline.queue import Queue, Variant, Variants
+from pipeline.queue import Variant, Variants
 
 app = typer.Typer(no_args_is_help=True, help="Variants: records that a flow's contract set aside (docs/flows.md).")
 
@@ -71,9 +74,10 @@ def replay(
     reason: ReasonOption = "",
     yes: YesOption = False,
     dry_run: DryOption = False,
+    any_project: AnyProjectOption = False,
 ) -> None:
     """Puts variants on the list after all, past the contract, each under its own id; they are delivered next."""
-    variants = _variants(flow, flows)
+    variants = Variants(queue_to_change(flow, flows, any_project=any_project))
     _each(variants, variants.replay, "put on the list", flow, ids, every, reason, yes, dry_run)
 
 
@@ -86,18 +90,15 @@ def drop(
     reason: ReasonOption = "",
     yes: YesOption = False,
     dry_run: DryOption = False,
+    any_project: AnyProjectOption = False,
 ) -> None:
     """Throws variants away for good. They count as discarded from then on."""
-    variants = _variants(flow, flows)
+    variants = Variants(queue_to_change(flow, flows, any_project=any_project))
     _each(variants, variants.drop, "thrown away", flow, ids, every, reason, yes, dry_run)
 
 
 def _variants(flow: str, flows: Path | None) -> Variants:
-    settings = settings_with(flows)
-    (chosen,) = choose(settings, [flow])
-    queue = Queue(settings.url, chosen.queue.key)
-    queue.give_up.set()  # a person is waiting: ask once
-    return Variants(queue)
+    return Variants(queue_to_look_at(flow, flows))
 
 
 def _each(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from pipeline.cli.asked import Asked
 from pipeline.cli.books import audit_books, not_looked_at, print_books, read_books, verdict
 from pipeline.cli.services import FlowsOption, choose, settings_with
 from pipeline.cli.status import JsonOption, NamesArgument
@@ -58,20 +59,24 @@ def verify(
     pushed, acked or still waiting, as foreign. Less than that is loss, more are doubles.
 
     --sink reads files and tables again: as many records as were delivered, none of them twice, nothing damaged.
-    docs/how-to/verify.md says what that proves for which sink.
+    docs/how-to/verify.md says what that proves for which sink. Standard error names the Redis that was asked.
 
     Exit codes: 0 the books balance, and the files hold it; 1 a record is missing, or there is one too many, or Redis
     doesn't answer; 2 the flow is wrong.
     """
+    if follow_for is not None and not follow:
+        raise ConfigError("--for says how long to --follow: add --follow")
     settings = settings_with(flows)
-    rounds = _Rounds(settings, choose(settings, names or []), sink=sink, allow_repeats=allow_repeats)
+    chosen = choose(settings, names or [])
+    until = _until(follow_for)
+    asked = Asked(settings)
+    rounds = _Rounds(asked.settings, chosen, sink=sink, allow_repeats=allow_repeats)
     if not follow:
-        if follow_for is not None:
-            raise ConfigError("--for says how long to --follow: add --follow")
+        asked.say_whose(chosen)
         books, checks = rounds.look()
         rounds.print_json(books, checks, indent=2) if as_json else rounds.print(books, checks)
         sys.exit(1 if _differs(books, checks) else 0)
-    sys.exit(rounds.follow(_until(follow_for), as_json=as_json))
+    sys.exit(rounds.follow(until, as_json=as_json))
 
 
 class _Rounds:

@@ -39,6 +39,8 @@ class Keys:
         """zset: key of a published record → when, in milliseconds of Redis time"""
         self.fsync = f"{stem}:fsync"
         """hash: touched before each question about what is on disk, since Redis answers for what the asker wrote"""
+        self.project = f"{stem}:project"
+        """hash: whose list it is: name, flow, source, sink, place"""
         self._stem = stem
 
     def batch(self, id: str, step: int = 1) -> str:

@@ -44,7 +44,7 @@ PRODUCER = Role(
     ),
     writes=lambda keys: [
         *(keys.ready, keys.dead, keys.counters, keys.checkpoints, keys.seen, keys.leader, keys.epochs),
-        *(keys.variants, keys.fsync),
+        *(keys.variants, keys.fsync, keys.project),
         keys.session("*"),
     ],
     reads=lambda keys: [keys.woken],
@@ -61,7 +61,7 @@ CONSUMER = Role(
     ),
     writes=lambda keys: [
         *(keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, keys.dead, keys.states),
-        *(keys.variants, keys.fsync),
+        *(keys.variants, keys.fsync, keys.project),
         *(keys.batch("*"), keys.session("*")),
     ],
     reads=lambda keys: [keys.checkpoints],

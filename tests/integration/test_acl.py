@@ -17,13 +17,16 @@ import redis
 from pipeline.embedded import Embedded
 from pipeline.envelope import DeadLetter, Record, encode, now
 from pipeline.errors import QueueMisuse, SinkUnavailable
+from pipeline.project import Project
 from pipeline.queue import DeadLetters, Done, Queue, Variants, audit
 from pipeline.queue.keys import Keys
+from pipeline.queue.marks import mark, mark_of
 from pipeline.queue.preflight import preflight
 from pipeline.queue.roles import CONSUMER, PRODUCER, READER, RELOADER, Role, user
 
 KEY = "DATA-PIPELINE-KEY"
 OTHER = "OTHER-KEY"
+MINE = Project("", "s", "sse:1", "stdout:1", "here")
 ROLES = {"producer": PRODUCER, "consumer": CONSUMER, "reader": READER}
 REFUSED_TO_ALL = (
     "FLUSHALL",
@@ -140,6 +143,7 @@ def produce(url: str, key: str = KEY) -> None:
     lines = [encode(Record({"n": n}), id=str(n), source="s", time=now(), mark=key) for n in range(7)]
     queue = Queue(url, key)
     try:
+        mark(queue, MINE)
         assert queue.lead(30) == 0
         assert queue.checkpoint("s") in (None, "7")
         dead = [DeadLetter(b"{", "no JSON")]
@@ -160,6 +164,7 @@ def consume(url: str, key: str = KEY) -> None:
     """Everything that a consumer, `status`, `verify` and `dead` ever say to Redis."""
     queue = Queue(url, key, lease_seconds=30, fsync="write")
     try:
+        mark(queue, MINE)
         queue.wait(0.01)
         claim = queue.claim(2)
         assert claim is not None
@@ -185,6 +190,7 @@ def consume(url: str, key: str = KEY) -> None:
         assert rest is not None
         queue.ack(rest, delivered=1)
         assert audit(queue).difference == queue.books().difference == 0
+        assert mark_of(queue) == MINE
         letters = DeadLetters(queue)
         assert len(letters) == 2
         newest, oldest = letters.newest()

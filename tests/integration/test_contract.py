@@ -214,7 +214,7 @@ class TestCommands:
     def run(self, *arguments: str, code: int = 0, say: str | None = None) -> str:
         done = CliRunner().invoke(variants_cli.app, list(arguments), input=say, env={"COLUMNS": "200"})
         assert done.exit_code == code, (done.output, done.exception)
-        return done.output
+        return done.stdout
 
     def test_they_are_listed_newest_first_with_ids_and_reasons(self) -> None:
         shown = self.run("ls", "numbers")

@@ -112,7 +112,7 @@ def test_sigterm_stops_everything_in_good_order_and_leaves_no_process(place: Pla
         run = place.start("run", REDIS_URL="")
         run.until(lambda: len(place.files()) > 2)
         children = children_of(run.pid)
-        assert len(children) == 4  # a producer, a consumer, the Valkey and who watches it
+        assert len(children) == 5  # a producer, a consumer, the Valkey, who watches it and who keeps it
         assert run.terminate(2 * QUICKLY) == 0, run.said
     assert none_lives(children)
     assert run.said.count('"service_stopped"') == 2
@@ -124,7 +124,7 @@ def test_kill_9_of_the_supervisor_leaves_no_process(place: Place) -> None:
         run = place.start("run", REDIS_URL="", MILLRACE_GRACE_SECONDS="1")
         run.until(lambda: len(place.files()) > 2)
         children = children_of(run.pid)
-        assert len(children) == 4
+        assert len(children) == 5
         run.kill()
         eventually(lambda: none_lives(children))
 

@@ -55,7 +55,7 @@ class Verified:
         environ = {"REDIS_URL": self.place.redis_url, "COLUMNS": "200"}
         done = CliRunner().invoke(verify.app, list(arguments), env=environ)
         assert done.exit_code == code, (done.output, done.exception)
-        return done.output
+        return done.stdout
 
     @property
     def files(self) -> list[Path]:
