@@ -56,7 +56,7 @@ class Home:
             fcntl.flock(file, fcntl.LOCK_SH)  # waits while a keeper is about to end one
             keeper = None
             with self._open(self._starting) as starting:
-                fcntl.flock(starting, fcntl.LOCK_EX)
+                fcntl.flock(starting, fcntl.LOCK_EX)  # one starts it, the others find it
                 if (url := self.running()) is None:
                     url, keeper = self._start(port, preferred)
         except BaseException:

@@ -11,7 +11,8 @@ BOT_NAME = "millrace"
 SPIDER_MODULES = ["producer.spiders"]
 NEWSPIDER_MODULE = "producer.spiders"
 
-# Where items go: appended to this Redis list, on the server that REDIS_URL (setting or environment) names.
+# Where items go: appended to this Redis list, on the server that REDIS_URL (setting or environment) names,
+# or else the embedded Valkey of the flows here.
 ITEM_PIPELINES = {"producer.pipelines.RedisPipeline": 900}
 MILLRACE_KEY = "DATA-PIPELINE-KEY"
 

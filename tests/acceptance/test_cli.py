@@ -121,7 +121,8 @@ def test_a_redis_that_cant_be_reached_is_one_clear_line_and_1(place: Place, nobo
     failed = place.start(*command, REDIS_URL=nobody)
     assert ended(failed) == 1
     assert failed.printed == ""
-    (line,) = failed.said.splitlines()
+    asked, line = failed.said.splitlines()
+    assert asked == f"Redis: {nobody}"
     assert nobody.partition("//")[2].removesuffix("/0") in line
 
 

@@ -253,7 +253,7 @@ class TestCommands:
 
     def test_status_and_verify_show_them(self, sales: Place) -> None:
         environ = {"COLUMNS": "200", "REDIS_URL": sales.redis_url}
-        shown = CliRunner().invoke(status_app, [], env=environ).output
+        shown = CliRunner().invoke(status_app, [], env=environ).stdout
         assert shown.splitlines()[0].split()[-4:] == ["variants", "published", "delivered", "filtered"]
         assert shown.splitlines()[1].split()[-4:] == ["4", "6", "0", "0"]
         verified = CliRunner().invoke(verify_app, [], env=environ)
