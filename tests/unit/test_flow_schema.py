@@ -255,6 +255,11 @@ def test_a_flow_without_a_source_or_a_sink_is_not_valid(part: str) -> None:
     assert not fits(declared(f"flows: {{a: {{{part}}}}}"), schema())
 
 
+@pytest.mark.parametrize(("name", "well"), [("shop", True), ("2024.10", True), ("${SHOP}", True), ("two words", False)])
+def test_a_project_may_be_named_at_the_top(name: str, well: bool) -> None:
+    assert fits(declared(f"project: {name}\nflows: {{a: {{{SOURCE}, {SINK}}}}}"), schema()) == well
+
+
 def test_keys_of_ones_own_may_stand_at_the_top() -> None:
     assert fits(declared(f"x-own: {{a: 1}}\nflows: {{a: {{{SOURCE}, {SINK}}}}}"), schema())
     assert not fits(declared(f"own: {{a: 1}}\nflows: {{a: {{{SOURCE}, {SINK}}}}}"), schema())
