@@ -41,8 +41,7 @@ class Service:
         logs.configure(self.settings.log, self.settings.log_level, service=self.name)
         hear(self._signal, signal.SIGTERM, signal.SIGINT)
         if self.settings.http:
-            host, port = self.settings.http
-            self._health = Health(host, port, alive=_nothing_to_say, ready=lambda: self.well())
+            self._health = Health(self.settings.http, alive=_nothing_to_say, ready=lambda: self.well())
         if os.environ.get(SUPERVISED):
             threading.Thread(target=self._follow_supervisor, name="supervisor", daemon=True).start()
         log.info("service_started", pid=os.getpid(), **self._where())
@@ -56,11 +55,8 @@ class Service:
         log.info("service_stopped")
 
     def _where(self) -> dict[str, str]:
-        """Where the health port is, which the settings don't tell where they say 0."""
-        if not (self._health and self.settings.http):
-            return {}
-        host = self.settings.http[0]
-        return {"http": f"[{host}]:{self._health.port}" if ":" in host else f"{host}:{self._health.port}"}
+        """Where the health port is, which the settings don't tell where they say 0 or a name."""
+        return {"http": ",".join(self._health.addresses)} if self._health else {}
 
     def stop(self) -> None:
         """What the first signal does."""

@@ -11,11 +11,9 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipeline.errors import ConfigError
+from pipeline.observe.listening import places_in
 
 DEFAULT_REDIS_URL = "redis://localhost:6379/0"
-LOOPBACK = "127.0.0.1"
-
-_NO_ADDRESS = "expected a port, which is then on loopback, or host:port such as 0.0.0.0:9090"
 _NO_URL = (
     "expected redis://user:password@host:6379/0, rediss://… for TLS, unix:///path/to/socket, "
     "redis+cluster://host:6379,host2:6379/ or redis+sentinel://host:26379,host2:26379/primary/0 "
@@ -28,22 +26,16 @@ _SEVERAL_PLACES = re.compile(
 )
 
 
-def _address(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    host, colon, port = value.strip().rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (port.isascii() and port.isdigit() and int(port) <= 65535 and bool(host) == bool(colon)):
-        raise ValueError(_NO_ADDRESS)
-    return host or LOOPBACK, int(port)
+def _addresses(value: Any) -> Any:
+    return places_in(value) if isinstance(value, str) else value
 
 
 def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-Address = Annotated[tuple[str, int], BeforeValidator(_address)]
-"""Host and port. Written `host:port`, or as a port alone, which is then on loopback."""
+Addresses = Annotated[tuple[tuple[str, int], ...], BeforeValidator(_addresses)]
+"""Hosts and ports. Written `host:port,host:port`; a port alone is on loopback."""
 
 
 class Settings(BaseSettings):
@@ -66,8 +58,9 @@ class Settings(BaseSettings):
     """MILLRACE_DEFAULT_REDIS_URL: another default, for tests, which can't take port 6379 for theirs."""
     flows: Path = Path("flows.yaml")
     """MILLRACE_FLOWS: the flows file."""
-    http: Annotated[Address | None, NoDecode] = None
-    """MILLRACE_HTTP: where /metrics, /livez and /readyz answer; None is nowhere. Port 0 is any free one."""
+    http: Annotated[Addresses | None, NoDecode] = None
+    """MILLRACE_HTTP: where /metrics, /livez and /readyz answer; None is nowhere. Port 0 is any free one. Of a name's
+    addresses those of this machine."""
     log: Annotated[Literal["auto", "json", "pretty"], BeforeValidator(_lower)] = "auto"
     """MILLRACE_LOG: `auto` is pretty on a terminal and JSON elsewhere."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"

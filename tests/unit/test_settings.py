@@ -55,7 +55,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.url == "rediss://me:pw@redis.example:6380/2"
     assert settings.redis_url_is_set
     assert settings.flows == Path("/etc/millrace/flows.yaml")
-    assert settings.http == ("0.0.0.0", 9090)
+    assert settings.http == (("0.0.0.0", 9090),)
     assert (settings.log, settings.log_level, settings.grace_seconds) == ("json", "debug", 2.5)
 
 
@@ -71,16 +71,19 @@ def test_variables_of_others_that_are_called_like_a_field_mean_nothing(monkeypat
 
 
 @pytest.mark.parametrize(
-    ("text", "address"),
+    ("text", "addresses"),
     [
-        ("9090", ("127.0.0.1", 9090)),
-        ("0", ("127.0.0.1", 0)),
-        ("localhost:80", ("localhost", 80)),
-        ("[::1]:9000", ("::1", 9000)),
+        ("9090", (("127.0.0.1", 9090),)),
+        ("0", (("127.0.0.1", 0),)),
+        ("localhost:80", (("localhost", 80),)),
+        ("[::1]:9000", (("::1", 9000),)),
+        ("9090, metrics:9091", (("127.0.0.1", 9090), ("metrics", 9091))),
     ],
 )
-def test_a_port_alone_is_on_loopback(text: str, address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load(monkeypatch, MILLRACE_HTTP=text).http == address
+def test_a_port_alone_is_on_loopback_and_there_may_be_several_addresses(
+    text: str, addresses: tuple[tuple[str, int], ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load(monkeypatch, MILLRACE_HTTP=text).http == addresses
 
 
 @pytest.mark.parametrize(
@@ -90,6 +93,8 @@ def test_a_port_alone_is_on_loopback(text: str, address: tuple[str, int], monkey
         ("MILLRACE_HTTP", ":9090", "expected a port"),
         ("MILLRACE_HTTP", "70000", "expected a port"),
         ("MILLRACE_HTTP", "localhost:http", "expected a port"),
+        ("MILLRACE_HTTP", "9090,", "expected a port"),
+        ("MILLRACE_HTTP", "9090,metrics", "expected a port"),
         ("MILLRACE_LOG", "loud", "expected 'auto', 'json' or 'pretty'"),
         ("MILLRACE_LOG_LEVEL", "verbose", "expected 'debug', 'info', 'warning' or 'error'"),
         ("MILLRACE_GRACE_SECONDS", "soon", "expected a valid number"),
