@@ -24,10 +24,13 @@ RUN /opt/build/bin/pip wheel -q --no-deps --no-build-isolation --wheel-dir /tmp 
 FROM python:3.13-slim
 # A fixed number, so that volumes stay readable from one image to the next.
 RUN groupadd --gid 10001 millrace && useradd --uid 10001 --gid millrace --no-create-home --home-dir /tmp --shell /usr/sbin/nologin millrace \
- && install -d -o millrace -g millrace /data /access /access/redis /access/producer /access/consumer /access/postgres
+ && install -d -o millrace -g millrace /data /access /access/redis /access/producer /access/consumer /access/postgres \
+    /access/producer-quotes-postgres /access/consumer-quotes-postgres
 COPY --from=build /opt/millrace /opt/millrace
 COPY flows.yaml flows.py /app/
 ENV PATH=/opt/millrace/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp DATA=/data
 WORKDIR /app
 USER 10001:10001
+# A volume has the owner of the folder that it is put on: one for the users of each flow.
+RUN python -m pipeline.access --folders /access /app/flows.yaml
 CMD ["millrace", "--help"]

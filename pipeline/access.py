@@ -1,16 +1,20 @@
 """Access: the stack's ways into its Redis, a user and a password for each role; and into its PostgreSQL.
 
     python -m pipeline.access /access [FLOWS-FILE...]
+    python -m pipeline.access --folders /access [FLOWS-FILE...]     # only makes the folders, those of each flow too
 
-`docker compose up` runs it before Redis starts. In folders that are volumes of whom they are named after it writes
+`docker compose up` runs it before Redis starts. Its folders are volumes of whom they are named after, and say who there
+is to be. Into those that are there it writes
 
-    producer/url, consumer/url   REDIS_URL_FILE of that service; the password in it is made at the first start and stays
+    producer-FLOW/url            REDIS_URL_FILE of a producer, or a consumer, of this flow, whose user can reach no
+    consumer-FLOW/url            other; the password in it is made at the first start and stays
+    producer/url, consumer/url   the same of users who can reach all flows
     redis/users.acl              the ACL file of Redis: passwords as hashes only, the keys those of the flows of today
     redis/reload                 the URL of a user who can only make Redis read users.acl again; Redis can't read it
 
     postgres/roles.sql           the role `consumer`, as a verifier of its password only, and a database of its own
     postgres/superuser           for the first start: nobody's password, so nobody comes over the network as superuser
-    consumer/pgpass              libpq's passfile of the consumers
+    consumer…/pgpass             libpq's passfile of the consumers, and of those of one flow where that writes tables
 
 so that no password is ever an argument or a variable of the environment. `reader` needs none, and only looks.
 
@@ -20,12 +24,13 @@ at each EXEC, what it may not do. With a `default` of fewer rights every restart
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import os
 import secrets
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,13 +40,14 @@ from pipeline.errors import ConfigError, QueueUnavailable
 from pipeline.flow import Flow, load
 from pipeline.observe import logs
 from pipeline.queue import Queue
-from pipeline.queue.roles import CONSUMER, PRODUCER, READER, RELOADER, user
+from pipeline.queue.roles import CONSUMER, DURABLE, PRODUCER, READER, RELOADER, REPLICATED, SINCE, user
 from pipeline.scram import verifier
 from pipeline.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 OWN, ALL = 0o400, 0o444
+ROLES = {"producer": PRODUCER, "consumer": CONSUMER}
 
 _ROLES = """\
 -- Written anew at each `docker compose up`, and run by psql.
@@ -55,61 +61,104 @@ GRANT pg_read_all_data TO reader;
 
 
 def main() -> None:
-    """Exit codes: 0 done; 2 the flows file or a setting is wrong."""
+    """Exit codes: 0 done; 2 the flows file, a setting or a folder is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.access", description="Makes users of Redis for flows.")
+    parser.add_argument("folder", type=Path, help="where the folders are that say who there is to be")
+    parser.add_argument("files", type=Path, nargs="*", help="flows files; else MILLRACE_FLOWS, else ./flows.yaml")
+    parser.add_argument("--folders", action="store_true", help="only make the folders: of all, and of each flow")
+    parser.add_argument("--redis", type=_version, default=SINCE, help="version of that Redis, if older than 7.2")
+    options = parser.parse_args()
     try:
         settings = Settings.load()
         logs.configure(settings.log, settings.log_level, service="access")
-        files = list(map(Path, sys.argv[2:])) or [settings.flows]
-        flows = [flow for file in files for flow in load(file).values()]
-        folder, lists = Path(sys.argv[1]), [flow.queue.key for flow in flows]
-        if (folder / "postgres").is_dir():
-            grant_tables(folder)
-        grant(folder, settings.url, lists, written=_written(flows))
+        flows = [flow for file in options.files or [settings.flows] for flow in load(file).values()]
+        if options.folders:
+            make_folders(options.folder, flows)
+            return
+        if (options.folder / "postgres").is_dir():
+            grant_tables(options.folder, flows)
+        grant(options.folder, settings.url, flows, version=options.redis)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
+    except OSError as error:
+        sys.stderr.write(f"can't write {error.filename}: {error.strerror}\n")
+        sys.exit(2)
 
 
-def grant(folder: Path, redis_url: str, lists: Sequence[str], *, written: Sequence[str] = ()) -> None:
-    """Writes the files for flows on these lists, and has a Redis that runs already read them.
+def make_folders(folder: Path, flows: Sequence[Flow]) -> None:
+    """Makes the folder of Redis, and for each flow those of its producer and its consumer."""
+    for name in ("redis", *(f"{role}-{flow.name}" for flow in flows for role in ROLES)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
 
-    `redis_url` is where the services find Redis, without user and password; `written` are keys that sinks write to.
+
+def grant(folder: Path, redis_url: str, flows: Sequence[Flow], *, version: tuple[int, int] = SINCE) -> None:
+    """Writes the files for these flows, and has a Redis of this version that runs already read them.
+
+    `redis_url` is where the services find Redis, without user and password.
     """
-    producer, consumer, reloader = (
-        _hashed(_password(folder / file, redis_url, name))
-        for name, file in (("producer", "producer/url"), ("consumer", "consumer/url"), ("reloader", "redis/reload"))
-    )
-    users = [
-        "user default reset off ~* &* +@all",
-        user("reader", [], READER, lists),
-        user("producer", [producer], PRODUCER, lists),
-        user("consumer", [consumer], CONSUMER, lists, written=written),
-        user("reloader", [reloader], RELOADER, []),
+    lists = [flow.queue.key for flow in flows]
+    reloader = _hashed(_password(folder / "redis" / "reload", redis_url, "reloader"))
+    users = ["user default reset off ~* &* +@all", user("reader", [], READER, lists, version=version)]
+    services = {role: (role, list(flows)) for role in ROLES}
+    for flow in flows:
+        for role in ROLES:
+            services.setdefault(f"{role}-{flow.name}", (role, []))[1].append(flow)
+    users += [
+        _service(folder, redis_url, name, role, own, version)
+        for name, (role, own) in services.items()
+        if _is_wanted(folder / name)
     ]
+    users.append(user("reloader", [reloader], RELOADER, [], version=version))
     file = folder / "redis" / "users.acl"
     first = not file.exists()
     _write(file, "\n".join(users) + "\n", ALL)
-    log.info("access_granted", lists=list(lists))
+    log.info("access_granted", lists=lists, users=[line.split()[1] for line in users])
     if not first:
         _reload((folder / "redis" / "reload").read_text())
 
 
-def grant_tables(folder: Path) -> None:
+def _service(
+    folder: Path, redis_url: str, name: str, role: str, flows: Sequence[Flow], version: tuple[int, int]
+) -> str:
+    """The line of a producer or consumer of these flows."""
+    password = _password(folder / name / "url", redis_url, name)
+    also = (*DURABLE, *(REPLICATED if any(flow.queue.replicas for flow in flows) else ()))
+    written = _written(flows) if role == "consumer" else ()
+    lists = [flow.queue.key for flow in flows]
+    return user(name, [_hashed(password)], ROLES[role], lists, also=also, written=written, version=version)
+
+
+def _is_wanted(folder: Path) -> bool:
+    """Whether there is such a folder to write to. The image has some that nobody has put a volume on: they can't be."""
+    if folder.is_dir() and folder.is_mount() and not os.access(folder, os.W_OK):
+        raise ConfigError(f"can't write to {folder}: build the image anew, with this flow in flows.yaml")
+    return os.access(folder, os.W_OK)
+
+
+def grant_tables(folder: Path, flows: Sequence[Flow]) -> None:
     """Writes the files for PostgreSQL, from which the stack's service `postgres-access` makes roles and a database."""
-    passfile = folder / "consumer" / "pgpass"
-    try:
-        password = passfile.read_text().strip().rpartition(":")[2]
-    except FileNotFoundError:
-        password = secrets.token_hex(32)
-        _write(passfile, f"*:*:*:consumer:{password}\n", OWN)
+    writing = [flow.name for flow in flows if any(sink.type == "postgres" for sink in flow.sink.each)]
+    folders = (folder / name for name in ("consumer", *(f"consumer-{name}" for name in writing)))
+    consumers = [one for one in dict.fromkeys(folders) if _is_wanted(one)]
+    known = [one / "pgpass" for one in consumers if (one / "pgpass").exists()]
+    password = known[0].read_text().strip().rpartition(":")[2] if known else secrets.token_hex(32)
+    for one in consumers:
+        if one / "pgpass" not in known:
+            _write(one / "pgpass", f"*:*:*:consumer:{password}\n", OWN)
     _write(folder / "postgres" / "roles.sql", _ROLES.format(verifier(password)), ALL)
     _write(folder / "postgres" / "superuser", verifier(secrets.token_hex(32)) + "\n", ALL)
 
 
-def _written(flows: Iterable[Flow]) -> list[str]:
+def _written(flows: Sequence[Flow]) -> list[str]:
     """The keys that sinks write to in this very Redis."""
     sinks = [sink for flow in flows for sink in flow.sink.each if sink.type == "redis" and "url" not in sink.options]
     return [key for sink in sinks if isinstance(key := sink.options.get("key"), str)]
+
+
+def _version(text: str) -> tuple[int, int]:
+    major, _, minor = text.partition(".")
+    return int(major), int(minor.partition(".")[0] or 0)
 
 
 def _password(file: Path, redis_url: str, name: str) -> str:

@@ -15,6 +15,10 @@ import msgspec
 
 from pipeline.queue.keys import Keys
 
+SINCE = (7, 2)
+UNKNOWN_BEFORE = ("client|setinfo", "waitaof")
+"""Commands that Redis and Valkey know from that version on. redis-py does without the first."""
+
 _CONNECT = ("ping", "info", "time", "select", "client|setname", "client|setinfo")
 _TRANSACTION = ("multi", "exec")
 _SCRIPT = ("script|load", "evalsha")
@@ -27,12 +31,21 @@ class Role(msgspec.Struct, frozen=True):
     writes: Callable[[Keys], list[str]]
     reads: Callable[[Keys], list[str]]
 
-    def rules(self, lists: Iterable[str]) -> str:
-        """What follows name and password in `ACL SETUSER` or in an ACL file, for flows on these lists."""
+    def rules(self, lists: Iterable[str], *, also: Sequence[str] = (), version: tuple[int, int] = SINCE) -> str:
+        """What follows name and password in `ACL SETUSER` or in an ACL file, for flows on these lists.
+
+        `also` are commands that only some flows need: DURABLE, REPLICATED. `version` is the server's, which refuses a
+        rule that names a command it doesn't know, and does not start with an ACL file that has such a rule.
+        """
+        known = (name for name in (*self.commands, *also) if version >= SINCE or name not in UNKNOWN_BEFORE)
+        commands = [f"+{name}" for name in known]
+        return " ".join(["resetchannels", "-@all", *commands, *self.patterns(lists)])
+
+    def patterns(self, lists: Iterable[str]) -> list[str]:
+        """The keys of flows on these lists, as an ACL has them."""
         flows = [Keys(_literally(name)) for name in lists]
         patterns = [f"~{key}" for flow in flows for key in self.writes(flow)]
-        patterns += [f"%R~{key}" for flow in flows for key in self.reads(flow)]
-        return " ".join(["resetchannels", "-@all", *(f"+{name}" for name in self.commands), *patterns])
+        return patterns + [f"%R~{key}" for flow in flows for key in self.reads(flow)]
 
 
 PRODUCER = Role(
@@ -82,20 +95,43 @@ READER = Role(
 )
 """People and dashboards, `redis-cli`, `millrace status`, `verify`, `dead ls`: looks, and changes nothing."""
 
+DURABLE = ("waitaof",)
+"""To wait until what was written is on disk."""
+
+REPLICATED = ("wait",)
+"""For a flow with `queue.replicas`."""
+
 RELOADER = Role(commands=("client|setname", "client|setinfo", "acl|load"), writes=lambda _: [], reads=lambda _: [])
 """Makes Redis read its ACL file anew."""
 
 
-def user(name: str, passwords: Sequence[str], role: Role, lists: Iterable[str], *, written: Sequence[str] = ()) -> str:
+def user(
+    name: str,
+    passwords: Sequence[str],
+    role: Role,
+    lists: Sequence[str],
+    *,
+    also: Sequence[str] = (),
+    written: Sequence[str] = (),
+    version: tuple[int, int] = SINCE,
+) -> str:
     """A line of an ACL file. Passwords are SHA-256 hashes in hex; without any, the user needs none.
 
-    `written` are the keys that sinks write to with the ack.
+    `also` and `version` are as `Role.rules` takes them, and `written` the keys that sinks write to with the ack.
     """
     secrets = [f"#{password}" for password in passwords] or ["nopass"]
-    patterns = [f"~{_literally(key)}" for key in written]
-    # In a selector of its own: what lets it add to that list must not let it add to the flow's.
-    more = [*patterns, f"(+lpush {' '.join(patterns)})"] if written else []
-    return " ".join(["user", name, "reset", "on", *secrets, role.rules(lists), *more])
+    more = _selectors(role.patterns(lists), [f"~{_literally(key)}" for key in written]) if written else []
+    return " ".join(["user", name, "reset", "on", *secrets, role.rules(lists, also=also, version=version), *more])
+
+
+def _selectors(own: Sequence[str], written: Sequence[str]) -> list[str]:
+    """Rights in parentheses, apart from the user's others: what lets it add to those keys must not let it add to the
+    flow's list, nor what it may do with the flow's list be done to those keys, which may be the list of another flow.
+
+    The script names all keys of an ack; what it does with each is looked at one by one.
+    """
+    adding = " ".join(f"+{name}" for name in ("llen", "xlen", "hget", "lpush", "rpush", "xadd", "hset"))
+    return [f"(+evalsha {' '.join((*own, *written))})", f"({adding} {' '.join(written)})"]
 
 
 def _literally(name: str) -> str:

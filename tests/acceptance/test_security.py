@@ -18,6 +18,7 @@ from tests.acceptance.stackrun import CommandFailed, StackRun, until
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
 KEY = "DATA-PIPELINE-KEY"
+MINE = "WIKIPEDIA-PIPELINE-KEY"  # of the producer that is asked
 QUOTES = 100
 LOGINS = {"producer": "producer-wikipedia", "consumer": "consumer"}
 
@@ -47,10 +48,14 @@ REFUSED = {
         "CLIENT LIST",
     ),
     "producer": (
-        f"LRANGE {KEY} 0 0",
-        f"RPOP {KEY}",
-        f"DEL {KEY}",
-        f"HSET {{{KEY}}}:claims b x",
+        f"LRANGE {MINE} 0 0",
+        f"RPOP {MINE}",
+        f"DEL {MINE}",
+        f"HSET {{{MINE}}}:claims b x",
+        f"LPUSH {KEY} x",
+        f"LLEN {KEY}",
+        f"HSET {{{KEY}}}:counters published 0",
+        f"HSET {{{KEY}}}:checkpoints quotes 0",
         "SET another-key 1",
         "FLUSHALL",
         "CONFIG GET *",
@@ -226,7 +231,7 @@ def test_a_service_finds_only_its_own_password(evidence: Evidence) -> None:
 
 
 def test_redis_holds_hashes_and_can_not_change_who_may_what(evidence: Evidence) -> None:
-    assert "user producer reset on #" in evidence.files["redis"]
+    assert "user producer-wikipedia reset on #" in evidence.files["redis"]
     assert not [password for password in evidence.passwords if password in evidence.files["redis"]]
     assert "Permission denied" in evidence.files["reload, read by redis"]
     assert "cannot create" in evidence.files["users.acl, written by redis"]
