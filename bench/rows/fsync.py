@@ -23,8 +23,8 @@ RATE = 20
 
 
 _CONSUMING = (Figure("records/s", Goal(0.9), "all"), Figure("records/s", Goal(0.9), "the second half"))
-"""The first batches of a list wait for the disk, which takes seconds however long the list is. The second half can be faster
-than without: some of its batches were claimed during the first."""
+"""The first batches of a list wait for the disk, which takes seconds however long the list is. The second half can be
+faster than without: some of its batches were claimed during the first."""
 
 
 def _queue(fsync: str) -> dict[str, Any]:
