@@ -1,10 +1,10 @@
 """Power cut: takes from a Redis' append-only file what a power failure could, and never more.
 
 What was synced to the disk stays; of what came behind, nothing does. How much was synced is not asked of Redis, since
-`WAITAOF` of some confirms what was only written (Valkey 9.1, and Redis 7.4 without redis/redis#13793). It is seen from
-outside, on Linux: with `appendfsync everysec` one thread of the server does all syncs and sleeps in between, and the
-kernel counts how often that went to sleep. While the count stands, no sync has begun that could cover more than the
-file held when it last changed.
+`WAITAOF` of some confirms what was only written (docs/decisions/0012-what-is-on-disk.md). It is seen from outside, on
+Linux: with `appendfsync everysec` one thread of the server does all syncs and sleeps in between, and the kernel counts
+how often that went to sleep. While the count stands, no sync has begun that could cover more than the file held when
+the count last changed.
 """
 
 from __future__ import annotations

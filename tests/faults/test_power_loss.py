@@ -1,0 +1,239 @@
+"""The machine of Redis loses power: the file keeps what was synced. What becomes of what came since, by source."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumer.runner import Consumer
+from pipeline.cli.powercut import PowerCut
+from pipeline.embedded import Embedded
+from pipeline.flow import load
+from pipeline.queue import Queue
+from tests.conftest import eventually
+from tests.faults.conftest import Row
+from tests.faults.flowrun import ROOT, Work
+from tests.faults.origins import ORIGINS, Origin
+from tests.services import Place
+
+ATTEMPTS = 5
+PATIENCE = 40.0
+SECOND = 0.6  # the next sync is further away
+SYNC_SECONDS = 0.05  # after so long a sync is over, or it is not one that this machine is done with within a test
+SETTLED_SECONDS = 25.0  # what is given back to a queue, or to a group, is there again within this
+
+
+@dataclass(frozen=True)
+class Case:
+    """A flow, and what is special about it."""
+
+    dies: bool
+    delivered: bool
+    dedupe: bool
+
+    @property
+    def name(self) -> str:
+        return "-".join(
+            [
+                "dies" if self.dies else "lives",
+                "delivered" if self.delivered else "waiting",
+                "dedupe" if self.dedupe else "plain",
+            ]
+        )
+
+
+CASES = {case.name: case for case in itertools.starmap(Case, itertools.product((False, True), repeat=3))}
+
+
+class Consuming(Work):
+    """A consumer in a thread."""
+
+    def __init__(self, place: Place, name: str) -> None:
+        super().__init__()
+        flow = load(place.folder / "flows.yaml")[name]
+        self.consumer = Consumer(flow, place.redis_url, stopping=self.stopping, give_up=self.give_up)
+        self._thread.start()
+
+    def work(self) -> None:
+        try:
+            self.consumer.run()
+        finally:
+            self.consumer.queue.close()
+
+
+class Outage:
+    """All cases of one origin at once: their flows lie in one Redis, whose power is cut once for all."""
+
+    def __init__(self, folder: Path, origin: type[Origin], server: Embedded, fsync: str) -> None:
+        self.folder = folder
+        self.server = server
+        self.stack = ExitStack()
+        self.place = self.stack.enter_context(Place(folder, server.url, "power"))
+        self.power = self.stack.enter_context(PowerCut(server))
+        self.origin = self.stack.enter_context(origin(folder, CASES))
+        self.queues = {name: Queue(server.url, self.place.key_of(name)) for name in CASES}
+        self.consumers: dict[str, Consuming] = {}
+        for name, case in CASES.items():
+            self.place.flow(
+                name,
+                source=self.origin.options(name),
+                queue={"fsync": fsync} if fsync else {},
+                publish={"records": 50, "linger": "10ms"},
+                batch={"records": 100, "linger": "20ms"},
+                lease="2s",
+                sink={"type": "jsonl", "path": str(folder / "out" / name)},
+                dedupe={"window": "10m", "key": "/n"} if case.dedupe else None,
+            )
+
+    def run(self) -> None:
+        """Before, the second that is cut, and after. Returns when there is nothing to be awaited any more."""
+        living = [name for name, case in CASES.items() if not case.dies]
+        dying = [name for name, case in CASES.items() if case.dies]
+        self.produce(living)
+        mortal = self.produce(dying)
+        self.origin.feed(self.origin.before)
+        for name in CASES:
+            self.consume(name)
+        eventually(lambda: all(found == self.origin.before for found in self.delivered().values()), PATIENCE)
+        for name, case in CASES.items():
+            if not case.delivered:
+                self.consumers.pop(name).stop()
+        for _ in range(ATTEMPTS):
+            self.await_sync()  # all of it is on disk
+            self.await_sync()  # and the origin has been told so
+            if self.lose_a_second(mortal):
+                break
+            mortal = self.produce(dying)
+            self.await_quiet(self.published)
+        else:
+            raise AssertionError(f"no cut in {ATTEMPTS} took something of each flow")
+        self.produce(dying)
+        for name in CASES:
+            if name not in self.consumers:
+                self.consume(name)
+        self.origin.feed(self.origin.after)
+        self.settle()
+
+    def lose_a_second(self, mortal: subprocess.Popen[bytes]) -> bool:
+        """Feeds, cuts the power and kills the producers that die. Whether each flow has lost some records by that."""
+        feeding = threading.Thread(target=self.origin.feed, args=(self.origin.in_the_second,))
+        feeding.start()
+        began = time.monotonic()
+        while time.monotonic() - began < SECOND and not self.all_there():
+            threading.Event().wait(0.01)
+        seen = self.published()
+        self.power.cut()
+        mortal.kill()
+        mortal.wait()
+        feeding.join(PATIENCE)
+        self.server.start()
+        left = self.published()
+        return all(left[name] < seen[name] for name in CASES)
+
+    def all_there(self) -> bool:
+        """Whether everything has been published, and delivered where it is to be."""
+        delivered = self.delivered()
+        return all(
+            (delivered[name] if name in self.consumers else count) == self.origin.fed[name]
+            for name, count in self.published().items()
+        )
+
+    def await_quiet(self, look: Callable[[], object], seconds: float = 2.0) -> None:
+        """Returns when there was nothing new for so long."""
+        last, since = look(), time.monotonic()
+        while time.monotonic() - since < seconds:
+            threading.Event().wait(0.05)
+            if (now := look()) != last:
+                last, since = now, time.monotonic()
+
+    def settle(self) -> None:
+        """Waits until everything is in the files, or nothing has changed for long."""
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: not any(lost for lost, _ in self.outcome().values()), SETTLED_SECONDS)
+        self.await_quiet(self.outcome, 1.0)
+
+    def outcome(self) -> dict[str, tuple[int, int]]:
+        """How many numbers are lost, and how many are in the files more than once, by flow."""
+        found = {name: Counter(self.place.numbers(name)) for name in CASES}
+        return {
+            name: (self.origin.fed[name] - len(times), sum(count > 1 for count in times.values()))
+            for name, times in found.items()
+        }
+
+    def published(self) -> dict[str, int]:
+        return {name: queue.books().published for name, queue in self.queues.items()}
+
+    def delivered(self) -> dict[str, int]:
+        return {name: queue.books().delivered for name, queue in self.queues.items()}
+
+    def await_sync(self) -> None:
+        """Returns when a sync that began since is over."""
+        began = time.monotonic()
+        self.queues[next(iter(CASES))].client().set("something to sync", 1)
+        eventually(lambda: SYNC_SECONDS < self.power.since_sync < time.monotonic() - began)
+
+    def produce(self, names: list[str]) -> subprocess.Popen[bytes]:
+        log = self.stack.enter_context((self.folder / "producers.log").open("ab"))
+        environ = {**os.environ, "PYTHONPATH": str(ROOT), "REDIS_URL": self.server.url}
+        command = [sys.executable, "-m", "tests.faults.producers", str(self.folder / "flows.yaml"), *names]
+        process = subprocess.Popen(command, cwd=self.folder, env=environ, stderr=log, stdin=subprocess.DEVNULL)
+        self.stack.callback(process.wait)
+        self.stack.callback(process.kill)
+        return process
+
+    def consume(self, name: str) -> None:
+        self.consumers[name] = consuming = Consuming(self.place, name)
+        self.stack.callback(consuming.end)
+
+    def __enter__(self) -> Outage:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.stack.close()
+        for queue in self.queues.values():
+            queue.close()
+
+
+@contextmanager
+def outage(folder: Path, name: str, fsync: str) -> Iterator[Outage]:
+    with (
+        Embedded(aof=True, data_dir=folder / "valkey") as server,
+        Outage(folder, ORIGINS[name], server, fsync) as found,
+    ):
+        yield found
+
+
+@pytest.mark.parametrize("fsync", ["acknowledge", "write"])
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_a_power_cut_of_redis_loses_no_record_of_a_source(origin: str, fsync: str, tmp_path: Path, row: Row) -> None:
+    row(f"power loss: {origin}", "CDL" if fsync == "write" else "CL")
+    with outage(tmp_path, origin, fsync) as run:
+        run.run()
+        found = run.outcome()
+        print(
+            "FIGURES",
+            origin,
+            fsync or "before",
+            " ".join(f"{n}:{l}/{t}" for n, (l, t) in found.items()),
+            file=sys.__stderr__,
+            flush=True,
+        )
+        told = json.dumps({name: f"{lost} lost, {twice} twice" for name, (lost, twice) in found.items()}, indent=2)
+        assert not any(lost for lost, _ in found.values()), told
+        if fsync == "write":
+            promised = {name for name, case in CASES.items() if case.dedupe or not run.origin.redelivers}
+            assert not any(found[name][1] for name in promised), told
