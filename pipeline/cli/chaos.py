@@ -1,4 +1,4 @@
-"""`millrace chaos`: kills producers, consumers and Redis at random for a while, then counts every record."""
+"""`millrace chaos`: kills producers, consumers and Redis at random, cuts its power, then counts every record."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from pipeline.signals import hear
 
 app = typer.Typer()
 
-KINDS = {"consumer": 5, "producer": 3, "redis": 2}
-"""What is killed, and how often in proportion."""
+KINDS = {"consumer": 5, "producer": 3, "redis": 2, "power": 1}
+"""What is killed, and how often in proportion. `power` kills Redis and takes what it had not synced to its disk."""
 
 PAUSES = (0.4, 3.6)
 """Seconds between two kills: drawn evenly, 2 s on average."""
@@ -42,6 +42,8 @@ RATE = 200.0
 PROGRESS_SECONDS = 10.0
 DRAIN_SECONDS = 120.0
 LOOK_SECONDS = 0.05
+NOTICE_SECONDS = 8.0
+"""Within so long a producer notices what a power cut took back, and reads it again; then it may be told to end."""
 
 
 class Rig(Protocol):
@@ -78,6 +80,9 @@ def chaos(
     into: Annotated[Path | None, typer.Option(help="A new folder for all of it; else a temporary one.")] = None,
 ) -> None:
     """Kills producers, consumers and Redis with SIGKILL at random, heals, drains, and counts every record.
+
+    Redis also loses its power: with it goes what was not synced. Only on Linux, without --compose, and where all flows
+    outlive it.
 
     Runs a practice web site and a practice event stream into JSON Lines, on an embedded Valkey with an append-only
     file: every record is known in advance, so each one lost or doubled is found. With --compose the same in Docker,
@@ -118,7 +123,7 @@ def chaos(
         healed = run.heal(DRAIN_SECONDS, end_sources=flows is not None)
         books = rig.books()
         rig.settle()
-        found = outcomes(rig.flows, books or {}, None if flows else events)
+        found = outcomes(rig.flows, books or {}, None if flows else events, power_cuts=run.kills["power"])
     ok = print_report(console, run.kills, found, why_not="" if healed else run.why_not)
     _end(console, folder, ok=ok, keep=into is not None)
     sys.exit(0 if ok else 1)
@@ -136,6 +141,7 @@ class _Run:
         self._stopping = stopping
         self._started = time.monotonic()
         self._told_at = 0.0
+        self._noticed_at = 0.0
 
     def begin(self, patience: float) -> None:
         """Waits until every flow has published something, so that there is something to lose."""
@@ -166,7 +172,9 @@ class _Run:
         while time.monotonic() < deadline and not self._stopping.wait(LOOK_SECONDS * 4):
             self._rig.look(again=False)
             books = self._rig.books()
-            if not ended_sources and books is not None:
+            if not ended_sources and (books is None or time.monotonic() < self._noticed_at):
+                continue
+            if not ended_sources:
                 self._rig.end_sources()
                 ended_sources = True
             elif self._rig.ended() and books and all(found.lag == 0 for found in books.values()):
@@ -184,7 +192,10 @@ class _Run:
             alive = self._rig.alive(kind)
             if alive and (told := self._rig.kill(alive[int(which * len(alive))], away)):
                 self.kills[kind] += 1
-                self._tell(f"[red]kill -9[/red] {told}")
+                word = "power cut" if kind == "power" else "kill -9"
+                if kind == "power":
+                    self._noticed_at = time.monotonic() + away + NOTICE_SECONDS
+                self._tell(f"[red]{word}[/red] {told}")
                 return
 
     def _progress(self) -> None:
@@ -224,7 +235,7 @@ def _practice_rig(
         return stack.enter_context(contextlib.closing(made))
     sites = stack.enter_context(practice_sites(events, rate))
     environ = environment(folder, sites)
-    local = LocalRig(flows_file, names, consumers=consumers, folder=folder, environ=environ)
+    local = LocalRig(flows_file, names, consumers=consumers, folder=folder, environ=environ, practice=True)
     return stack.enter_context(contextlib.closing(local))
 
 
@@ -237,7 +248,7 @@ def _own_rig(stack: contextlib.ExitStack, flows: Path, names: list[str], consume
             if place.is_dir() and any(place.iterdir()):
                 mend = f"give sink {flow.name} an empty folder, so that all in it is ours"
                 raise ConfigError(f"{place} is not empty: {mend}")
-    local = LocalRig(flows, names, consumers=consumers, folder=folder, environ=os.environ)
+    local = LocalRig(flows, names, consumers=consumers, folder=folder, environ=os.environ, practice=False)
     return stack.enter_context(contextlib.closing(local))
 
 

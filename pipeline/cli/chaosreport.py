@@ -29,26 +29,37 @@ class Outcome:
     lost: int = 0
     twice: int = 0
     unknown: int = 0
+    excused: bool = False
+    """Whether doubles break no promise: Redis lost its power, and the flow writes before its claims are on disk."""
+
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
         """Whether each record is in the files once, or set aside, and the books balance."""
+        found = self.check.found
+        if self.excused and found:
+            return not (self.lost or self.unknown or found.damaged or self.books.difference)
         return not (self.lost or self.twice or self.unknown or self.check.differs or self.books.difference)
 
 
-def outcomes(flows: Sequence[Flow], books: Mapping[str, Books], events: int | None) -> list[Outcome]:
+def outcomes(
+    flows: Sequence[Flow], books: Mapping[str, Books], events: int | None, *, power_cuts: int = 0
+) -> list[Outcome]:
     """Reads the files of all flows. With `events`, the length of the practice stream, every record is known."""
     found = []
     for flow in flows:
         if flow.name not in books:
             continue
-        check = FileCheck(flow)
+        excused = power_cuts > 0 and flow.queue.fsync != "write"
+        check = FileCheck(flow, allow_repeats=excused)
         check.read(books[flow.name], lambda name=flow.name: books[name])  # type: ignore[misc]
-        outcome = Outcome(flow.name, books[flow.name], check)
+        outcome = Outcome(flow.name, books[flow.name], check, excused=excused)
         if events is None:
-            outcome.lost = check.missing
             outcome.twice = check.found.twice if check.found and check.identified else 0
+            outcome.lost = check.missing
+            if excused and check.found and outcome.twice and not flow.transforms:  # one missing hides behind a double
+                outcome.lost = max(0, books[flow.name].delivered - check.found.records + outcome.twice)
         else:
             _compare(outcome, practiceflows.sent(flow.name, events))
         found.append(outcome)
@@ -93,13 +104,18 @@ def print_report(console: Console, kills: Mapping[str, int], found: Sequence[Out
         console.print()
         print_books({outcome.flow: outcome.books for outcome in found}, console)
     for outcome in found:
+        if outcome.excused and outcome.twice:
+            console.print(
+                f"{outcome.flow}: {outcome.twice:,} twice after a power cut, which queue.fsync: acknowledge allows: "
+                "what the sink had of a claim that was lost came again. With fsync: write there are none"
+            )
         if outcome.books.dead:
             console.print(
                 f"{outcome.flow}: {outcome.books.dead:,} set aside as dead letters: accounted for, not in the files"
             )
         for what, keys in outcome.examples.items():
             console.print(f"{outcome.flow}: {what}: {', '.join(keys)}", markup=False)
-        if outcome.check.differs:
+        if outcome.check.differs and not outcome.excused:
             for line in outcome.check.told():
                 console.print(line)
     why_not = why_not or _proves_nothing(found)

@@ -7,10 +7,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.cli.books import books_at
+from pipeline.cli.powercut import PowerCut, can_be_cut
 from pipeline.embedded import Embedded
 from pipeline.errors import QueueError
 from pipeline.flow import Flow, load
@@ -21,18 +22,28 @@ from pipeline.supervisor import Supervisor
 
 PAGE_SECONDS = 0.3  # a crawl then takes long enough to be killed in
 FOR_EVER = sys.maxsize
+CRAWL = "producer-quotes"
+"""The producer that comes to its end, and can then read everything again."""
 
 
 class LocalRig:
     """Runs these flows with so many consumers in a scratch folder, and takes what is done to it.
 
-    `sites` are the practice sites' addresses by environment variable; empty for flows with sources of their own.
+    `practice` says that the flows are those of `practiceflows`, whose crawl can be repeated at will. Power is cut only
+    where all flows promise to outlive it.
     """
 
     answers_quickly = True
 
     def __init__(
-        self, flows_file: Path, names: Sequence[str], *, consumers: int, folder: Path, environ: Mapping[str, str]
+        self,
+        flows_file: Path,
+        names: Sequence[str],
+        *,
+        consumers: int,
+        folder: Path,
+        environ: Mapping[str, str],
+        practice: bool,
     ) -> None:
         self._server = Embedded(data_dir=folder / "valkey", aof=True)
         self._server.start()
@@ -42,6 +53,9 @@ class LocalRig:
         self.flows: list[Flow] = [loaded[name] for name in names]
         self._supervisor = Supervisor(environ=environ, say=self._say, longest_wait=2.0)
         self._redis_back_at = 0.0
+        self._crawl_again = False  # what a power cut took from a crawl it finds only if it begins anew
+        cut = can_be_cut() and all(_keeps_its_promise(flow, practice=practice) for flow in self.flows)
+        self._power = PowerCut(self._server) if cut else None
         where = ["--flows", str(flows_file)]
         for name in names:
             self._supervisor.add(f"producer-{name}", "produce", name, *where, failures=FOR_EVER)
@@ -49,16 +63,22 @@ class LocalRig:
             self._supervisor.add(f"consumer-{number}", "consume", *names, *where, failures=FOR_EVER)
 
     def alive(self, kind: str) -> list[str]:
-        """The names of what can be killed: `producer`, `consumer` or `redis`."""
+        """What can be killed: `producer`, `consumer` or `redis` by name; `power` if all flows outlive its loss."""
+        if kind == "power":
+            return ["power"] if self._power and self._server.running else []
         if kind == "redis":
             return ["redis"] if self._server.running else []
         return [name for name, child in self._supervisor.children.items() if child.running and name.startswith(kind)]
 
     def kill(self, name: str, down_seconds: float) -> str:
         """SIGKILL. Returns what was killed, for people; Redis stays away for so long, services as they please."""
-        if name == "redis":
-            told = f"{name} (pid {self._server.pid}), away for {down_seconds:.1f} s"
-            self._server.kill()
+        if name in ("redis", "power"):
+            told = f"redis (pid {self._server.pid}), away for {down_seconds:.1f} s"
+            if name == "power" and self._power:
+                told += f", its file without the last {self._power.cut():,} bytes"
+                self._crawl_again = True
+            else:
+                self._server.kill()
             self._redis_back_at = time.monotonic() + down_seconds
             return told
         child = self._supervisor.children[name]
@@ -72,13 +92,16 @@ class LocalRig:
             self._server.start()
         self._supervisor.look()
         for name, child in self._supervisor.children.items():
-            if again and child.done and name == "producer-quotes":
+            if (again or self._crawl_again) and child.done and name == CRAWL and self._server.running:
+                self._crawl_again = False
                 child.start()
 
     def ended(self) -> bool:
         """Whether every producer has come to its end."""
-        children = self._supervisor.children.items()
-        return all(child.done for name, child in children if name.startswith("producer"))
+        children = self._supervisor.children
+        if self._crawl_again and CRAWL in children:
+            return False
+        return all(child.done for name, child in children.items() if name.startswith("producer"))
 
     def end_sources(self) -> None:
         """Tells the producers to stop, whose sources have no end."""
@@ -99,12 +122,37 @@ class LocalRig:
     def close(self) -> None:
         """Ends everything."""
         self._supervisor.stop(grace_seconds=5)
+        if self._power:
+            self._power.close()
         self._server.close()
         self._log.close()
 
     def _say(self, name: str, line: str) -> None:
         with contextlib.suppress(ValueError):  # the log is closed: a last line of a killed process
             self._log.write(f"{name} {line}\n")
+
+
+def _keeps_its_promise(flow: Flow, *, practice: bool) -> bool:
+    """Whether a power cut of Redis loses nothing of this flow's: its source can give again what it gave."""
+    if flow.queue.fsync == "off":
+        return False
+    return (practice and flow.source.type == "scrapy") or REPEATS.get(flow.source.type, _never)(flow.source.options)
+
+
+def _never(_: Mapping[str, object]) -> bool:
+    return False
+
+
+REPEATS: dict[str, Callable[[Mapping[str, object]], bool]] = {
+    "files": lambda _: True,
+    "kafka": lambda _: True,
+    "redis": lambda options: options.get("kind") != "channel",
+    "rest": lambda options: "incremental" in options,
+    "sqs": lambda _: True,
+    "sse": lambda _: True,
+    "websocket": lambda options: "resume" in options,
+}
+"""Sources by type, and with which options they give again what they gave: from a position, or until they are told."""
 
 
 @contextlib.contextmanager

@@ -79,7 +79,7 @@ class PowerCut:
     """
 
     def __init__(self, server: Embedded) -> None:
-        if not Path("/proc/self/task").is_dir():
+        if not can_be_cut():
             raise MillraceError("a power cut needs Linux, whose kernel tells when a server syncs: leave it out here")
         self._server = server
         self._syncs_always = _fsync(("127.0.0.1", server.port or 0)) == "always"
@@ -118,6 +118,11 @@ class PowerCut:
         while not self._closing.wait(LOOK_SECONDS):
             with contextlib.suppress(MillraceError):  # it is not running
                 self._watch.look(self._server.pid)
+
+
+def can_be_cut() -> bool:
+    """Whether this machine tells when a server syncs."""
+    return Path("/proc/self/task").is_dir()
 
 
 def current_file(folder: Path) -> Path:

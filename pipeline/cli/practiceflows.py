@@ -18,7 +18,7 @@ flows:
       args: {start_url: "${QUOTES_URL:-http://site:8000/}"} # the services of docker-compose.practice.yml
       key: content
     dedupe: {window: 1h, key: /text}
-    queue: {key: DATA-PIPELINE-KEY} # as in the shipped flows.yaml, whose lists the stack's users may use
+    queue: {key: DATA-PIPELINE-KEY, fsync: write} # as in the shipped flows.yaml, whose lists the stack's users may use
     batch: {records: 20, linger: 0.5s}
     lease: 2s
     max_attempts: 1000
@@ -30,7 +30,7 @@ flows:
       key: /meta/id
       time: /meta/dt
       backoff_max: 2s
-    queue: {key: WIKIPEDIA-PIPELINE-KEY}
+    queue: {key: WIKIPEDIA-PIPELINE-KEY, fsync: write}
     transforms: [consumer.transforms:drop_canaries]
     batch: {records: 200, linger: 0.5s}
     lease: 2s

@@ -17,7 +17,12 @@ from pipeline.flow import Flow, load
 from pipeline.queue import Books
 from pipeline.stack import Replica, Stack
 
-KINDS = {"producer": ("producer-quotes", "producer-wikipedia"), "consumer": ("consumer",), "redis": ("redis",)}
+KINDS = {
+    "producer": ("producer-quotes", "producer-wikipedia"),
+    "consumer": ("consumer",),
+    "redis": ("redis",),
+    "power": (),
+}
 SERVICES = frozenset(service for services in KINDS.values() for service in services)
 LOOK_SECONDS = 5.0
 LOG_LINES = 5000
