@@ -1,7 +1,7 @@
 """The machine of Redis loses power: its file keeps what was synced. What becomes of what came since, by source.
 
-All cases of a source are flows in one Redis, so that one cut is all of theirs. A second belongs to a case once Redis has
-really lost some of its records by it; until that is so of all, another second is cut.
+All cases of a source are flows in one Redis, so that one cut is all of theirs. It counts for those of which Redis has
+really lost some records; until each was hit, another second is cut.
 """
 
 from __future__ import annotations
