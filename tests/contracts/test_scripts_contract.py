@@ -13,9 +13,11 @@ import pytest
 import redis
 
 from pipeline.envelope import DeadLetter, Record, encode, now
+from pipeline.project import Project
 from pipeline.queue import Claim, DeadLetters, Done, Queue, Variants
 from pipeline.queue.connection import SCRIPTS, Connection
 from pipeline.queue.elsewhere import Elsewhere
+from pipeline.queue.marks import mark
 from pipeline.queue.theirs import TheirList
 
 Verb: TypeAlias = Callable[[], object]
@@ -103,6 +105,10 @@ def fill(queue: Queue) -> Verb:
     return lambda: queue.fill(found, 2)
 
 
+def own(queue: Queue) -> Verb:
+    return lambda: mark(queue, Project("name", "flow", "sse:1", "jsonl:1", "here"))
+
+
 def fetch(queue: Queue) -> Verb:
     theirs = their_list(queue)
     return lambda: theirs.fetch(2, "RIGHT", 0)
@@ -179,6 +185,7 @@ CASES: dict[str, Callable[[Queue], Verb]] = {
     "fetch": fetch,
     "fill": fill,
     "lead": lambda queue: lambda: queue.lead(30),
+    "mark": own,
     "reclaim": reclaim,
     "release": release,
     "remove": remove,

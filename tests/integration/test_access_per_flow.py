@@ -99,7 +99,7 @@ class Guarded:
         lines = file.read_text().replace("user default reset off", "user default reset on nopass")
         file.chmod(0o600)
         file.write_text(lines)  # an embedded server is asked by `default` whether it is there
-        self.server = Embedded(config={"aclfile": str(file)})
+        self.server = Embedded(aof=True, config={"aclfile": str(file)})
 
     def url(self, name: str) -> str:
         text = (self.folder / "access" / name / "url").read_text()

@@ -61,7 +61,7 @@ class Lake:
         ]
         done = CliRunner().invoke(app, words, env={"REDIS_URL": self.place.redis_url, "COLUMNS": "200"})
         assert done.exit_code == code, (done.output, done.exception)
-        return done.output
+        return done.stdout
 
     @property
     def files(self) -> list[Path]:

@@ -99,7 +99,7 @@ def verified(place: Place, *arguments: str, code: int) -> str:
     environ = {"REDIS_URL": place.redis_url, "COLUMNS": "200"}
     done = CliRunner().invoke(verify.app, ["--sink", *arguments], env=environ)
     assert done.exit_code == code, (done.output, done.exception)
-    return done.output
+    return done.stdout
 
 
 def test_two_consumers_that_share_a_table_write_each_record_once(place: Place, table: Table) -> None:

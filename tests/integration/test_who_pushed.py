@@ -72,7 +72,7 @@ class Mixed:
         environ = {"REDIS_URL": self._place.redis_url, "COLUMNS": "200"}
         done = CliRunner().invoke(verify.app, ["--sink"], env=environ)
         assert done.exit_code == code, (done.output, done.exception)
-        return done.output
+        return done.stdout
 
     def _put(self, first: int) -> None:
         self._place.publish(range(first, first + 3))
@@ -162,7 +162,7 @@ def test_what_moves_while_it_is_read_in_pages_is_said_not_to_be_exact(
     def look(*arguments: str) -> str:
         done = CliRunner().invoke(verify.app, list(arguments), env={"REDIS_URL": place.redis_url, "COLUMNS": "200"})
         assert done.exit_code == 0, done.output
-        return done.output
+        return done.stdout
 
     with moving(lambda: place.publish([1])):
         eventually(lambda: "waiting records were not looked at one by one" in look())

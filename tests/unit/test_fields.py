@@ -78,7 +78,9 @@ def test_a_time_that_is_none_in_utc_stops_no_producer(time: str) -> None:
     record = Fields("json", time="/at").record(text)
     assert isinstance(record, Record)
     assert record.time is None
-    entry = Entries("s", session="1").make(Record(text, time=datetime.fromisoformat(time)))  # by a source of the user's
+    entry = Entries("s", mark="k", session="1").make(
+        Record(text, time=datetime.fromisoformat(time))
+    )  # by a source of the user's
     assert entry.dead is not None
     assert entry.dead.reason == "a time that is none in UTC, where the years are 1 to 9999"
 

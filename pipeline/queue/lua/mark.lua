@@ -8,11 +8,18 @@
 -- Returns 1, or 0 where something else is there.
 local project = KEYS[1]
 
-local mine, seen = true, true
-for i = 1, ARGV[1] do
-  local is = redis.call('HGET', project, ARGV[3 * i - 1]) or ''
-  seen = seen and is == ARGV[3 * i]
-  mine = mine and is == ARGV[3 * i + 1]
+local count = tonumber(ARGV[1])
+if not count or count < 1 or #ARGV ~= 1 + 3 * count then
+  return redis.error_reply('ERR mark: a count of fields, then three words for each')
+end
+
+local mine, seen, fields = true, true, {}
+for i = 1, count do
+  local name, was, becomes = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]
+  local is = redis.call('HGET', project, name) or ''
+  seen = seen and is == was
+  mine = mine and is == becomes
+  fields[2 * i - 1], fields[2 * i] = name, becomes
 end
 if mine then
   return 1
@@ -20,7 +27,5 @@ end
 if not seen then
   return 0
 end
-for i = 1, ARGV[1] do
-  redis.call('HSET', project, ARGV[3 * i - 1], ARGV[3 * i + 1])
-end
+redis.call('HSET', project, unpack(fields))
 return 1
