@@ -14,7 +14,8 @@ COPY requirements-build.txt /src/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
     python -m venv /opt/build && /opt/build/bin/pip install -q --require-hashes -r /src/requirements-build.txt
 
-COPY pyproject.toml README.md LICENSE /src/
+COPY pyproject.toml README.md LICENSE flows.yaml flows.py /src/
+COPY millrace /src/millrace
 COPY pipeline /src/pipeline
 COPY producer /src/producer
 COPY consumer /src/consumer
@@ -32,5 +33,5 @@ ENV PATH=/opt/millrace/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HO
 WORKDIR /app
 USER 10001:10001
 # A volume has the owner of the folder that it is put on: one for the users of each flow.
-RUN python -m pipeline.access --folders /access /app/flows.yaml
+RUN python -m millrace.access --folders /access /app/flows.yaml
 CMD ["millrace", "--help"]

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from consumer.transforms import drop_canaries
-from producer.spiders.quotes import Quote
+from millrace import drop_canaries
+from millrace_producer.spiders.quotes import Quote
 
 __all__ = ["Quote", "RecentChange", "drop_canaries"]
 

@@ -16,9 +16,9 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from pipeline import envelope
-from pipeline.envelope import Record
-from pipeline.practice import recentchange
+from millrace.practice import recentchange
+from millrace_pipeline import envelope
+from millrace_pipeline.envelope import Record
 
 T = TypeVar("T")
 

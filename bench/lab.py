@@ -25,7 +25,7 @@ from bench import check
 from bench.data import KEY, Events, Form, chunks
 from bench.rounds import WrongAnswer
 from bench.server import serving
-from pipeline.queue.keys import Keys
+from millrace_pipeline.queue.keys import Keys
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOW = "events"
@@ -120,7 +120,7 @@ class Lab:
     def millrace(self, folder: Path, *arguments: str, **flow: Any) -> Process:
         """Starts `millrace ARGUMENTS` on a flow with these options; what it leaves out is the default."""
         _write_flow(folder, flow)
-        return Process(["-m", "pipeline.cli", *arguments], folder, {"REDIS_URL": self.url})
+        return Process(["-P", "-m", "millrace", *arguments], folder, {"REDIS_URL": self.url})
 
     def stripped(self, folder: Path, count: int, **flow: Any) -> Process:
         """Starts `millrace consume` without books, leases and fencing."""

@@ -3,9 +3,9 @@
     python -m bench.leases --json leases.json --plot docs/leases.svg
 
 The server is real, and so are the queue's code, its scripts and the time. Each consumer has a session, a connection and
-leases of its own, and does what `consumer.runner` does: it claims and claims ahead, renews, acks, and reclaims what is
-overdue. Only its sink is none: a batch takes a while, and that while is waited for. One process drives them all in
-turn; `late` says how far behind the clock it was.
+leases of its own, and does what `millrace_consumer.runner` does: it claims and claims ahead, renews, acks, and
+reclaims what is overdue. Only its sink is none: a batch takes a while, and that while is waited for. One process
+drives them all in turn; `late` says how far behind the clock it was.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from bench.lab import KEY, Lab
 from bench.rounds import WrongAnswer
 from bench.scale import records, redis_cpu
 from bench.server import serving
-from pipeline.errors import LeaseLost
-from pipeline.queue import Claim, Queue
+from millrace_pipeline.errors import LeaseLost
+from millrace_pipeline.queue import Claim, Queue
 
 CONSUMERS = 10_000
 BATCH = 5

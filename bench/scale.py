@@ -31,9 +31,9 @@ from bench.rows.depth import CLAIMS, List
 from bench.rows.drain import BATCH, JSONL
 from bench.server import serving
 from bench.usage import cpu_seconds
-from pipeline import envelope
-from pipeline.envelope import Record
-from pipeline.queue import Queue
+from millrace_pipeline import envelope
+from millrace_pipeline.envelope import Record
+from millrace_pipeline.queue import Queue
 
 SIZES = (100, 1_000, 10_000)
 BATCHES = (1, 10, 100, 500, 2_000)
@@ -150,7 +150,7 @@ def _delivered(lab: Lab, batch: int, size: int, *, consumers: int = 1, flows: in
             for number, key in enumerate(keys)
         }
         (folder / "flows.yaml").write_text(json.dumps({"flows": options}))
-        arguments = ["-m", "pipeline.cli", "consume"]
+        arguments = ["-P", "-m", "millrace", "consume"]
         started = [stack.enter_context(Process(arguments, folder, {"REDIS_URL": lab.url})) for _ in range(consumers)]
         lab.await_blocked(consumers * flows, *started)
         before, began = redis_cpu(lab), sum(cpu_seconds(process.pid) for process in started)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import redis
 
-from pipeline.embedded import Embedded
+from millrace.embedded import Embedded
 
 OLDEST = 7
 START_SECONDS = 20.0

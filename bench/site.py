@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.practice.quotes import QUOTES
-from pipeline.practice.site import LAST_PAGE, QUOTES_A_PAGE, PracticeSite, page
+from millrace.practice.quotes import QUOTES
+from millrace.practice.site import LAST_PAGE, QUOTES_A_PAGE, PracticeSite, page
 
 
 def quotes_on(site: str, number: int) -> list[dict[str, Any]]:

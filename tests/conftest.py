@@ -13,8 +13,8 @@ import pytest
 import redis
 import structlog
 
-from pipeline.embedded import Embedded
-from pipeline.queue import Queue
+from millrace.embedded import Embedded
+from millrace_pipeline.queue import Queue
 
 if TYPE_CHECKING:
     from tests.postgres_server import PostgresServer

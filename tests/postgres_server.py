@@ -21,7 +21,7 @@ from typing import Any
 
 import psycopg
 
-from pipeline import watcher
+from millrace import watcher
 from tests.conftest import eventually
 from tests.integration.ports import free_port
 

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import redis
 import yaml
 
-from pipeline import envelope
-from pipeline.envelope import Record
-from pipeline.queue import Books, Queue
+from millrace_pipeline import envelope
+from millrace_pipeline.envelope import Record
+from millrace_pipeline.queue import Books, Queue
 from tests.conftest import eventually
 
 NOWHERE = {"type": "sse", "url": "http://127.0.0.1:9/"}
@@ -45,7 +45,7 @@ class Service:
         self.output_path = self.log_path.with_suffix(".out")
         with self.log_path.open("wb") as log, self.output_path.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.cli", *self.arguments],
+                [sys.executable, "-P", "-m", "millrace", *self.arguments],
                 cwd=folder,
                 env=dict(environ),
                 stdin=stdin,

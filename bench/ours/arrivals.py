@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import Field, PrivateAttr
 
-from consumer.batch import Batch
-from consumer.sinks.base import Sink
+from millrace_consumer.batch import Batch
+from millrace_consumer.sinks.base import Sink
 
 
 class ArrivalSink(Sink):

@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr
 
 from bench.data import Events
 from bench.peers.stopwatch import mark
-from producer.sources.base import Position, Record, Source
+from millrace_producer.sources.base import Position, Record, Source
 
 
 class DictSource(Source):

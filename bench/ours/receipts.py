@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr
 
 from bench.data import Events, id_of
 from bench.peers.stopwatch import mark
-from producer.sources.base import DeadLetter, Position, Record, Source
+from millrace_producer.sources.base import DeadLetter, Position, Record, Source
 
 
 class ReceiptSource(Source):

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from bench.peers.stopwatch import mark
-from pipeline.cli import main
-from pipeline.queue import Claim, Queue
-from pipeline.queue.connection import SCRIPTS
+from millrace.cli import main
+from millrace_pipeline.queue import Claim, Queue
+from millrace_pipeline.redis.scripts import SCRIPTS
 
 STRIPPED = {
     "claim": b"""#!lua flags=allow-oom

@@ -14,11 +14,11 @@ from scrapy.crawler import CrawlerProcess
 from scrapy.http import Response
 
 from bench.peers.stopwatch import mark
-from producer.spiders.quotes import QuotesSpider
+from millrace_producer.spiders.quotes import QuotesSpider
 
 PIPELINES = {
     "none": {},
-    "millrace": {"producer.pipelines.RedisPipeline": 900},
+    "millrace": {"millrace.scrapy.RedisPipeline": 900},
     "scrapy-redis": {"scrapy_redis.pipelines.RedisPipeline": 900},
 }
 

@@ -7,7 +7,7 @@ import urllib.request
 from pathlib import Path
 
 from bench.peers.stopwatch import mark
-from producer.sources.eventstream import EventParser
+from millrace_producer.sources.eventstream import EventParser
 
 CHUNK_BYTES = 65_536
 

@@ -11,7 +11,7 @@ from bench.data import chunks, enveloped, id_of, unique_id
 from bench.lab import Lab
 from bench.rounds import Figure, Goal, Row, Side, WrongAnswer
 from bench.rows.publish import published
-from pipeline.queue import Queue
+from millrace_pipeline.queue import Queue
 
 BATCH = 500
 SHALLOW = 1_000

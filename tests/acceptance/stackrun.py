@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pyarrow.parquet as pq
 
-from pipeline.stack import Stack
+from millrace.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240.0  # seconds for any one thing: two cores, and maybe others on them

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.practice.stream import PracticeStream
+from millrace.practice.stream import PracticeStream
 
 FORGETFUL = '''\
 """A sink that forgets what makes it deliver once: each time a batch comes, its file has another name."""
 
 from uuid import uuid4
 
-from consumer.batch import Batch
-from consumer.sinks.jsonl import JsonlSink
+from millrace_consumer.batch import Batch
+from millrace_consumer.sinks.jsonl import JsonlSink
 
 
 class Forgetful(JsonlSink):
@@ -33,7 +33,7 @@ def chaos(*arguments: str, code: int, folder: Path) -> str:
     """What `millrace chaos` says; it must end with that exit code."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "REDIS_"))}
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", "chaos", *arguments],
+        [sys.executable, "-P", "-m", "millrace", "chaos", *arguments],
         cwd=folder,
         env={**environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         stdin=subprocess.DEVNULL,
@@ -144,7 +144,7 @@ def test_what_chaos_cannot_do_is_said_before_anything_is_killed(wrong: list[str]
 @pytest.mark.timeout(600)
 def test_chaos_in_docker_loses_nothing_and_leaves_nothing_behind(engine: None, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", "chaos", "--compose", "--seconds", "20", "--seed", "5"],
+        [sys.executable, "-P", "-m", "millrace", "chaos", "--compose", "--seconds", "20", "--seed", "5"],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

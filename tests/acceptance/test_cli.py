@@ -10,8 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from pipeline import cli
-from pipeline.embedded import Embedded
+from millrace import cli
+from millrace.embedded import Embedded
 from tests.services import Place, Service
 
 COMMANDS = [

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.practice import recentchange
+from millrace.practice import recentchange
 from tests.acceptance.stackrun import CommandFailed, Evidence, StackRun, until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1500)]
@@ -27,7 +27,7 @@ KEY = "DATA-PIPELINE-KEY"
 OVERRIDE = f"""
 services:
   stream:
-    command: [python, -m, pipeline.practice.stream, --host, 0.0.0.0, --port, "8000", --rate, "{RATE}",
+    command: [python, -m, millrace.practice.stream, --host, 0.0.0.0, --port, "8000", --rate, "{RATE}",
               --start, "{{start}}"]
   consumer:
     environment: {{{{BATCH: "500", LINGER: 2s, LEASE: 10s}}}}

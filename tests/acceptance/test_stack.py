@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.cli import stack as cli
-from pipeline.errors import ConfigError, StackError
-from pipeline.stack import Replica, Stack
+from millrace.cli import stack as cli
+from millrace.stack import Replica, Stack
+from millrace_pipeline.errors import ConfigError, StackError
 
 COMPOSE_FILE = Path(__file__).parents[2] / "docker-compose.yml"
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.envelope import DeadLetter, Record
-from pipeline.errors import SourceUnavailable
-from producer.sources.base import Source
+from millrace_pipeline.envelope import DeadLetter, Record
+from millrace_pipeline.errors import SourceUnavailable
+from millrace_producer.sources.base import Source
 from tests.conftest import eventually
 from tests.contracts.source_contract import Origin, SourceContract, value_of
 

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 
-from consumer.sinks.delta import DeltaSink
+from millrace_consumer.sinks.delta import DeltaSink
 from tests.contracts.sink_records import batch_of, bulk
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from consumer.sinks.base import RecordsRejected, SinkUnavailable
-from consumer.sinks.places.disk import STALE_AFTER
-from pipeline.errors import ConfigError
+from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
+from millrace_consumer.sinks.places.disk import STALE_AFTER
+from millrace_pipeline.errors import ConfigError
 from tests.contracts.sink_contract import SinkContract, as_nobody, no_room_for_files
 from tests.contracts.sink_records import bulk, sink_of
 

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from consumer.sinks.base import Batch, RecordsRejected, SinkUnavailable
+from millrace_consumer.sinks.base import Batch, RecordsRejected, SinkUnavailable
 
 
 def append(batch: Batch, *, path: str) -> None:

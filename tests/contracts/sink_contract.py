@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import BaseModel
 
-from consumer.batch import Batch
-from consumer.sinks.base import RecordsRejected, Sink, SinkUnavailable
+from millrace_consumer.batch import Batch
+from millrace_consumer.sinks.base import RecordsRejected, Sink, SinkUnavailable
 from tests.contracts.sink_records import ORDINARY, batch_of, bulk, sink_of
 
 ROOT = Path(__file__).resolve().parents[2]

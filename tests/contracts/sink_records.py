@@ -18,11 +18,11 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
-import pipeline.killpoints
-from consumer.batch import Batch
-from consumer.sinks.base import Sink
-from consumer.transforms import apply
-from pipeline.envelope import Envelope
+import millrace_pipeline.killpoints
+from millrace_consumer.batch import Batch
+from millrace_consumer.sinks.base import Sink
+from millrace_consumer.transforms import apply
+from millrace_pipeline.envelope import Envelope
 
 TIME = "2026-11-21T01:30:00.123456Z"
 
@@ -101,7 +101,7 @@ def write_in_child(job: dict[str, Any]) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     try:
         os.environ["MILLRACE_KILLPOINT"] = job["point"]
-        reload(pipeline.killpoints)  # which reads the variable when it is loaded
+        reload(millrace_pipeline.killpoints)  # which reads the variable when it is loaded
         os.dup2(os.open(job["stdout"], os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
         model = {"Thing": Thing, "NarrowThing": NarrowThing, "": None}[job["model"]]
         sink_of(job["sink"], job["options"]).write(batch_of(job["id"], job["records"], model))

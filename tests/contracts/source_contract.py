@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pipeline.envelope import DeadLetter, Record, encode, encode_json, now
-from pipeline.errors import SourceRefused, SourceUnavailable
-from producer.sources.base import Source
+from millrace_pipeline.envelope import DeadLetter, Record, encode, encode_json, now
+from millrace_pipeline.errors import SourceRefused, SourceUnavailable
+from millrace_producer.sources.base import Source
 from tests.conftest import eventually
 
 

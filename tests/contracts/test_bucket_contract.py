@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import pyarrow.parquet as pq
 import pytest
 
-from consumer.sinks.base import RecordsRejected, SinkUnavailable
-from consumer.sinks.files import FileSink
+from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
+from millrace_consumer.sinks.files import FileSink
 from tests.contracts.file_sink_contract import HOSTILE_VALUES
 from tests.contracts.object_store import ObjectStore, object_store
 from tests.contracts.sink_contract import SinkContract
@@ -163,7 +163,7 @@ class BucketSinkContract(BucketSink):
 
 
 class TestJsonlInABucket(BucketSinkContract):
-    sink = "consumer.sinks.jsonl:JsonlSink"
+    sink = "millrace_consumer.sinks.jsonl:JsonlSink"
 
     def parse(self, body: bytes) -> list[Any]:
         assert body.endswith(b"\n"), "half a line"
@@ -171,7 +171,7 @@ class TestJsonlInABucket(BucketSinkContract):
 
 
 class TestCsvInABucket(BucketSink):
-    sink = "consumer.sinks.csv:CsvSink"
+    sink = "millrace_consumer.sinks.csv:CsvSink"
     unwritable: ClassVar[list[Any]] = [object(), ["not", "an", "object"], {"id": "x", "text": object()}]
     more: ClassVar[dict[str, Any]] = {"columns": COLUMNS}
 
@@ -184,7 +184,7 @@ class TestCsvInABucket(BucketSink):
 
 
 class TestParquetInABucket(BucketSink):
-    sink = "consumer.sinks.parquet:ParquetSink"
+    sink = "millrace_consumer.sinks.parquet:ParquetSink"
 
     def parse(self, body: bytes) -> list[Any]:
         return [json.loads(text) for text in pq.ParquetFile(io.BytesIO(body)).read()["data"].to_pylist()]

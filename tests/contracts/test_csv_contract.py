@@ -18,12 +18,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, RootModel, ValidationError, computed_field
 
-from consumer.batch import Batch
-from consumer.sinks.base import RecordsRejected
-from consumer.sinks.csv import CsvSink
-from consumer.transforms import apply
-from pipeline.envelope import Envelope, encode_json
-from pipeline.errors import ConfigError
+from millrace_consumer.batch import Batch
+from millrace_consumer.sinks.base import RecordsRejected
+from millrace_consumer.sinks.csv import CsvSink
+from millrace_consumer.transforms import apply
+from millrace_pipeline.envelope import Envelope, encode_json
+from millrace_pipeline.errors import ConfigError
 from tests.contracts.file_sink_contract import FileSinkContract, files_in
 from tests.contracts.sink_records import Thing, batch_of
 
@@ -42,7 +42,7 @@ def cell(value: Any) -> str:
 
 
 class TestCsvSink(FileSinkContract):
-    sink = "consumer.sinks.csv:CsvSink"
+    sink = "millrace_consumer.sinks.csv:CsvSink"
     unwritable: ClassVar[list[Any]] = [object(), ["not", "an", "object"], {"id": "x", "text": object()}]
 
     def options(self, destination: Path) -> dict[str, Any]:

@@ -20,12 +20,12 @@ import pytest
 from deltalake import DeltaTable, Schema, write_deltalake
 from pydantic import BaseModel, ValidationError
 
-from consumer.batch import Batch
-from consumer.sinks.base import RecordsRejected, SinkUnavailable
-from consumer.sinks.delta import DeltaSink
-from consumer.sinks.deltatable import BATCH, storage_options
-from consumer.sinks.places.store import Store
-from pipeline.errors import ConfigError
+from millrace_consumer.batch import Batch
+from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
+from millrace_consumer.sinks.delta import DeltaSink
+from millrace_consumer.sinks.deltatable import BATCH, storage_options
+from millrace_consumer.sinks.places.store import Store
+from millrace_pipeline.errors import ConfigError
 from tests.conftest import eventually
 from tests.contracts.file_sink_contract import HOSTILE_VALUES
 from tests.contracts.object_store import ObjectStore, object_store
@@ -36,7 +36,7 @@ from tests.contracts.sink_records import NarrowThing, batch_of, bulk
 class DeltaTableSink(SinkContract):
     """A delta sink, and how its table is read."""
 
-    sink = "consumer.sinks.delta:DeltaSink"
+    sink = "millrace_consumer.sinks.delta:DeltaSink"
     kill_points: ClassVar[tuple[str, ...]] = ("sink.before_write", "sink.after_commit", "sink.after_write")
 
     def rows(self, destination: Path) -> list[dict[str, Any]]:
@@ -407,7 +407,7 @@ def test_options_that_do_not_go_together_are_refused(options: dict[str, Any]) ->
 def test_the_log_is_opened_anew_from_a_checkpoint_before_it_grows_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("consumer.sinks.deltatable.REOPEN_AFTER", 3)
+    monkeypatch.setattr("millrace_consumer.sinks.deltatable.REOPEN_AFTER", 3)
     sink = DeltaSink.model_validate({"path": tmp_path})
     for number in range(8):
         sink.write(batch_of(f"b{number}", bulk(2)))

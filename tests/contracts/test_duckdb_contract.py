@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import duckdb
 import pytest
 
-from consumer.batch import Batch
-from consumer.sinks.base import RecordsRejected, SinkUnavailable
-from consumer.sinks.duckdb import DuckdbSink
-from pipeline.errors import ConfigError
+from millrace_consumer.batch import Batch
+from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
+from millrace_consumer.sinks.duckdb import DuckdbSink
+from millrace_pipeline.errors import ConfigError
 from tests.contracts.sink_contract import SinkContract, no_room_for_files
 from tests.contracts.sink_records import NarrowThing, Thing, batch_of, bulk
 from tests.contracts.test_postgres_sink import EVERYTHING, Priced, of_models, raw
@@ -28,7 +28,7 @@ COLUMNS = ("id", "text", "flag", "nested", "number")
 class TestDuckdbSink(SinkContract):
     """Without a model: `id`, `time` and `data`."""
 
-    sink = "consumer.sinks.duckdb:DuckdbSink"
+    sink = "millrace_consumer.sinks.duckdb:DuckdbSink"
     kill_points = ("sink.before_write", "sink.before_commit", "sink.after_commit", "sink.after_close")
 
     def options(self, destination: Path) -> dict[str, Any]:

@@ -13,17 +13,17 @@ import msgspec
 import pytest
 from pydantic import BaseModel
 
-from consumer.batch import Batch
-from consumer.sinks.base import Sink
-from consumer.sinks.csv import CsvSink
-from consumer.sinks.delta import DeltaSink
-from consumer.sinks.duckdb import DuckdbSink
-from consumer.sinks.jsonl import JsonlSink
-from consumer.sinks.parquet import ParquetSink
-from consumer.sinks.sqlite import SqliteSink
-from consumer.transforms.chain import apply
-from pipeline.envelope import Envelope
-from pipeline.errors import RecordsRejected
+from millrace_consumer.batch import Batch
+from millrace_consumer.sinks.base import Sink
+from millrace_consumer.sinks.csv import CsvSink
+from millrace_consumer.sinks.delta import DeltaSink
+from millrace_consumer.sinks.duckdb import DuckdbSink
+from millrace_consumer.sinks.jsonl import JsonlSink
+from millrace_consumer.sinks.parquet import ParquetSink
+from millrace_consumer.sinks.sqlite import SqliteSink
+from millrace_consumer.transforms.chain import apply
+from millrace_pipeline.envelope import Envelope
+from millrace_pipeline.errors import RecordsRejected
 
 
 class Typed(BaseModel):

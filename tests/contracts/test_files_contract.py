@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from producer.sources.files import FilesSource
-from producer.sources.reading.files import File, LocalFiles
+from millrace_producer.sources.files import FilesSource
+from millrace_producer.sources.reading.files import File, LocalFiles
 from tests.contracts.source_contract import Origin, SourceContract
 from tests.faults.proxy import Proxy
 from tests.moto_server import CREDENTIALS, REGION, MotoServer

@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import ValidationError
 
-from consumer.batch import Batch
-from consumer.sinks.base import RecordsRejected, SinkUnavailable
-from consumer.sinks.http import HttpSink
-from pipeline.envelope import Envelope
+from millrace_consumer.batch import Batch
+from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
+from millrace_consumer.sinks.http import HttpSink
+from millrace_pipeline.envelope import Envelope
 from tests.contracts.sink_contract import SinkContract
 from tests.contracts.sink_records import batch_of, bulk
 from tests.http_receiver import Answer, Receiver
@@ -30,7 +30,7 @@ def shared() -> Receiver:
 
 
 class TestHttpSink(SinkContract):
-    sink = "consumer.sinks.http:HttpSink"
+    sink = "millrace_consumer.sinks.http:HttpSink"
     kill_points: ClassVar[tuple[str, ...]] = ("sink.before_write", "sink.after_request", "sink.after_write")
 
     def options(self, destination: Path) -> dict[str, Any]:

@@ -13,15 +13,15 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from consumer.batch import Batch
-from consumer.sinks.jsonl import JsonlSink
-from pipeline.envelope import Envelope, decode, encode_json
+from millrace_consumer.batch import Batch
+from millrace_consumer.sinks.jsonl import JsonlSink
+from millrace_pipeline.envelope import Envelope, decode, encode_json
 from tests.contracts.file_sink_contract import FileSinkContract, files_in
 from tests.contracts.sink_records import batch_of, bulk
 
 
 class TestJsonlSink(FileSinkContract):
-    sink = "consumer.sinks.jsonl:JsonlSink"
+    sink = "millrace_consumer.sinks.jsonl:JsonlSink"
 
     def read_back(self, destination: Path) -> list[Any]:
         return [record for file in files_in(destination) for record in read(file.read_bytes())]
@@ -114,7 +114,8 @@ def test_a_record_that_a_transform_made_is_encoded(tmp_path: Path) -> None:
 
 def test_a_consumer_of_json_lines_loads_no_arrow(tmp_path: Path) -> None:
     program = (
-        "import sys; from tests.contracts.sink_records import batch_of, sink_of; from consumer.sinks import SINKS;"
+        "import sys; from millrace_consumer.sinks import SINKS;"
+        "from tests.contracts.sink_records import batch_of, sink_of;"
         f"sink_of(SINKS['jsonl'], {{'path': {str(tmp_path)!r}}}).write(batch_of('b', [{{'id': '1'}}]));"
         "sys.exit('pyarrow' in sys.modules)"
     )

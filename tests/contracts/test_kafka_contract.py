@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import pytest
 from confluent_kafka import Consumer, KafkaError
 
-from producer.sources import kafkareading
-from producer.sources.kafka import KafkaSource
+from millrace_producer.sources import kafkareading
+from millrace_producer.sources.kafka import KafkaSource
 from tests.contracts.acknowledging_source_contract import AcknowledgingSourceContract
 from tests.contracts.source_contract import Origin, SourceContract
 from tests.kafka_cluster import FETCH, KafkaCluster

@@ -12,12 +12,12 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient  # type: ignore[attr-defined]
 
-from consumer.sinks import kafkasession
-from consumer.sinks.base import SinkUnavailable
-from consumer.sinks.kafka import KafkaSink
-from producer.sources import kafkareading
-from producer.sources.base import SourceUnavailable
-from producer.sources.kafka import KafkaSource
+from millrace_consumer.sinks import kafkasession
+from millrace_consumer.sinks.base import SinkUnavailable
+from millrace_consumer.sinks.kafka import KafkaSink
+from millrace_producer.sources import kafkareading
+from millrace_producer.sources.base import SourceUnavailable
+from millrace_producer.sources.kafka import KafkaSource
 from tests.contracts.sink_records import batch_of
 from tests.kafka_cluster import PRODUCE, KafkaCluster
 

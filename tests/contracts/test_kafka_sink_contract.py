@@ -18,11 +18,11 @@ import pytest
 from confluent_kafka import KafkaError, Message
 from pydantic import ValidationError
 
-from consumer.sinks.base import RecordsRejected, SinkUnavailable
-from consumer.sinks.kafka import KafkaSink
-from consumer.sinks.kafkanotes import Written
-from consumer.sinks.kafkasession import KafkaSession, Unwritable
-from pipeline.errors import ConfigError
+from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
+from millrace_consumer.sinks.kafka import KafkaSink
+from millrace_consumer.sinks.kafkanotes import Written
+from millrace_consumer.sinks.kafkasession import KafkaSession, Unwritable
+from millrace_pipeline.errors import ConfigError
 from tests.contracts.sink_contract import SinkContract
 from tests.contracts.sink_records import batch_of, bulk
 from tests.kafka_cluster import PRODUCE, KafkaCluster
@@ -47,7 +47,7 @@ def topic_of(name: object, partitions: int = 1) -> str:
 
 
 class TestKafkaSink(SinkContract):
-    sink = "consumer.sinks.kafka:KafkaSink"
+    sink = "millrace_consumer.sinks.kafka:KafkaSink"
     kill_points: ClassVar[tuple[str, ...]] = ("sink.after_write",)
 
     def options(self, destination: Path) -> dict[str, Any]:

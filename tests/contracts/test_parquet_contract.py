@@ -13,18 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import BaseModel, RootModel
 
-from consumer.batch import Batch
-from consumer.sinks.base import RecordsRejected
-from consumer.sinks.parquet import ParquetSink
-from consumer.transforms import apply
-from pipeline.envelope import Envelope
-from pipeline.errors import ConfigError
+from millrace_consumer.batch import Batch
+from millrace_consumer.sinks.base import RecordsRejected
+from millrace_consumer.sinks.parquet import ParquetSink
+from millrace_consumer.transforms import apply
+from millrace_pipeline.envelope import Envelope
+from millrace_pipeline.errors import ConfigError
 from tests.contracts.file_sink_contract import FileSinkContract, files_in
 from tests.contracts.sink_records import NarrowThing, batch_of, bulk
 
 
 class TestParquetSink(FileSinkContract):
-    sink = "consumer.sinks.parquet:ParquetSink"
+    sink = "millrace_consumer.sinks.parquet:ParquetSink"
 
     def read_back(self, destination: Path) -> list[Any]:
         tables = [pq.ParquetFile(file).read() for file in files_in(destination)]
@@ -32,7 +32,7 @@ class TestParquetSink(FileSinkContract):
 
 
 class TestParquetSinkWithModel(FileSinkContract):
-    sink = "consumer.sinks.parquet:ParquetSink"
+    sink = "millrace_consumer.sinks.parquet:ParquetSink"
     model = NarrowThing
     unwritable: ClassVar[list[Any]] = [{"id": "wide", "number": 2**63}, {"id": "wider", "number": -(2**64)}]
 

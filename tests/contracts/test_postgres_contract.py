@@ -24,7 +24,7 @@ NUL = {"id": "nul", "text": "a \0 in it"}
 class TestPostgresSink(SinkContract):
     """Without a model: `id`, `time` and `data`."""
 
-    sink = "consumer.sinks.postgres:PostgresSink"
+    sink = "millrace_consumer.sinks.postgres:PostgresSink"
     kill_points = (
         "sink.before_write",
         "sink.before_copy",

@@ -16,11 +16,11 @@ import psycopg
 import pytest
 from pydantic import AnyUrl, BaseModel, Field, ValidationError
 
-from consumer.batch import Batch
-from consumer.sinks.base import RecordsRejected, SinkUnavailable
-from consumer.sinks.postgres import PostgresSink
-from pipeline.envelope import Envelope
-from pipeline.errors import ConfigError
+from millrace_consumer.batch import Batch
+from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
+from millrace_consumer.sinks.postgres import PostgresSink
+from millrace_pipeline.envelope import Envelope
+from millrace_pipeline.errors import ConfigError
 from tests.contracts.sink_records import TIME, Thing, batch_of, bulk
 from tests.faults.proxy import Proxy
 from tests.postgres_server import PostgresServer
@@ -113,7 +113,7 @@ def test_a_commit_whose_reply_is_lost_is_found_in_the_ledger(schema: Schema, pro
 def test_a_network_that_goes_silent_is_given_up_and_what_arrives_late_is_there_once(
     schema: Schema, proxy: Proxy, point: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("consumer.sinks.pgsession.MARGIN", 0.0)
+    monkeypatch.setattr("millrace_consumer.sinks.pgsession.MARGIN", 0.0)
     sink = schema.sink(dsn=through(proxy), timeout=1)
     sink.write(batch_of("b0", bulk(2)))
     reached = proxy.stall_at(point)

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from consumer.sinks.base import RecordsRejected
-from consumer.sinks.null import NullSink
-from consumer.sinks.python import PythonSink
-from pipeline.errors import ConfigError
+from millrace_consumer.sinks.base import RecordsRejected
+from millrace_consumer.sinks.null import NullSink
+from millrace_consumer.sinks.python import PythonSink
+from millrace_pipeline.errors import ConfigError
 from tests.contracts.sink_contract import SinkContract
 from tests.contracts.sink_records import batch_of
 
@@ -21,7 +21,7 @@ WRITERS = "tests.contracts.python_writers"
 
 
 class TestPythonSink(SinkContract):
-    sink = "consumer.sinks.python:PythonSink"
+    sink = "millrace_consumer.sinks.python:PythonSink"
     idempotent = False
     kill_points: ClassVar[tuple[str, ...]] = ("sink.before_write", "sink.after_write")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from producer.sources.python import PythonSource
+from millrace_producer.sources.python import PythonSource
 from tests.contracts.source_contract import Origin, SourceContract
 from tests.integration.api_server import Answer, ApiServer, Asked, json_answer
 
@@ -25,7 +25,7 @@ RECORDS: list[Any] = [
 
 THEIRS = '''\
 import requests
-from producer.sources.base import DeadLetter, Record, SourceRefused, SourceUnavailable
+from millrace_producer.sources.base import DeadLetter, Record, SourceRefused, SourceUnavailable
 
 BAD = b"\\xffbad\\xff"
 

@@ -10,13 +10,20 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from pipeline.embedded import Embedded
-from pipeline.envelope import DeadLetter, Record, encode, now
-from pipeline.errors import LeaseLost, ProducerFenced, PublishesLost, QueueMisuse, QueueUnavailable, SinkUnavailable
-from pipeline.queue import Claim, DeadLetters, Done, Queue
-from pipeline.queue.claiming import DEEPER
-from pipeline.queue.connection import Command, Connection
-from pipeline.queue.fence import Fence
+from millrace.embedded import Embedded
+from millrace_pipeline.envelope import DeadLetter, Record, encode, now
+from millrace_pipeline.errors import (
+    LeaseLost,
+    ProducerFenced,
+    PublishesLost,
+    QueueMisuse,
+    QueueUnavailable,
+    SinkUnavailable,
+)
+from millrace_pipeline.queue import Claim, DeadLetters, Done, Queue
+from millrace_pipeline.queue.claiming import DEEPER
+from millrace_pipeline.queue.fence import Fence
+from millrace_pipeline.redis.connection import Command, Connection
 from tests.conftest import eventually
 from tests.faults.proxy import Proxy
 

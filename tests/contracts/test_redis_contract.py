@@ -14,14 +14,14 @@ import pytest
 import redis
 from pydantic import ValidationError
 
-from consumer.batch import Batch
-from consumer.sinks.base import RecordsRejected, SinkUnavailable
-from consumer.sinks.redis import RedisSink
-from pipeline.embedded import Embedded
-from pipeline.envelope import Record, decode, encode, now
-from pipeline.errors import ConfigError
-from pipeline.mark import is_foreign
-from pipeline.queue import Queue
+from millrace.embedded import Embedded
+from millrace_consumer.batch import Batch
+from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
+from millrace_consumer.sinks.redis import RedisSink
+from millrace_pipeline.envelope import Record, decode, encode, now
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.mark import is_foreign
+from millrace_pipeline.queue import Queue
 from tests.contracts.sink_contract import SinkContract
 from tests.contracts.sink_records import batch_of, bulk
 from tests.faults.proxy import Proxy
@@ -36,7 +36,7 @@ def server() -> tuple[Embedded, redis.Redis]:
 
 
 class TestRedisSink(SinkContract):
-    sink = "consumer.sinks.redis:RedisSink"
+    sink = "millrace_consumer.sinks.redis:RedisSink"
     kill_points: ClassVar[tuple[str, ...]] = ("sink.before_write", "sink.after_write")
 
     def options(self, destination: Path) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from pipeline.envelope import Record
-from producer.sources.redis import RedisSource
+from millrace_pipeline.envelope import Record
+from millrace_producer.sources.redis import RedisSource
 from tests.contracts.acknowledging_source_contract import AcknowledgingSourceContract
 from tests.contracts.source_contract import Origin, SourceContract, value_of
 from tests.faults.proxy import Proxy

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pipeline.envelope import encode_json
-from producer.sources.rest import RestSource
+from millrace_pipeline.envelope import encode_json
+from millrace_producer.sources.rest import RestSource
 from tests.contracts.source_contract import Origin, SourceContract, read
 from tests.integration.api_server import Answer, ApiServer, Asked
 

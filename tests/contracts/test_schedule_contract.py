@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from producer.sources.schedule import ScheduleSource
+from millrace_producer.sources.schedule import ScheduleSource
 from tests.contracts.source_contract import Origin, SourceContract
 from tests.integration.api_server import Answer, ApiServer, Asked, json_answer
 
@@ -23,7 +23,7 @@ DAYS: dict[str, list[Any]] = {
 
 THEIRS = '''\
 import requests
-from producer.sources.base import DeadLetter, Record, SourceRefused, SourceUnavailable
+from millrace_producer.sources.base import DeadLetter, Record, SourceRefused, SourceUnavailable
 
 BAD = b"\\xffbad\\xff"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.practice.site import PracticeSite
-from producer.sources.scrapy import ScrapySource
+from millrace.practice.site import PracticeSite
+from millrace_producer.sources.scrapy import ScrapySource
 from tests.contracts.source_contract import Origin, SourceContract
 from tests.integration.scrapyproject import QUICK, is_locked, make_project
 

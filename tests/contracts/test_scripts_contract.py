@@ -12,13 +12,14 @@ from typing import Any, TypeAlias
 import pytest
 import redis
 
-from pipeline.envelope import DeadLetter, Record, encode, now
-from pipeline.project import Project
-from pipeline.queue import Claim, DeadLetters, Done, Queue, Variants
-from pipeline.queue.connection import SCRIPTS, Connection
-from pipeline.queue.elsewhere import Elsewhere
-from pipeline.queue.marks import mark
-from pipeline.queue.theirs import TheirList
+from millrace_pipeline.envelope import DeadLetter, Record, encode, now
+from millrace_pipeline.flows.project import Project
+from millrace_pipeline.queue import Claim, DeadLetters, Done, Queue, Variants
+from millrace_pipeline.queue.marks import mark
+from millrace_pipeline.redis.connection import Connection
+from millrace_pipeline.redis.external import TheirList
+from millrace_pipeline.redis.remote import Elsewhere
+from millrace_pipeline.redis.scripts import SCRIPTS
 
 Verb: TypeAlias = Callable[[], object]
 Call: TypeAlias = tuple[list[str], list[Any]]

@@ -21,10 +21,10 @@ import redis.connection
 import requests
 import urllib3
 
-from consumer.sinks import SINKS, deltatable
-from consumer.sinks.base import Sink, SinkUnavailable
-from consumer.sinks.duckdb import DuckdbSink
-from consumer.sinks.sqlite import SqliteSink
+from millrace_consumer.sinks import SINKS, deltatable
+from millrace_consumer.sinks.base import Sink, SinkUnavailable
+from millrace_consumer.sinks.duckdb import DuckdbSink
+from millrace_consumer.sinks.sqlite import SqliteSink
 from tests.contracts.broken_clients import AWS, Breaks, Options, PanicException, aws, fails, queue_url, receiver, store
 from tests.contracts.object_store import ObjectStore
 from tests.contracts.sink_records import batch_of, bulk, sink_of

@@ -19,8 +19,8 @@ import urllib3
 import websockets.exceptions
 import websockets.sync.client
 
-from producer.sources import SOURCES
-from producer.sources.base import Source, SourceRefused, SourceUnavailable
+from millrace_producer.sources import SOURCES
+from millrace_producer.sources.base import Source, SourceRefused, SourceUnavailable
 from tests.contracts.broken_clients import AWS, Breaks, Options, PanicException, aws, fails, queue_url, store
 from tests.contracts.object_store import ObjectStore
 from tests.integration.api_server import ApiServer, json_answer

@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from consumer.batch import Batch
-from consumer.sinks.base import RecordsRejected, SinkUnavailable
-from consumer.sinks.sqlite import SqliteSink
-from pipeline.envelope import Envelope
-from pipeline.errors import ConfigError
+from millrace_consumer.batch import Batch
+from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
+from millrace_consumer.sinks.sqlite import SqliteSink
+from millrace_pipeline.envelope import Envelope
+from millrace_pipeline.errors import ConfigError
 from tests.contracts.sink_contract import SinkContract
 from tests.contracts.sink_records import TIME, NarrowThing, Thing, batch_of, bulk
 from tests.contracts.test_postgres_sink import EVERYTHING, Priced, of_models
@@ -28,7 +28,7 @@ COLUMNS = ("id", "text", "flag", "nested", "number")
 class TestSqliteSink(SinkContract):
     """Without a model: `id`, `time` and `data`."""
 
-    sink = "consumer.sinks.sqlite:SqliteSink"
+    sink = "millrace_consumer.sinks.sqlite:SqliteSink"
     kill_points = ("sink.before_write", "sink.before_commit", "sink.after_commit")
 
     def options(self, destination: Path) -> dict[str, Any]:

@@ -9,11 +9,11 @@ import botocore.client
 import botocore.parsers
 import pytest
 
-from consumer.sinks.base import SinkUnavailable
-from consumer.sinks.sqs import SqsSink
-from producer.sources.base import SourceUnavailable
-from producer.sources.held import Held
-from producer.sources.sqs import SqsSource
+from millrace_consumer.sinks.base import SinkUnavailable
+from millrace_consumer.sinks.sqs import SqsSink
+from millrace_producer.sources.base import SourceUnavailable
+from millrace_producer.sources.held import Held
+from millrace_producer.sources.sqs import SqsSource
 from tests.conftest import eventually
 from tests.contracts.broken_clients import AWS, receiver
 from tests.contracts.sink_records import batch_of, bulk

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from producer.sources.sqs import SqsSource
+from millrace_producer.sources.sqs import SqsSource
 from tests.contracts.acknowledging_source_contract import AcknowledgingSourceContract
 from tests.contracts.source_contract import Origin
 from tests.moto_server import CREDENTIALS, REGION, MotoServer

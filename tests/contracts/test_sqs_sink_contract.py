@@ -15,11 +15,11 @@ from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.sqs.models import sqs_backends
 from pydantic import ValidationError
 
-from consumer.batch import Batch
-from consumer.sinks.base import RecordsRejected, SinkUnavailable
-from consumer.sinks.sqs import SqsSink
-from pipeline.envelope import Envelope
-from pipeline.errors import ConfigError
+from millrace_consumer.batch import Batch
+from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
+from millrace_consumer.sinks.sqs import SqsSink
+from millrace_pipeline.envelope import Envelope
+from millrace_pipeline.errors import ConfigError
 from tests.contracts.sink_contract import SinkContract
 from tests.contracts.sink_records import batch_of, bulk
 from tests.http_receiver import Answer, Receiver
@@ -48,7 +48,7 @@ def messages(url: str) -> list[Any]:
 
 
 class TestSqsSink(SinkContract):
-    sink = "consumer.sinks.sqs:SqsSink"
+    sink = "millrace_consumer.sinks.sqs:SqsSink"
     idempotent = False
     kill_points: ClassVar[tuple[str, ...]] = ("sink.after_write",)
     many = 25  # moto takes its time for each ten

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.practice.stream import PracticeStream, RecordedEvents
-from producer.sources.sse import SseSource
+from millrace.practice.stream import PracticeStream, RecordedEvents
+from millrace_producer.sources.sse import SseSource
 from tests.contracts.source_contract import Origin, SourceContract
 
 RECORDS: list[Any] = [

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.envelope import DeadLetter
-from producer.sources.stdin import StdinSource
+from millrace_pipeline.envelope import DeadLetter
+from millrace_producer.sources.stdin import StdinSource
 from tests.contracts.source_contract import Origin, SourceContract, read, value_of
 
 RECORDS: list[Any] = [

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from consumer.sinks.base import SinkUnavailable
-from consumer.sinks.stdout import StdoutSink
+from millrace_consumer.sinks.base import SinkUnavailable
+from millrace_consumer.sinks.stdout import StdoutSink
 from tests.contracts.sink_contract import ROOT, SinkContract
 from tests.contracts.sink_records import batch_of, bulk
 
 
 class TestStdoutSink(SinkContract):
-    sink = "consumer.sinks.stdout:StdoutSink"
+    sink = "millrace_consumer.sinks.stdout:StdoutSink"
     idempotent = False
     kill_points = ("sink.before_write", "sink.after_write")
 
@@ -66,7 +66,7 @@ def test_a_closed_pipe_makes_it_unavailable() -> None:
 
 def test_a_reader_sees_each_batch_at_once() -> None:
     program = (
-        "import sys; from consumer.sinks.stdout import StdoutSink;"
+        "import sys; from millrace_consumer.sinks.stdout import StdoutSink;"
         "from tests.contracts.sink_records import batch_of, bulk;"
         "StdoutSink().write(batch_of('b', bulk(2, 10))); sys.stdin.read()"
     )
@@ -81,7 +81,7 @@ def test_a_reader_sees_each_batch_at_once() -> None:
 
 def test_a_slow_reader_of_a_pipe_that_does_not_block_gets_every_line() -> None:
     program = (
-        "import os; from consumer.sinks.stdout import StdoutSink;"
+        "import os; from millrace_consumer.sinks.stdout import StdoutSink;"
         "from tests.contracts.sink_records import batch_of, bulk;"
         "os.set_blocking(1, False); StdoutSink().write(batch_of('b', bulk(500)))"
     )

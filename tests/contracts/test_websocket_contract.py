@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import pytest
 from websockets.sync.server import ServerConnection
 
-from pipeline.envelope import DeadLetter
-from producer.sources.websocket import WebsocketSource
+from millrace_pipeline.envelope import DeadLetter
+from millrace_producer.sources.websocket import WebsocketSource
 from tests.contracts.source_contract import Origin, SourceContract, value_of
 from tests.integration.socket_server import SocketServer, break_off, query_of
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from pipeline.embedded import Embedded
+from millrace.embedded import Embedded
 from tests.faults.elsewhere import ELSEWHERE
 from tests.faults.flowrun import FlowRun
 from tests.faults.invariants import Invariants

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 from pydantic import Field
 
-from producer.sources.base import Position, Record, Source
+from millrace_producer.sources.base import Position, Record, Source
 
 
 def text(number: int, size: int = 100) -> bytes:

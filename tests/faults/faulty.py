@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 import redis
 from hypothesis import strategies as st
 
-from pipeline.errors import QueueUnavailable
-from pipeline.queue import Queue
-from pipeline.queue.connection import Command, Connection, Posted, packed
+from millrace_pipeline.errors import QueueUnavailable
+from millrace_pipeline.queue import Queue
+from millrace_pipeline.redis.connection import Command, Connection, Posted, packed
 
 Fault: TypeAlias = str | int
 """What becomes of an exchange. `none`: all is well. `request lost`: the server never sees it. `reply lost`: the server

@@ -10,12 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from consumer.runner import Consumer
-from pipeline.envelope import Record, encode, now
-from pipeline.errors import QueueError
-from pipeline.flow import Flow, load
-from pipeline.queue import Queue
-from producer.publisher import Publisher
+from millrace_consumer.runner import Consumer
+from millrace_pipeline.envelope import Record, encode, now
+from millrace_pipeline.errors import QueueError
+from millrace_pipeline.flows.flow import Flow, load
+from millrace_pipeline.queue import Queue
+from millrace_producer.publisher import Publisher
 from tests.conftest import eventually
 from tests.faults.counting import text
 from tests.faults.invariants import Invariants, number_in

@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 import redis
 
-from pipeline import envelope
-from pipeline.errors import EnvelopeError
-from pipeline.queue import Queue
+from millrace_pipeline import envelope
+from millrace_pipeline.errors import EnvelopeError
+from millrace_pipeline.queue import Queue
 from tests.conftest import eventually
 
 PROBE = b'{"probe":"'

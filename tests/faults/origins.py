@@ -16,8 +16,8 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.sqs.models import Message, sqs_backends
 from websockets.sync.server import ServerConnection
 
-from pipeline.embedded import Embedded
-from pipeline.practice.stream import PracticeStream
+from millrace.embedded import Embedded
+from millrace.practice.stream import PracticeStream
 from tests.integration.api_server import Answer, ApiServer, Asked, json_answer
 from tests.integration.socket_server import SocketServer, query_of
 from tests.kafka_cluster import KafkaCluster

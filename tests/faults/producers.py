@@ -7,9 +7,9 @@ import sys
 import threading
 from pathlib import Path
 
-from pipeline.flow import load
-from pipeline.observe import logs
-from producer.runner import Producer
+from millrace_pipeline.flows.flow import load
+from millrace_pipeline.process import logs
+from millrace_producer.runner import Producer
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.queue import Queue
+from millrace_pipeline.queue import Queue
 from tests.conftest import eventually
 from tests.faults.conftest import Row
 from tests.faults.flowrun import FlowRun

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from pipeline.embedded import Embedded
-from pipeline.queue import DeadLetters
+from millrace.embedded import Embedded
+from millrace_pipeline.queue import DeadLetters
 from tests.conftest import eventually
 from tests.faults.conftest import Row
 from tests.faults.flowrun import FlowRun

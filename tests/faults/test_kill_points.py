@@ -8,7 +8,7 @@ import signal
 import pytest
 import redis
 
-from pipeline.practice.stream import PracticeStream
+from millrace.practice.stream import PracticeStream
 from tests.services import Place
 
 ALL = range(20)

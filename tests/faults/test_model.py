@@ -24,10 +24,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pipeline.envelope import DeadLetter, Record, encode
-from pipeline.errors import LeaseLost, ProducerFenced
-from pipeline.mark import is_foreign
-from pipeline.queue import Claim, Queue
+from millrace_pipeline.envelope import DeadLetter, Record, encode
+from millrace_pipeline.errors import LeaseLost, ProducerFenced
+from millrace_pipeline.mark import is_foreign
+from millrace_pipeline.queue import Claim, Queue
 from tests.faults.faulty import FAULTS, Fault, FaultyQueue
 
 

@@ -8,8 +8,8 @@ import random
 
 import pytest
 
-from pipeline.embedded import Embedded
-from pipeline.queue.connection import SCRIPTS
+from millrace.embedded import Embedded
+from millrace_pipeline.redis.scripts import SCRIPTS
 from tests.conftest import eventually
 from tests.faults.conftest import Row
 from tests.faults.flowrun import FlowRun
@@ -24,7 +24,7 @@ def sent_as(script: str) -> bytes:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reply that is not there after 1.5 seconds counts as lost."""
-    monkeypatch.setattr("pipeline.queue.address.REPLY_SECONDS", 1.5)
+    monkeypatch.setattr("millrace_pipeline.redis.address.REPLY_SECONDS", 1.5)
 
 
 @pytest.mark.parametrize("verb", ["publish", "claim", "fill", "ack"])

@@ -23,11 +23,11 @@ from typing import Any
 
 import pytest
 
-from consumer.runner import Consumer
-from pipeline.cli.powercut import PowerCut
-from pipeline.embedded import Embedded
-from pipeline.flow import load
-from pipeline.queue import Queue
+from millrace.cli.powercut import PowerCut
+from millrace.embedded import Embedded
+from millrace_consumer.runner import Consumer
+from millrace_pipeline.flows.flow import load
+from millrace_pipeline.queue import Queue
 from tests.conftest import eventually
 from tests.faults.conftest import Row
 from tests.faults.flowrun import ROOT, Work

@@ -12,8 +12,8 @@ import pytest
 import redis
 import structlog
 
-from pipeline.embedded import Directive, Embedded
-from pipeline.errors import QueueUnavailable
+from millrace.embedded import Directive, Embedded
+from millrace_pipeline.errors import QueueUnavailable
 from tests.conftest import eventually
 from tests.faults.conftest import Row
 from tests.faults.counting import text

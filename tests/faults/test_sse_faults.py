@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.embedded import Embedded
-from pipeline.practice.stream import PracticeStream
+from millrace.embedded import Embedded
+from millrace.practice.stream import PracticeStream
 from tests.conftest import eventually
 from tests.faults.conftest import Row
 from tests.faults.flowrun import NAME, FlowRun

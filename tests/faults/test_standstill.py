@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from pipeline.queue import DeadLetters
-from pipeline.watchdog import EXIT_CODE
+from millrace_pipeline.process.watchdog import EXIT_CODE
+from millrace_pipeline.queue import DeadLetters
 from tests.conftest import eventually
 from tests.faults.conftest import Row
 from tests.faults.counting import text

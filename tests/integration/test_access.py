@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from pipeline.embedded import Embedded
+from millrace.embedded import Embedded
 
 FLOW = (
     "{{source: {{type: sse, url: 'http://127.0.0.1:1/?t=${{NOT_SET}}'}}, queue: {{key: {}}}, sink: {{type: stdout}}}}"
@@ -31,7 +31,7 @@ def grant(place: Path, *lists: str, port: int = 1, flows: str = "") -> subproces
     (place / "flows.yaml").write_text(f"flows: {{{flows}}}")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "REDIS_"))}
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.access", str(place / "access")],
+        [sys.executable, "-m", "millrace.access", str(place / "access")],
         cwd=place,
         env={**environ, "REDIS_URL": f"redis://127.0.0.1:{port}/0"},
         capture_output=True,

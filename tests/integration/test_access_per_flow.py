@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from pipeline.access import ROLES
-from pipeline.embedded import Embedded
-from pipeline.errors import QueueMisuse
-from pipeline.queue import Queue
-from pipeline.queue.connection import SCRIPTS
-from pipeline.queue.keys import Keys
-from pipeline.queue.roles import UNKNOWN_BEFORE
+from millrace.access import ROLES
+from millrace.embedded import Embedded
+from millrace_pipeline.errors import QueueMisuse
+from millrace_pipeline.queue import Queue
+from millrace_pipeline.queue.keys import Keys
+from millrace_pipeline.queue.roles import UNKNOWN_BEFORE
+from millrace_pipeline.redis.scripts import SCRIPTS
 from tests.conftest import eventually
 from tests.integration.test_acl import consume, produce
 from tests.services import NOWHERE, Place
@@ -74,7 +74,7 @@ def grant(folder: Path, *options: str, flows: object = FLOWS) -> subprocess.Comp
     """Runs it for these flows; its folders are in `access`."""
     (folder / "flows.yaml").write_text(json.dumps({"flows": flows}))
     return subprocess.run(
-        [sys.executable, "-m", "pipeline.access", *options, str(folder / "access"), str(folder / "flows.yaml")],
+        [sys.executable, "-m", "millrace.access", *options, str(folder / "access"), str(folder / "flows.yaml")],
         env={"PYTHONPATH": ":".join(sys.path), "REDIS_URL": "redis://127.0.0.1:1/0"},
         capture_output=True,
         text=True,

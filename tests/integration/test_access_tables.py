@@ -24,7 +24,7 @@ def grant(folder: Path) -> str:
         (folder / f"{name}.yaml").write_text(f"flows: {{{name}: {FLOW % name}}}")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "REDIS_"))}
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.access", str(folder / "access"), "one.yaml", "two.yaml"],
+        [sys.executable, "-m", "millrace.access", str(folder / "access"), "one.yaml", "two.yaml"],
         cwd=folder,
         env={**environ, "REDIS_URL": "redis://127.0.0.1:1/0"},
         capture_output=True,

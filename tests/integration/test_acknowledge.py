@@ -10,14 +10,14 @@ import pytest
 import redis
 from pydantic import PrivateAttr
 
-from pipeline.component import Component
-from pipeline.envelope import DeadLetter, Record
-from pipeline.errors import SourceUnavailable
-from pipeline.flow import Flow
-from pipeline.queue import Queue
-from producer.publisher import Publisher
-from producer.runner import Producer
-from producer.sources.base import Source
+from millrace_pipeline.envelope import DeadLetter, Record
+from millrace_pipeline.errors import SourceUnavailable
+from millrace_pipeline.flows.component import Component
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.queue import Queue
+from millrace_producer.publisher import Publisher
+from millrace_producer.runner import Producer
+from millrace_producer.sources.base import Source
 from tests.conftest import eventually
 
 

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 import redis
 
-from pipeline.embedded import Embedded
-from pipeline.envelope import DeadLetter, Record, encode, now
-from pipeline.errors import QueueMisuse, SinkUnavailable
-from pipeline.project import Project
-from pipeline.queue import DeadLetters, Done, Queue, Variants, audit
-from pipeline.queue.keys import Keys
-from pipeline.queue.marks import mark, mark_of
-from pipeline.queue.preflight import preflight
-from pipeline.queue.roles import CONSUMER, PRODUCER, READER, RELOADER, Role, user
+from millrace.embedded import Embedded
+from millrace_pipeline.envelope import DeadLetter, Record, encode, now
+from millrace_pipeline.errors import QueueMisuse, SinkUnavailable
+from millrace_pipeline.flows.project import Project
+from millrace_pipeline.queue import DeadLetters, Done, Queue, Variants, audit
+from millrace_pipeline.queue.keys import Keys
+from millrace_pipeline.queue.marks import mark, mark_of
+from millrace_pipeline.queue.roles import CONSUMER, PRODUCER, READER, RELOADER, Role, user
+from millrace_pipeline.redis.preflight import preflight
 
 KEY = "DATA-PIPELINE-KEY"
 OTHER = "OTHER-KEY"
@@ -135,7 +135,7 @@ def guarded(server: Guarded) -> Guarded:
 @pytest.fixture(autouse=True)
 def a_disk_that_needs_no_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked is what matters here, for each right that is left out."""
-    monkeypatch.setattr("pipeline.queue.disk.EVERYSEC_SECONDS", 0.0)
+    monkeypatch.setattr("millrace_pipeline.queue.disk.EVERYSEC_SECONDS", 0.0)
 
 
 def produce(url: str, key: str = KEY) -> None:
@@ -377,7 +377,7 @@ def test_who_only_looks_needs_no_more_than_a_reader_has(guarded: Guarded, tmp_pa
     )
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "REDIS_"))}
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", *command.split()],
+        [sys.executable, "-P", "-m", "millrace", *command.split()],
         cwd=tmp_path,
         env={**environ, "REDIS_URL": guarded.url("reader")},
         capture_output=True,

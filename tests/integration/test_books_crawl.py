@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
-from pipeline.practice import bookshop
-from pipeline.practice.site import PracticeSite
-from producer.sources.base import Record
-from producer.sources.scrapy import ScrapySource
+from millrace.practice import bookshop
+from millrace.practice.site import PracticeSite
+from millrace_producer.sources.base import Record
+from millrace_producer.sources.scrapy import ScrapySource
 from tests.conftest import DATA
 from tests.integration.scrapyproject import QUICK
 from tests.services import Place, on_the_list

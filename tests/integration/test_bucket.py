@@ -19,15 +19,15 @@ from obstore.store import MemoryStore
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from consumer.runner import Consumer
-from consumer.sinks.base import SinkUnavailable
-from consumer.sinks.jsonl import JsonlSink
-from consumer.sinks.places.bucket import Bucket
-from consumer.sinks.places.store import Store
-from pipeline.cli import verify
-from pipeline.errors import ConfigError
-from pipeline.extras import need
-from pipeline.flow import load
+from millrace.cli import verify
+from millrace_consumer.runner import Consumer
+from millrace_consumer.sinks.base import SinkUnavailable
+from millrace_consumer.sinks.jsonl import JsonlSink
+from millrace_consumer.sinks.places.bucket import Bucket
+from millrace_consumer.sinks.places.store import Store
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.extras import need
+from millrace_pipeline.flows.flow import load
 from tests.contracts.object_store import ObjectStore, object_store
 from tests.contracts.sink_records import batch_of, bulk
 from tests.services import NOWHERE, Place
@@ -134,7 +134,8 @@ def test_a_library_that_is_missing_is_named_with_what_brings_it() -> None:
 
 def test_a_sink_on_disk_loads_no_client_of_object_stores(tmp_path: Path) -> None:
     program = (
-        "import sys; from tests.contracts.sink_records import batch_of, sink_of; from consumer.sinks import SINKS;"
+        "import sys; from millrace_consumer.sinks import SINKS;"
+        "from tests.contracts.sink_records import batch_of, sink_of;"
         f"sink_of(SINKS['jsonl'], {{'path': {str(tmp_path)!r}}}).write(batch_of('b', [{{'id': '1'}}]));"
         "sys.exit('obstore' in sys.modules)"
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.embedded import Embedded
+from millrace.embedded import Embedded
 from tests.conftest import eventually
 from tests.integration.scrapyproject import QUICK
 from tests.integration.sse_server import OK, ScriptedServer, answer
@@ -37,7 +37,7 @@ LOOKS = (
 
 RUN_ALL = """
 import json, os, sys, traceback
-from pipeline import cli
+from millrace import cli
 for words, environ in json.load(sys.stdin):
     os.environ.update(environ)
     sys.argv = ["millrace", *words.split()]

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 from redis.crc import key_slot
 
-from pipeline.embedded import Embedded
-from pipeline.errors import QueueUnavailable
-from pipeline.queue import Queue
-from pipeline.queue.places import Place
-from pipeline.queue.preflight import preflight
+from millrace.embedded import Embedded
+from millrace_pipeline.errors import QueueUnavailable
+from millrace_pipeline.queue import Queue
+from millrace_pipeline.redis.nodes import Place
+from millrace_pipeline.redis.preflight import preflight
 from tests.conftest import eventually
 from tests.integration.cluster import Cluster, three_primaries
 from tests.integration.ports import free_port

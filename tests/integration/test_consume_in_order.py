@@ -10,15 +10,15 @@ import pytest
 import redis
 from pydantic import PrivateAttr
 
-from consumer.batch import Batch
-from consumer.delivery import Delivery
-from consumer.renewal import Lease
-from consumer.sinks.base import Sink
-from consumer.sizing import Sizing
-from consumer.writer import Writer
-from pipeline.errors import QueueMisuse
-from pipeline.flow import Flow
-from pipeline.queue import Claim, Queue
+from millrace_consumer.batch import Batch
+from millrace_consumer.delivery import Delivery
+from millrace_consumer.renewal import Lease
+from millrace_consumer.sinks.base import Sink
+from millrace_consumer.sizing import Sizing
+from millrace_consumer.writer import Writer
+from millrace_pipeline.errors import QueueMisuse
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.queue import Claim, Queue
 from tests.conftest import eventually
 
 

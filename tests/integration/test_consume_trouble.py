@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from pipeline.embedded import Embedded
+from millrace.embedded import Embedded
 from tests.conftest import eventually
 from tests.integration.usercode import GATED, THEIRS, in_the_sink, open_the_gate, terminate_twice
 from tests.services import QUICKLY, Place, Service

@@ -14,20 +14,20 @@ import redis
 from typer.testing import CliRunner
 
 import pipeline
-from consumer.runner import Consumer
-from pipeline.cli import variants as variants_cli
-from pipeline.cli.status import app as status_app
-from pipeline.cli.verify import app as verify_app
-from pipeline.flow import load
-from pipeline.inline import run_inline
-from pipeline.queue import DeadLetters, Queue, Variants
-from producer.runner import Producer
+from millrace.cli import variants as variants_cli
+from millrace.cli.status import app as status_app
+from millrace.cli.verify import app as verify_app
+from millrace.inline import run_inline
+from millrace_consumer.runner import Consumer
+from millrace_pipeline.flows.flow import load
+from millrace_pipeline.queue import DeadLetters, Queue, Variants
+from millrace_producer.runner import Producer
 from tests.services import Place, read
 
 THEIRS = '''\
 from pydantic import BaseModel, ConfigDict, Field
 
-from producer.sources.base import Record, Source
+from millrace_producer.sources.base import Record, Source
 
 
 class Place(BaseModel):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.envelope import DeadLetter, Record, encode, now
-from pipeline.queue import Queue
+from millrace_pipeline.envelope import DeadLetter, Record, encode, now
+from millrace_pipeline.queue import Queue
 
 
 class Shell:
@@ -35,7 +35,7 @@ class Shell:
 
     def __call__(self, *arguments: str, say: str = "", code: int = 0, **environ: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline.cli", *arguments],
+            [sys.executable, "-P", "-m", "millrace", *arguments],
             cwd=self.folder,
             env={**self.environ, **environ},
             input=say,

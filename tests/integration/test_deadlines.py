@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from consumer.sinks.http import HttpSink
-from pipeline.envelope import Record
-from pipeline.errors import SinkUnavailable, SourceError, SourceUnavailable
-from producer.sources.rest import RestSource
-from producer.sources.scrapy import ScrapySource
-from producer.sources.sse import SseSource
-from producer.sources.websocket import WebsocketSource
+from millrace_consumer.sinks.http import HttpSink
+from millrace_pipeline.envelope import Record
+from millrace_pipeline.errors import SinkUnavailable, SourceError, SourceUnavailable
+from millrace_producer.sources.rest import RestSource
+from millrace_producer.sources.scrapy import ScrapySource
+from millrace_producer.sources.sse import SseSource
+from millrace_producer.sources.websocket import WebsocketSource
 from tests.contracts.sink_records import batch_of
 from tests.integration.scrapyproject import QUICK, make_project
 from tests.integration.sse_server import OK, ScriptedServer, answer

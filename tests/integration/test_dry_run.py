@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.cli import dryrun
+from millrace.cli import dryrun
 from tests.services import Place
 
 THEIRS = """\

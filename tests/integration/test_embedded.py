@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from pipeline import embedded
-from pipeline.embedded import Embedded
-from pipeline.errors import ConfigError
+from millrace import embedded
+from millrace.embedded import Embedded
+from millrace_pipeline.errors import ConfigError
 
 
 def client(server: Embedded) -> redis.Redis:
@@ -258,7 +258,7 @@ def test_nothing_is_left_after_the_block() -> None:
 @pytest.mark.parametrize("listens", ["", "unix_socket=True"])
 def test_kill_dash_9_of_the_parent_leaves_no_server_and_no_scratch(parent: Callable, listens: str) -> None:
     process, (pid, scratch) = parent(f"""
-        from pipeline.embedded import Embedded
+        from millrace.embedded import Embedded
         server = Embedded({listens})
         server.start()
         print(server.pid, server.log_path.parent, flush=True)
@@ -272,7 +272,7 @@ def test_kill_dash_9_of_the_parent_leaves_no_server_and_no_scratch(parent: Calla
 
 def test_a_parent_that_ends_without_stopping_leaves_no_server(parent: Callable) -> None:
     process, (pid, scratch) = parent("""
-        from pipeline.embedded import Embedded
+        from millrace.embedded import Embedded
         server = Embedded()
         server.start()
         print(server.pid, server.log_path.parent, flush=True)
@@ -297,7 +297,7 @@ def test_a_server_started_in_a_thread_outlives_the_thread(parent: Callable) -> N
 def test_a_forked_child_does_not_keep_the_server_alive(parent: Callable) -> None:
     process, (pid, child) = parent("""
         import os
-        from pipeline.embedded import Embedded
+        from millrace.embedded import Embedded
         server = Embedded()
         server.start()
         child = os.fork()
@@ -319,7 +319,7 @@ def test_a_forked_child_does_not_keep_the_server_alive(parent: Callable) -> None
 def test_a_forked_child_cannot_end_the_server(parent: Callable) -> None:
     _, (pid, scratch) = parent("""
         import os
-        from pipeline.embedded import Embedded
+        from millrace.embedded import Embedded
         server = Embedded()
         server.start()
         child = os.fork()
@@ -347,7 +347,7 @@ def test_a_killed_watcher_takes_the_server_with_it() -> None:
 def test_a_restart_right_after_kill_dash_9_finds_port_and_data_free(tmp_path: Path, parent: Callable) -> None:
     process, (port, _) = parent(f"""
         import redis
-        from pipeline.embedded import Embedded
+        from millrace.embedded import Embedded
         server = Embedded(data_dir={str(tmp_path)!r}, aof=True, config={{"appendfsync": "always"}})
         server.start()
         redis.Redis.from_url(server.url).set("key", "kept")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from pipeline.practice.site import PracticeSite
+from millrace.practice.site import PracticeSite
 from tests.postgres_server import PostgresServer
 from tests.services import Place
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.practice.stream import PracticeStream
+from millrace.practice.stream import PracticeStream
 from tests.http_receiver import Answer, Receiver
 from tests.services import Place
 

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
-from pipeline.envelope import DeadLetter, Record, encode_json
-from pipeline.errors import SourceRefused, SourceUnavailable
-from producer.sources.files import FilesSource
+from millrace_pipeline.envelope import DeadLetter, Record, encode_json
+from millrace_pipeline.errors import SourceRefused, SourceUnavailable
+from millrace_producer.sources.files import FilesSource
 from tests.integration.pausing import Pauses, pauses
 from tests.moto_server import REGION, MotoServer
 from tests.services import Place, on_the_list
@@ -334,7 +334,7 @@ def test_an_object_replaced_while_it_is_read_is_read_again_whole(
     server: MotoServer, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3 = server.client("s3")
-    monkeypatch.setattr("producer.sources.reading.bucket.RANGE_BYTES", 64)
+    monkeypatch.setattr("millrace_producer.sources.reading.bucket.RANGE_BYTES", 64)
     for name, value in server.environ.items():
         monkeypatch.setenv(name, value)
     files = FilesSource.model_validate(

@@ -14,11 +14,11 @@ import pytest
 import redis
 
 import pipeline
-from pipeline.embedded import Embedded
-from pipeline.errors import ConfigError
-from pipeline.home import Home
-from pipeline.server import server_of, without_secrets
-from pipeline.settings import Settings
+from millrace.embedded import Embedded
+from millrace.home import Home
+from millrace.server import server_of, without_secrets
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.process.settings import Settings
 from tests.conftest import eventually
 from tests.integration.projects import KEY, Folder, books_at
 from tests.integration.scrapyproject import QUICK, make_project
@@ -76,7 +76,7 @@ def test_many_at_once_share_one_server(folder: Folder) -> None:
     eventually(lambda: folder.home.running() is None)
 
 
-VISIT = "import pathlib, sys, threading; from pipeline.home import Home; v = Home(pathlib.Path(sys.argv[1])).visit()"
+VISIT = "import pathlib, sys, threading; from millrace.home import Home; v = Home(pathlib.Path(sys.argv[1])).visit()"
 
 
 def test_a_user_that_is_killed_leaves_no_server(home: Home) -> None:
@@ -202,7 +202,7 @@ def test_a_reader_and_a_writer_use_the_folder_s_server_and_let_it_go(
 def test_a_scrapy_crawl_below_the_folder_puts_its_items_on_the_folder_s_server(folder: Folder) -> None:
     folder.write(3)
     assert folder.call("run", "--until-empty").returncode == 0
-    pipelines = 'ITEM_PIPELINES = {"producer.pipelines.RedisPipeline": 900}\n' + f'MILLRACE_KEY = "{KEY}"\n'
+    pipelines = 'ITEM_PIPELINES = {"millrace.scrapy.RedisPipeline": 900}\n' + f'MILLRACE_KEY = "{KEY}"\n'
     settings = pipelines + "".join(f"{name} = {value!r}\n" for name, value in QUICK.items())
     crawler = make_project(folder.path / "crawler", settings=settings)
     crawl = subprocess.run(

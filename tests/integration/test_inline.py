@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigError
-from pipeline.flow import Flow, load
-from pipeline.inline import Inline, run_inline
-from pipeline.practice.stream import PracticeStream
+from millrace.inline import Inline, run_inline
+from millrace.practice.stream import PracticeStream
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.flow import Flow, load
 from tests.services import Place
 
 NOBODY = "redis://127.0.0.1:1/0"
@@ -22,9 +22,9 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from consumer.sinks.base import RecordsRejected, Sink
-from consumer.sinks.jsonl import JsonlSink
-from producer.sources.base import DeadLetter, Record, Source
+from millrace_consumer.sinks.base import RecordsRejected, Sink
+from millrace_consumer.sinks.jsonl import JsonlSink
+from millrace_producer.sources.base import DeadLetter, Record, Source
 
 
 class Numbers(Source):

@@ -15,12 +15,12 @@ import pytest
 import redis
 from confluent_kafka import KafkaError
 
-from pipeline.component import Component
-from pipeline.envelope import Record
-from pipeline.errors import ConfigError, SourceRefused, SourceUnavailable
-from producer.sources import SOURCES, kafkareading
-from producer.sources.base import Source
-from producer.sources.kafka import KafkaSource
+from millrace_pipeline.envelope import Record
+from millrace_pipeline.errors import ConfigError, SourceRefused, SourceUnavailable
+from millrace_pipeline.flows.component import Component
+from millrace_producer.sources import SOURCES, kafkareading
+from millrace_producer.sources.base import Source
+from millrace_producer.sources.kafka import KafkaSource
 from tests.conftest import eventually
 from tests.kafka_cluster import KafkaCluster
 from tests.services import PATIENCE, QUICKLY, Place, Service

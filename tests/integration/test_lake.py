@@ -16,11 +16,11 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from typer.testing import CliRunner
 
-from consumer.runner import Consumer
-from consumer.sinks.delta import DeltaSink
-from pipeline.cli import lake, verify
-from pipeline.errors import ConfigError
-from pipeline.flow import load
+from millrace.cli import lake, verify
+from millrace_consumer.runner import Consumer
+from millrace_consumer.sinks.delta import DeltaSink
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.flow import load
 from tests.contracts.object_store import ObjectStore, object_store
 from tests.contracts.sink_records import batch_of, bulk
 from tests.services import NOWHERE, Place
@@ -197,8 +197,8 @@ def test_a_table_in_a_bucket_is_verified_compacted_and_vacuumed(place: Place) ->
 
 
 def _rows(store: ObjectStore, place: Place) -> list[dict[str, Any]]:
-    from consumer.sinks.deltatable import storage_options
-    from consumer.sinks.places.store import Store
+    from millrace_consumer.sinks.deltatable import storage_options
+    from millrace_consumer.sinks.places.store import Store
 
     options = storage_options(Store.model_validate(store.options(endpoint=store.direct)))
     table = DeltaTable(store.url(place.folder), storage_options=options)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.envelope import decode
-from pipeline.flow import Flow, load
-from pipeline.practice.stream import PracticeStream
-from pipeline.queue import Queue
-from producer import leadership
-from producer.runner import Producer
+from millrace.practice.stream import PracticeStream
+from millrace_pipeline.envelope import decode
+from millrace_pipeline.flows.flow import Flow, load
+from millrace_pipeline.queue import Queue
+from millrace_producer import leadership
+from millrace_producer.runner import Producer
 from tests.conftest import eventually
 
 

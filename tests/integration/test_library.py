@@ -18,10 +18,10 @@ import pytest
 import redis
 
 import pipeline
-from consumer.reader import Reader
-from pipeline.errors import ConfigError, LeaseLost, QueueUnavailable, RecordError
-from pipeline.queue import DeadLetters
-from producer.writer import Writer
+from millrace_consumer.reader import Reader
+from millrace_pipeline.errors import ConfigError, LeaseLost, QueueUnavailable, RecordError
+from millrace_pipeline.queue import DeadLetters
+from millrace_producer.writer import Writer
 from tests.conftest import eventually
 from tests.services import Place, Service
 

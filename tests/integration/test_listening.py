@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.errors import ConfigError
-from pipeline.observe.health import Health
-from pipeline.observe.listening import own_addresses, places_in
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.process.health import Health
+from millrace_pipeline.process.listening import own_addresses, places_in
 from tests.integration.ports import free_port
 
 NOT_OURS = "192.0.2.1"  # of no machine: RFC 5737
@@ -90,7 +90,7 @@ def test_nowhere_to_listen_at_is_an_error(text: str, names: dict[str, list[str]]
 
 def test_a_name_that_comes_late_is_waited_for(names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([[], [], [OURS[0]]])
-    monkeypatch.setattr("pipeline.observe.health.own_addresses", lambda _: next(answers))
+    monkeypatch.setattr("millrace_pipeline.process.health.own_addresses", lambda _: next(answers))
     with serving("metrics:0") as health:
         assert health.addresses[0].startswith(OURS[0])
 
@@ -105,7 +105,7 @@ def test_the_probe_asks_where_the_service_listens(host: str) -> None:
     with serving(f"{host}:{port}"):
         for path, code in (("/livez", 0), ("/readyz", 1)):
             done = subprocess.run(
-                [sys.executable, "-m", "pipeline.observe.probe", path],
+                [sys.executable, "-m", "millrace_pipeline.process.probe", path],
                 env={**os.environ, "MILLRACE_HTTP": f"{host}:{port}"},
                 capture_output=True,
                 text=True,
@@ -116,7 +116,7 @@ def test_the_probe_asks_where_the_service_listens(host: str) -> None:
 def test_a_probe_that_gets_no_answer_says_where_it_asked() -> None:
     port = free_port()
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.observe.probe"],
+        [sys.executable, "-m", "millrace_pipeline.process.probe"],
         env={**os.environ, "MILLRACE_HTTP": str(port)},
         capture_output=True,
         text=True,

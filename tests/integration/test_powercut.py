@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from pipeline.cli.powercut import PowerCut, Watch, current_file
-from pipeline.embedded import Embedded
-from pipeline.errors import MillraceError
+from millrace.cli.powercut import PowerCut, Watch, current_file
+from millrace.embedded import Embedded
+from millrace_pipeline.errors import MillraceError
 from tests.conftest import eventually
 
 SECONDS = 14.0

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from pipeline.practice.site import LAST_PAGE, PracticeSite
+from millrace.practice.site import LAST_PAGE, PracticeSite
 
 
 class TagsOpened(HTMLParser):
@@ -53,7 +53,7 @@ def test_the_hundred_quotes_are_all_different() -> None:
 
 
 def test_sigterm_stops_the_command_at_once_though_an_answer_is_due() -> None:
-    command = [sys.executable, "-m", "pipeline.practice.site", "--port", "0", "--delay", "600"]
+    command = [sys.executable, "-m", "millrace.practice.site", "--port", "0", "--delay", "600"]
     site = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert site.stdout is not None

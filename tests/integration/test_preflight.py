@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.embedded import Embedded
-from pipeline.queue.preflight import Finding, preflight
+from millrace.embedded import Embedded
+from millrace_pipeline.redis.preflight import Finding, preflight
 
 
 def found(findings: list[Finding], words: str) -> Finding:
@@ -49,7 +49,7 @@ def test_a_service_refuses_a_redis_that_would_throw_records_away(tmp_path: Path)
     )
     with Embedded(config={"maxmemory": "10mb", "maxmemory-policy": "allkeys-lru"}) as server:
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline.cli", "consume"],
+            [sys.executable, "-P", "-m", "millrace", "consume"],
             cwd=tmp_path,
             env={**os.environ, "REDIS_URL": server.url},
             capture_output=True,

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.envelope import Record
-from pipeline.errors import SourceError, SourceRefused
-from producer.addresses import is_private, leads_elsewhere
-from producer.sources.scrapy import ScrapySource
-from producer.sources.sse import SseSource
+from millrace_pipeline.envelope import Record
+from millrace_pipeline.errors import SourceError, SourceRefused
+from millrace_producer.addresses import is_private, leads_elsewhere
+from millrace_producer.sources.scrapy import ScrapySource
+from millrace_producer.sources.sse import SseSource
 from tests.integration.scrapyproject import QUICK, make_project
 from tests.integration.sse_server import OK, ScriptedServer, answer
 
@@ -113,7 +113,7 @@ PAGE = answer("200 OK", "Content-Type: text/plain", b"inside")
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    middlewares = 'DOWNLOADER_MIDDLEWARES = {"producer.middlewares.PublicRedirects": 50}\n'
+    middlewares = 'DOWNLOADER_MIDDLEWARES = {"millrace_producer.middlewares.PublicRedirects": 50}\n'
     return make_project(tmp_path / "project", settings=middlewares, spiders=SPIDER)
 
 

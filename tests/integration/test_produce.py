@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import redis
 
-from pipeline.embedded import Embedded
-from pipeline.practice.site import PracticeSite
-from pipeline.practice.stream import PracticeStream
+from millrace.embedded import Embedded
+from millrace.practice.site import PracticeSite
+from millrace.practice.stream import PracticeStream
 from tests.services import QUICKLY, Place
 
 COUNTING = '''\
 import threading
 from pathlib import Path
-from producer.sources.base import Record, Source
+from millrace_producer.sources.base import Record, Source
 
 
 class Counting(Source):

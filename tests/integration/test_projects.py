@@ -11,9 +11,9 @@ import pytest
 import redis
 import typer
 
-from pipeline import cli
-from pipeline.queue import DeadLetters, Queue
-from pipeline.queue.keys import Keys
+from millrace import cli
+from millrace_pipeline.queue import DeadLetters, Queue
+from millrace_pipeline.queue.keys import Keys
 from tests.integration.projects import KEY, Folder, all_of, books_at, plain_server
 
 LOOKS = {

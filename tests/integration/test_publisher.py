@@ -8,17 +8,17 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from pipeline.envelope import DeadLetter, Record, decode
-from pipeline.errors import QueueMisuse, QueueUnavailable
-from pipeline.queue import Queue
-from producer.publisher import Publisher
+from millrace_pipeline.envelope import DeadLetter, Record, decode
+from millrace_pipeline.errors import QueueMisuse, QueueUnavailable
+from millrace_pipeline.queue import Queue
+from millrace_producer.publisher import Publisher
 from tests.conftest import eventually
 
 
 @pytest.fixture
 def small_redis() -> Iterator[redis.Redis]:
     """A server that holds two megabytes and no more."""
-    from pipeline.embedded import Embedded
+    from millrace.embedded import Embedded
 
     with Embedded(config={"maxmemory": "4mb"}) as server, redis.Redis.from_url(server.url) as client:
         client.url = server.url  # type: ignore[attr-defined]

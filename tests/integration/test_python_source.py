@@ -11,15 +11,15 @@ import pytest
 import redis
 from pydantic import ValidationError
 
-from pipeline.envelope import DeadLetter, Record
-from pipeline.errors import SourceRefused
-from producer.sources.python import PythonSource
+from millrace_pipeline.envelope import DeadLetter, Record
+from millrace_pipeline.errors import SourceRefused
+from millrace_producer.sources.python import PythonSource
 from tests.services import QUICKLY, Place, on_the_list
 
 THEIRS = '''\
 import threading
 from pathlib import Path
-from producer.sources.base import DeadLetter, Record
+from millrace_producer.sources.base import DeadLetter, Record
 
 LIST = [{"n": 0}, 1, "two", None]
 ONCE = iter(LIST)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.envelope import Record
-from pipeline.errors import SourceError, SourceRefused, SourceUnavailable
-from producer import addresses
-from producer.sources.rest import RestSource
-from producer.sources.scrapy import ScrapySource
-from producer.sources.sse import SseSource
-from producer.sources.websocket import WebsocketSource
+from millrace_pipeline.envelope import Record
+from millrace_pipeline.errors import SourceError, SourceRefused, SourceUnavailable
+from millrace_producer import addresses
+from millrace_producer.sources.rest import RestSource
+from millrace_producer.sources.scrapy import ScrapySource
+from millrace_producer.sources.sse import SseSource
+from millrace_producer.sources.websocket import WebsocketSource
 from tests.integration.api_server import ApiServer, json_answer
 from tests.integration.scrapyproject import QUICK, make_project
 from tests.integration.socket_server import SocketServer
@@ -235,7 +235,7 @@ class Resolver(CachingThreadedResolver):
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    middlewares = 'DOWNLOADER_MIDDLEWARES = {"producer.middlewares.PublicRedirects": 50}\n'
+    middlewares = 'DOWNLOADER_MIDDLEWARES = {"millrace_producer.middlewares.PublicRedirects": 50}\n'
     folder = make_project(tmp_path / "project", settings=middlewares, spiders=SPIDER)
     (folder / "theirs" / "resolver.py").write_text(RESOLVER)
     return folder

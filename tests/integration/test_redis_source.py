@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import redis
 
-from pipeline.component import Component
-from pipeline.embedded import Embedded
-from pipeline.envelope import DeadLetter, Record
-from pipeline.errors import ConfigError, SourceRefused, SourceUnavailable
-from producer.sources import SOURCES
-from producer.sources.base import Source
-from producer.sources.redis import RedisSource
+from millrace.embedded import Embedded
+from millrace_pipeline.envelope import DeadLetter, Record
+from millrace_pipeline.errors import ConfigError, SourceRefused, SourceUnavailable
+from millrace_pipeline.flows.component import Component
+from millrace_producer.sources import SOURCES
+from millrace_producer.sources.base import Source
+from millrace_producer.sources.redis import RedisSource
 from tests.conftest import eventually
 from tests.services import QUICKLY, Place, Service
 

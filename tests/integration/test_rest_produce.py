@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import redis
 
-from pipeline.errors import SourceUnavailable
-from pipeline.flow import load
-from producer.runner import Producer
+from millrace_pipeline.errors import SourceUnavailable
+from millrace_pipeline.flows.flow import load
+from millrace_producer.runner import Producer
 from tests.integration.api_server import Answer, ApiServer, Asked, json_answer
 from tests.services import QUICKLY, Place, on_the_list
 
@@ -177,7 +177,7 @@ def test_failures_between_rounds_that_bring_nothing_new_are_not_in_a_row(place: 
 def test_failures_in_a_row_end_the_producer_where_everybody_sees_it(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("producer.reading.FAILURES_BEFORE_GIVING_UP", 3)
+    monkeypatch.setattr("millrace_producer.reading.FAILURES_BEFORE_GIVING_UP", 3)
     with ApiServer(lambda asked: Answer(503)) as server:
         place.flow(source={"type": "rest", "url": server.url, "max_failures": 2, "backoff_initial": "1ms"})
         flow = load(place.folder / "flows.yaml")["numbers"]

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from pipeline.envelope import encode_json
-from pipeline.errors import SourceError, SourceRefused
-from producer.sources.rest import RestSource
+from millrace_pipeline.envelope import encode_json
+from millrace_pipeline.errors import SourceError, SourceRefused
+from millrace_producer.sources.rest import RestSource
 from tests.integration.api_server import Answer, ApiServer, Asked, json_answer
 from tests.integration.test_private_addresses import NAMES_OF_LOOPBACK
 

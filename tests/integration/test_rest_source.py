@@ -16,9 +16,9 @@ import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from pipeline.envelope import DeadLetter, Record, encode_json
-from pipeline.errors import SourceRefused, SourceUnavailable
-from producer.sources.rest import RestSource
+from millrace_pipeline.envelope import DeadLetter, Record, encode_json
+from millrace_pipeline.errors import SourceRefused, SourceUnavailable
+from millrace_producer.sources.rest import RestSource
 from tests.integration.api_server import Answer, ApiServer, Asked, Route, json_answer
 from tests.integration.sse_server import ScriptedServer
 

@@ -19,18 +19,18 @@ from typing import Any
 import pytest
 import redis
 
-from pipeline.cli.running import RunningFlow
-from pipeline.flow import load
-from pipeline.practice.stream import PracticeStream
-from pipeline.settings import Settings
-from pipeline.supervisor import Supervisor
+from millrace.cli.running import RunningFlow
+from millrace.practice.stream import PracticeStream
+from millrace_pipeline.flows.flow import load
+from millrace_pipeline.process.settings import Settings
+from millrace_pipeline.process.supervisor import Supervisor
 from tests.conftest import eventually
 from tests.services import PATIENCE, QUICKLY, Place, Service, children_of, lives
 
 BLOCKING = '''\
 import threading
 from pathlib import Path
-from consumer.sinks.jsonl import JsonlSink
+from millrace_consumer.sinks.jsonl import JsonlSink
 
 
 class Blocking(JsonlSink):
@@ -235,7 +235,7 @@ def test_on_a_terminal_a_table_shows_every_flow_below_the_services_lines(place: 
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
         environ = {**os.environ, "REDIS_URL": place.redis_url, "TERM": "xterm-256color", "MILLRACE_LOG": "auto"}
         run = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.cli", "run", "--until-empty"],
+            [sys.executable, "-P", "-m", "millrace", "run", "--until-empty"],
             cwd=place.folder,
             env={name: value for name, value in environ.items() if name not in ("COLUMNS", "LINES")},
             stdin=subprocess.DEVNULL,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.practice.stream import PracticeStream
+from millrace.practice.stream import PracticeStream
 from tests.services import PATIENCE, Place
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "run-from-cron.md").read_text()
@@ -52,7 +52,7 @@ def test_the_commands_end_with_0_once_all_is_delivered_and_again(place: Place) -
 
 def test_the_crontab_line_delivers_and_is_skipped_while_another_runs(place: Place) -> None:
     (line,) = re.findall(r"^5 \* \* \* \*  (.*)$", PAGE, re.MULTILINE)
-    for shown, here in (("/srv/flows", str(place.folder)), (".venv/bin/millrace", f"{sys.executable} -m pipeline.cli")):
+    for shown, here in (("/srv/flows", str(place.folder)), (".venv/bin/millrace", f"{sys.executable} -P -m millrace")):
         assert shown in line
         line = line.replace(shown, here)
     if shutil.which("flock") is None:  # macOS

@@ -15,15 +15,15 @@ import pytest
 import redis
 from pydantic import ValidationError
 
-from pipeline.envelope import DeadLetter, Record, timestamp
-from pipeline.errors import SourceRefused
-from producer.sources.schedule import ScheduleSource
-from producer.sources.timetable import Cron, Every
+from millrace_pipeline.envelope import DeadLetter, Record, timestamp
+from millrace_pipeline.errors import SourceRefused
+from millrace_producer.sources.schedule import ScheduleSource
+from millrace_producer.sources.timetable import Cron, Every
 from tests.services import QUICKLY, Place, on_the_list
 
 THEIRS = '''\
 from pathlib import Path
-from producer.sources.base import DeadLetter, Record
+from millrace_producer.sources.base import DeadLetter, Record
 
 NUMBER = 7
 

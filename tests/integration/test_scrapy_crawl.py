@@ -16,10 +16,10 @@ import pytest
 import redis
 
 import producer
-from pipeline.embedded import Embedded
-from pipeline.envelope import Envelope, decode
-from pipeline.practice.site import PracticeSite
-from pipeline.queue import Queue
+from millrace.embedded import Embedded
+from millrace.practice.site import PracticeSite
+from millrace_pipeline.envelope import Envelope, decode
+from millrace_pipeline.queue import Queue
 from tests.conftest import DATA, eventually
 from tests.integration.scrapyproject import make_project, settled
 
@@ -116,7 +116,7 @@ def test_the_saved_pages_of_quotes_to_scrape_give_exactly_its_quotes(server: Emb
 def test_one_line_and_one_setting_publish_the_items_of_any_project(
     server: Embedded, client: redis.Redis, tmp_path: Path
 ) -> None:
-    theirs = f'ITEM_PIPELINES = {{"producer.pipelines.RedisPipeline": 900}}\nMILLRACE_KEY = "{LIST}"\n'
+    theirs = f'ITEM_PIPELINES = {{"millrace.scrapy.RedisPipeline": 900}}\nMILLRACE_KEY = "{LIST}"\n'
     log = crawl(make_project(tmp_path, settings=theirs), "kinds", server.url)
     assert [envelope.type for envelope in published(client)] == ["record", "Field", "Data", "Attrs", "Model"]
     assert data(client) == [{"name": name} for name in ("dict", "Field", "Data", "Attrs", "Model")]
@@ -161,7 +161,7 @@ def test_a_redis_that_is_full_holds_the_crawl_back_until_there_is_room_and_nothi
 
 
 def test_items_that_cannot_be_published_are_counted_and_the_crawl_is_not_called_finished(tmp_path: Path) -> None:
-    theirs = f'ITEM_PIPELINES = {{"producer.pipelines.RedisPipeline": 900}}\nMILLRACE_KEY = "{LIST}"\n'
+    theirs = f'ITEM_PIPELINES = {{"millrace.scrapy.RedisPipeline": 900}}\nMILLRACE_KEY = "{LIST}"\n'
     project = make_project(tmp_path, settings=theirs)
     log = crawl(project, "names", "redis://127.0.0.1:1/0", "-s", "MILLRACE_FLUSH_SECONDS=0.5")
     assert "'finish_reason': 'publish_failed'" in log
@@ -172,7 +172,7 @@ def test_a_list_that_holds_something_else_closes_the_spider(
     server: Embedded, client: redis.Redis, tmp_path: Path
 ) -> None:
     client.set(LIST, "a string")
-    theirs = f'ITEM_PIPELINES = {{"producer.pipelines.RedisPipeline": 900}}\nMILLRACE_KEY = "{LIST}"\n'
+    theirs = f'ITEM_PIPELINES = {{"millrace.scrapy.RedisPipeline": 900}}\nMILLRACE_KEY = "{LIST}"\n'
     lock = tmp_path / "lock"
     log = crawl(
         make_project(tmp_path / "p", settings=theirs), "endless", server.url, "-a", f"lock={lock}", "-L", "INFO"
@@ -181,7 +181,7 @@ def test_a_list_that_holds_something_else_closes_the_spider(
 
 
 def test_a_project_without_the_setting_does_not_start(tmp_path: Path) -> None:
-    theirs = 'ITEM_PIPELINES = {"producer.pipelines.RedisPipeline": 900}\n'
+    theirs = 'ITEM_PIPELINES = {"millrace.scrapy.RedisPipeline": 900}\n'
     process = start(make_project(tmp_path, settings=theirs), "names", "redis://127.0.0.1:1/0")
     status, said = finished(process)
     assert status == 1

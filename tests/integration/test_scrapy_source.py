@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.envelope import DeadLetter, Record
-from pipeline.errors import SourceRefused, SourceUnavailable
-from pipeline.practice.site import PracticeSite
-from producer.sources.crawlprocess import GRACE_SECONDS
-from producer.sources.scrapy import CRAWL_AGAIN_SECONDS, ScrapySource
+from millrace.practice.site import PracticeSite
+from millrace_pipeline.envelope import DeadLetter, Record
+from millrace_pipeline.errors import SourceRefused, SourceUnavailable
+from millrace_producer.sources.crawlprocess import GRACE_SECONDS
+from millrace_producer.sources.scrapy import CRAWL_AGAIN_SECONDS, ScrapySource
 from tests.conftest import eventually
 from tests.integration.scrapyproject import QUICK, is_locked, make_project, settled
 
@@ -90,7 +90,7 @@ def test_a_site_that_is_down_is_unavailable_and_no_secret_is_told(caplog: pytest
 
 
 def test_the_projects_own_pipelines_run_and_nothing_is_published_twice(project: Path) -> None:
-    pipelines = {"theirs.pipelines.Shout": 300, "producer.pipelines.RedisPipeline": 900}
+    pipelines = {"theirs.pipelines.Shout": 300, "millrace.scrapy.RedisPipeline": 900}
     settings = {"ITEM_PIPELINES": pipelines, "MILLRACE_KEY": "x", "REDIS_URL": NOBODY, "MILLRACE_FLUSH_SECONDS": 0.1}
     assert crawled(ScrapySource(spider="names", project=project, settings=settings)) == [
         {"name": "ADA"},
@@ -162,7 +162,7 @@ def test_a_reader_that_is_killed_leaves_no_crawl_behind(project: Path, tmp_path:
     lock = tmp_path / "lock"
     code = f"""
         from pathlib import Path
-        from producer.sources.scrapy import ScrapySource
+        from millrace_producer.sources.scrapy import ScrapySource
         args = {{"lock": {str(lock)!r}, "then": {then!r}}}
         source = ScrapySource(spider="endless", project=Path({str(project)!r}), args=args)
         for number, _ in enumerate(source.read(None), 1):

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 import redis
 
-from consumer.runner import Consumer
-from pipeline.embedded import Embedded
-from pipeline.errors import ConfigError, QueueMisuse, QueueUnavailable
-from pipeline.flow import load
-from pipeline.queue import Queue
-from pipeline.queue.address import Address
-from pipeline.queue.preflight import Finding, preflight
-from pipeline.settings import Settings
-from producer.runner import Producer
+from millrace.embedded import Embedded
+from millrace_consumer.runner import Consumer
+from millrace_pipeline.errors import ConfigError, QueueMisuse, QueueUnavailable
+from millrace_pipeline.flows.flow import load
+from millrace_pipeline.process.settings import Settings
+from millrace_pipeline.queue import Queue
+from millrace_pipeline.redis.address import Address
+from millrace_pipeline.redis.preflight import Finding, preflight
+from millrace_producer.runner import Producer
 from tests.conftest import eventually
 from tests.integration.ports import free_port
 from tests.integration.sentinel import NAME, PATIENCE_MS, Sentinel, in_sync, replica_of

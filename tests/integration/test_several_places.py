@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import redis
 
-from pipeline.embedded import Embedded
-from pipeline.errors import ConfigError, QueueMisuse, QueueUnavailable
-from pipeline.queue import Queue, places
-from pipeline.queue.address import ANOTHER_SECONDS, REPLY_SECONDS, Address
-from pipeline.queue.places import Place
-from pipeline.queue.preflight import Finding, preflight
-from pipeline.settings import Settings
+from millrace.embedded import Embedded
+from millrace_pipeline.errors import ConfigError, QueueMisuse, QueueUnavailable
+from millrace_pipeline.process.settings import Settings
+from millrace_pipeline.queue import Queue
+from millrace_pipeline.redis import nodes as places
+from millrace_pipeline.redis.address import ANOTHER_SECONDS, REPLY_SECONDS, Address
+from millrace_pipeline.redis.nodes import Place
+from millrace_pipeline.redis.preflight import Finding, preflight
 from tests.conftest import eventually
 from tests.integration.cluster import Cluster, three_primaries
 from tests.integration.ports import DEAD, free_port, refusing, swallowing

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from consumer.runner import Consumer
-from pipeline.envelope import Record, encode, now
-from pipeline.flow import load
-from pipeline.queue import Queue
+from millrace_consumer.runner import Consumer
+from millrace_pipeline.envelope import Record, encode, now
+from millrace_pipeline.flows.flow import load
+from millrace_pipeline.queue import Queue
 from tests.conftest import eventually
 from tests.services import Place
 
 DOWN = """\
 from pathlib import Path
-from consumer.sinks.base import SinkUnavailable
-from consumer.sinks.jsonl import JsonlSink
+from millrace_consumer.sinks.base import SinkUnavailable
+from millrace_consumer.sinks.jsonl import JsonlSink
 
 
 class Down(JsonlSink):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.practice.stream import PracticeStream
-from pipeline.queue import DeadLetters
+from millrace.practice.stream import PracticeStream
+from millrace_pipeline.queue import DeadLetters
 from tests.http_receiver import Answer, Receiver
 from tests.services import Place
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from pipeline.practice.stream import PracticeStream
+from millrace.practice.stream import PracticeStream
 from tests.services import Place
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -15,9 +15,9 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from consumer.runner import Consumer
-from pipeline.cli import verify
-from pipeline.flow import load
+from millrace.cli import verify
+from millrace_consumer.runner import Consumer
+from millrace_pipeline.flows.flow import load
 from tests.conftest import eventually
 from tests.postgres_server import PostgresServer
 from tests.services import NOWHERE, PATIENCE, Place

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import redis
 
-from pipeline.component import Component
-from pipeline.envelope import DeadLetter, Record
-from pipeline.errors import ConfigError, SourceRefused
-from producer.sources import SOURCES
-from producer.sources.base import Source
-from producer.sources.sqs import SqsSource
+from millrace_pipeline.envelope import DeadLetter, Record
+from millrace_pipeline.errors import ConfigError, SourceRefused
+from millrace_pipeline.flows.component import Component
+from millrace_producer.sources import SOURCES
+from millrace_producer.sources.base import Source
+from millrace_producer.sources.sqs import SqsSource
 from tests.conftest import eventually
 from tests.contracts.acknowledging_source_contract import acknowledged
 from tests.moto_server import REGION, MotoServer

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from pipeline.envelope import DeadLetter, Record
-from pipeline.errors import SourceRefused, SourceUnavailable
-from producer.sources.sse import SseSource
+from millrace_pipeline.envelope import DeadLetter, Record
+from millrace_pipeline.errors import SourceRefused, SourceUnavailable
+from millrace_producer.sources.sse import SseSource
 from tests.integration.sse_server import OK, ScriptedServer, answer, chunked
 
 

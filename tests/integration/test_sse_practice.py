@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import requests
 
-from pipeline.envelope import Record
-from pipeline.practice.stream import PracticeStream
-from pipeline.practice.timeline import Timeline
-from producer.sources.sse import SseSource
+from millrace.practice.stream import PracticeStream
+from millrace.practice.timeline import Timeline
+from millrace_pipeline.envelope import Record
+from millrace_producer.sources.sse import SseSource
 from tests.conftest import DATA, eventually
 from tests.services import Place
 
@@ -189,7 +189,7 @@ def test_closing_cuts_its_clients_off() -> None:
 
 
 def test_the_command_serves_until_sigterm(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipeline.practice.stream", "--port", "0", "--rate", "500", "--seed", "4"]
+    command = [sys.executable, "-m", "millrace.practice.stream", "--port", "0", "--rate", "500", "--seed", "4"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         url = server.stdout.readline().split()[-1]

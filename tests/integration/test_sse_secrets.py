@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from pipeline.errors import SourceError
-from producer.sources.sse import SseSource
+from millrace_pipeline.errors import SourceError
+from millrace_producer.sources.sse import SseSource
 from tests.integration.sse_server import OK, ScriptedServer, answer
 
 SECRET = "s3cret"

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from pipeline.envelope import DeadLetter, Record
-from pipeline.errors import SourceRefused
-from producer.sources.stdin import KEPT_BYTES, StdinSource
+from millrace_pipeline.envelope import DeadLetter, Record
+from millrace_pipeline.errors import SourceRefused
+from millrace_producer.sources.stdin import KEPT_BYTES, StdinSource
 from tests.conftest import eventually
 from tests.services import QUICKLY, Place, Service, on_the_list
 

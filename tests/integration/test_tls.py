@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pipeline.embedded import Embedded
-from pipeline.errors import QueueMisuse, QueueUnavailable
-from pipeline.queue import Queue
-from pipeline.queue.address import Address
-from pipeline.queue.preflight import preflight
+from millrace.embedded import Embedded
+from millrace_pipeline.errors import QueueMisuse, QueueUnavailable
+from millrace_pipeline.queue import Queue
+from millrace_pipeline.redis.address import Address
+from millrace_pipeline.redis.preflight import preflight
 from tests.integration.verbs import Load, every_verb_works, lines
 
 

@@ -14,10 +14,10 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
-from consumer.runner import Consumer
-from pipeline.cli import verify
-from pipeline.errors import ConfigError
-from pipeline.flow import load
+from millrace.cli import verify
+from millrace_consumer.runner import Consumer
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.flow import load
 from tests.conftest import eventually
 from tests.services import NOWHERE, Place
 

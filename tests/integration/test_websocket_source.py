@@ -18,9 +18,9 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 from websockets.sync.server import ServerConnection
 
-from pipeline.envelope import DeadLetter, Record
-from pipeline.errors import SourceError, SourceRefused, SourceUnavailable
-from producer.sources.websocket import WebsocketSource
+from millrace_pipeline.envelope import DeadLetter, Record
+from millrace_pipeline.errors import SourceError, SourceRefused, SourceUnavailable
+from millrace_producer.sources.websocket import WebsocketSource
 from tests.conftest import eventually
 from tests.integration.api_server import Answer, ApiServer
 from tests.integration.socket_server import MuteServer, SocketServer, break_off, query_of

@@ -11,11 +11,11 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
-from consumer.runner import Consumer
-from pipeline.cli import verify
-from pipeline.envelope import DeadLetter
-from pipeline.flow import load
-from pipeline.queue import Claim, Queue, auditing
+from millrace.cli import verify
+from millrace_consumer.runner import Consumer
+from millrace_pipeline.envelope import DeadLetter
+from millrace_pipeline.flows.flow import load
+from millrace_pipeline.queue import Claim, Queue, auditing
 from tests.conftest import eventually
 from tests.services import NOWHERE, Place
 

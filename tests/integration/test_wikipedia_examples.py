@@ -15,8 +15,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from consumer.readback import BATCH_ID
-from pipeline.practice.stream import PracticeStream
+from millrace.practice.stream import PracticeStream
+from millrace_consumer.readback import BATCH_ID
 from tests.contracts.object_store import ObjectStore, object_store
 from tests.services import Place
 

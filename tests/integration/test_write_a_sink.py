@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from consumer.sinks.base import RecordsRejected
-from pipeline.cli.check import load_all
-from pipeline.practice.site import PracticeSite
+from millrace.cli.check import load_all
+from millrace.practice.site import PracticeSite
+from millrace_consumer.sinks.base import RecordsRejected
 from tests.contracts.sink_records import batch_of, sink_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +52,7 @@ def test_every_command_of_the_page_says_what_the_page_says_it_does(folder: Path)
     with PracticeSite() as site:
         for command, expected in commands:
             # The command as a module of the tree under test, which another may be installed over.
-            command = re.sub(r"^millrace ", "python -m pipeline.cli ", command)
+            command = re.sub(r"^millrace ", "python -P -m millrace ", command)
             done = subprocess.run(
                 ["bash", "-c", command],
                 cwd=folder,

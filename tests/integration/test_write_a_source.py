@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import SourceRefused, SourceUnavailable
-from producer.sources.base import DeadLetter
+from millrace_pipeline.errors import SourceRefused, SourceUnavailable
+from millrace_producer.sources.base import DeadLetter
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "how-to" / "write-a-source.md"
@@ -53,7 +53,7 @@ def test_every_command_of_the_page_says_what_the_page_says_it_does(folder: Path)
     }
     for command, expected in commands:
         # The command as a module of the tree under test, which another may be installed over.
-        command = re.sub(r"^millrace ", "python -m pipeline.cli ", command)
+        command = re.sub(r"^millrace ", "python -P -m millrace ", command)
         done = subprocess.run(
             ["bash", "-c", command], cwd=folder, env=environ, capture_output=True, text=True, check=False
         )

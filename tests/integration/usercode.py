@@ -9,8 +9,8 @@ from tests.services import Place, Service
 THEIRS = '''\
 import os, threading
 from pathlib import Path
-from consumer.sinks.base import RecordsRejected
-from consumer.sinks.jsonl import JsonlSink
+from millrace_consumer.sinks.base import RecordsRejected
+from millrace_consumer.sinks.jsonl import JsonlSink
 
 
 class Gated(JsonlSink):

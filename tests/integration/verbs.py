@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from pipeline.envelope import DeadLetter, Record, encode, now
-from pipeline.errors import LeaseLost
-from pipeline.queue import Claim, DeadLetters, Done, Queue
+from millrace_pipeline.envelope import DeadLetter, Record, encode, now
+from millrace_pipeline.errors import LeaseLost
+from millrace_pipeline.queue import Claim, DeadLetters, Done, Queue
 from tests.conftest import eventually
 
 

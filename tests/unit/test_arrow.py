@@ -29,11 +29,11 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from consumer.arrow import PLAIN, schema_of, table_of
-from consumer.batch import Batch
-from consumer.transforms import apply
-from pipeline.envelope import Envelope, encode_json
-from pipeline.errors import RecordsRejected
+from millrace_consumer.arrow import PLAIN, schema_of, table_of
+from millrace_consumer.batch import Batch
+from millrace_consumer.transforms import apply
+from millrace_pipeline.envelope import Envelope, encode_json
+from millrace_pipeline.errors import RecordsRejected
 
 UTC_INSTANT = pa.timestamp("us", tz="UTC")
 KEY = "6f1d2f1e-0000-4000-8000-000000000000"
@@ -204,8 +204,9 @@ def test_an_empty_batch_has_the_columns_of_its_model() -> None:
 
 def test_a_set_has_the_same_order_in_every_process() -> None:
     program = (
-        "from pydantic import create_model; from consumer.arrow import table_of; from consumer.batch import Batch;"
-        "from pipeline.envelope import Envelope; M = create_model('M', f=(set[str], ...));"
+        "from pydantic import create_model; from millrace_consumer.arrow import table_of;"
+        "from millrace_consumer.batch import Batch;"
+        "from millrace_pipeline.envelope import Envelope; M = create_model('M', f=(set[str], ...));"
         "print(table_of(Batch('b', [Envelope('1', 's', 't')], model=M, rows=[M(f=set('abcdef'))])).to_pylist())"
     )
     found = {

@@ -13,13 +13,13 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.asyncapi import asyncapi, message_schema
-from pipeline.cli import docs as docs_cli
-from pipeline.envelope import Record
-from pipeline.errors import ConfigError
-from pipeline.flow import Flow, load
-from producer.contract import Contract
-from producer.entries import Entries
+from millrace.asyncapi import asyncapi, message_schema
+from millrace.cli import docs as docs_cli
+from millrace_pipeline.envelope import Record
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.flow import Flow, load
+from millrace_producer.contract import Contract
+from millrace_producer.entries import Entries
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 from pydantic import BaseModel
 
-from consumer.batch import Batch, field_names
-from pipeline.envelope import Envelope
-from pipeline.errors import RecordsRejected
+from millrace_consumer.batch import Batch, field_names
+from millrace_pipeline.envelope import Envelope
+from millrace_pipeline.errors import RecordsRejected
 
 
 def batch(*texts: bytes) -> Batch:

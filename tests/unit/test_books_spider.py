@@ -13,9 +13,9 @@ from scrapy.exceptions import CloseSpider
 from scrapy.http import HtmlResponse
 from scrapy.utils.test import get_crawler
 
-from pipeline.practice import bookshop
-from producer.spiders.books import Book, BooksSpider
-from producer.spiders.money import money
+from millrace.practice import bookshop
+from millrace_producer.spiders.books import Book, BooksSpider
+from millrace_producer.spiders.money import money
 from tests.conftest import DATA
 
 SITE = "https://books.example/"

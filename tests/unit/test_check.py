@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from consumer.sinks import SINKS
-from pipeline.cli.check import build_all, load_all
-from pipeline.errors import ConfigError
-from pipeline.flow import load
-from producer.sources import SOURCES
+from millrace.cli.check import build_all, load_all
+from millrace_consumer.sinks import SINKS
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.flow import load
+from millrace_producer.sources import SOURCES
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "    source: {type: scrapy, spider: quotes}\n"
@@ -29,7 +29,7 @@ Errors = Callable[[str], list[str]]
 def millrace(*arguments: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """The command as a user runs it."""
     return subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", *arguments],
+        [sys.executable, "-P", "-m", "millrace", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **environ},
         capture_output=True,
@@ -124,9 +124,15 @@ def test_mistakes_of_several_flows_of_every_kind_are_said_in_the_order_of_the_fi
     [
         ("source: {type: scrapi}", f"unknown source type, 'scrapi': did you mean 'scrapy'? expected {TYPES}, or"),
         ("source: {type: pigeon}", f"unknown source type, 'pigeon': expected {TYPES}, or the path of a class"),
-        ("source: {type: 'consumer.sinks.stdout:StdoutSink'}", "is no source: expected a class derived from producer."),
-        ("source: {type: 'json:loads'}", "'json:loads' is no source: expected a class derived from producer.sources."),
-        ("source: {type: 'producer.sources.sse:SseSorce'}", "has no SseSorce: did you mean 'SseSource'?"),
+        (
+            "source: {type: 'millrace_consumer.sinks.stdout:StdoutSink'}",
+            "is no source: expected a class derived from millrace_producer.",
+        ),
+        (
+            "source: {type: 'json:loads'}",
+            "'json:loads' is no source: expected a class derived from millrace_producer.sources.",
+        ),
+        ("source: {type: 'millrace_producer.sources.sse:SseSorce'}", "has no SseSorce: did you mean 'SseSource'?"),
         (
             "source: {type: 'nowhere_y:S'}",
             "nowhere_y:S: there is no module nowhere_y beside the flows file, or installed",
@@ -173,8 +179,8 @@ def test_no_value_of_the_environment_is_in_what_check_says(tmp_path: Path) -> No
 
 
 OWN = """
-from producer.sources.base import Record, Source
-from consumer.sinks.base import Sink
+from millrace_producer.sources.base import Record, Source
+from millrace_consumer.sinks.base import Sink
 
 class Count(Source):
     to: int = 3
@@ -193,7 +199,7 @@ class Half(Sink):
 
 
 def test_a_source_and_a_sink_of_the_users_own_are_found_beside_the_flows_file(beside: Path) -> None:
-    from producer.sources.base import Source
+    from millrace_producer.sources.base import Source
 
     (beside / "own_parts.py").write_text(OWN)
     path = beside / "flows.yaml"
@@ -271,8 +277,8 @@ def test_a_variable_of_an_anchor_that_no_flow_uses_need_not_be_set(beside: Path,
 
 BROKEN = """
 from pydantic import field_validator
-from producer.sources.base import Source
-from consumer.sinks.base import Sink
+from millrace_producer.sources.base import Source
+from millrace_consumer.sinks.base import Sink
 
 class Source1(Source):
     token: str

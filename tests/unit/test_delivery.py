@@ -8,11 +8,11 @@ import msgspec
 import pytest
 from pydantic import BaseModel
 
-from consumer.delivery import Delivery
-from pipeline.envelope import Record, decode_published, encode, now
-from pipeline.errors import RecordError
-from pipeline.mark import is_foreign, unmarked
-from pipeline.queue import Claim
+from millrace_consumer.delivery import Delivery
+from millrace_pipeline.envelope import Record, decode_published, encode, now
+from millrace_pipeline.errors import RecordError
+from millrace_pipeline.mark import is_foreign, unmarked
+from millrace_pipeline.queue import Claim
 
 
 def line(data: Any, id: str = "1") -> bytes:

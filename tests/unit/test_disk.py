@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from consumer.sinks.places.disk import STALE_AFTER, Directories, DiskStaging
+from millrace_consumer.sinks.places.disk import STALE_AFTER, Directories, DiskStaging
 
 
 def stage(directories: Directories, path: Path, text: bytes = b"text") -> None:

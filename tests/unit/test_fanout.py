@@ -10,13 +10,13 @@ from prometheus_client import REGISTRY
 from pydantic import Field
 from structlog.testing import capture_logs
 
-from consumer import fanout
-from consumer.batch import Batch
-from consumer.fanout import sink_of
-from consumer.sinks.base import Command, RecordsRejected, Sink, SinkUnavailable
-from pipeline.cli.check import load_all
-from pipeline.errors import ConfigError
-from pipeline.flow import Flow
+from millrace.cli.check import load_all
+from millrace_consumer import fanout
+from millrace_consumer.batch import Batch
+from millrace_consumer.fanout import sink_of
+from millrace_consumer.sinks.base import Command, RecordsRejected, Sink, SinkUnavailable
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.flow import Flow
 from tests.contracts.sink_records import batch_of
 
 HERE = "tests.unit.test_fanout"
@@ -235,7 +235,7 @@ def test_each_mistake_in_a_list_of_sinks_is_said_with_its_place(tmp_path: Path, 
 
 
 def test_a_variable_in_one_of_several_sinks_is_asked_for_where_that_is_made(tmp_path: Path) -> None:
-    from pipeline.flow import load
+    from millrace_pipeline.flows.flow import load
 
     path = tmp_path / "flows.yaml"
     path.write_text(TWO + "    - {type: 'null'}\n    - {type: jsonl, path: '${NOT_SET_HERE}'}\n")

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.envelope import DeadLetter, Record, decode_json, encode_json, resolve
-from producer.entries import Entries
-from producer.sources.fields import Fields, as_key
+from millrace_pipeline.envelope import DeadLetter, Record, decode_json, encode_json, resolve
+from millrace_producer.entries import Entries
+from millrace_producer.sources.fields import Fields, as_key
 
 TEXTS = [
     b'{"meta":{"id":"a","dt":"2026-11-28T12:00:00Z"},"id":5}',

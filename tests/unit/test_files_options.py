@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.envelope import DeadLetter, Record, decode_json, encode_json
-from producer.sources.files import FilesSource
-from producer.sources.reading.csv import names_of
-from producer.sources.reading.files import glob_pattern
+from millrace_pipeline.envelope import DeadLetter, Record, decode_json, encode_json
+from millrace_producer.sources.files import FilesSource
+from millrace_producer.sources.reading.csv import names_of
+from millrace_producer.sources.reading.files import glob_pattern
 
 
 @pytest.mark.parametrize(
@@ -216,5 +216,6 @@ def test_patterns_fit_objects_as_they_fit_files(pattern: str, fits: list[str], d
     [("*a" * 30 + "b", "a" * 1024), ("**/a/" * 20 + "b", "a/" * 500), ("**/*a*a*a/" * 9 + "b", "aaaa/" * 200)],
 )
 def test_no_name_of_an_object_makes_a_pattern_take_for_ever(pattern: str, name: str) -> None:
-    code = f"import re\nfrom producer.sources.reading.files import *\nre.fullmatch(glob_pattern({pattern!r}), {name!r})"
+    imports = "import re\nfrom millrace_producer.sources.reading.files import glob_pattern\n"
+    code = f"{imports}re.fullmatch(glob_pattern({pattern!r}), {name!r})"
     subprocess.run([sys.executable, "-c", code], timeout=60, check=True, cwd=Path(__file__).resolve().parents[2])

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def millrace(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not re.match("MILLRACE_|REDIS_URL", name)}
     return subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", *arguments],
+        [sys.executable, "-P", "-m", "millrace", *arguments],
         cwd=cwd,
         env={**kept, "COLUMNS": "200", "NO_COLOR": "1", "PYTHONPATH": str(ROOT), **environ},
         capture_output=True,

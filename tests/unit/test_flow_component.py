@@ -12,9 +12,9 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from pipeline.errors import ConfigError
-from pipeline.flow import Flow, load
-from pipeline.units import Duration
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.flow import Flow, load
+from millrace_pipeline.flows.units import Duration
 
 
 class Base(BaseModel):
@@ -134,11 +134,11 @@ def test_a_type_that_cant_be_had_is_placed_and_said(type: str, expected: str, de
 
 
 def test_a_class_that_lacks_a_method_is_refused(declare: Declare) -> None:
-    from producer.sources.base import Source
+    from millrace_producer.sources.base import Source
 
-    flow = declare("      type: producer.sources.base:Source\n")
+    flow = declare("      type: millrace_producer.sources.base:Source\n")
     assert error(flow, lambda flow: flow.source.build({}, Source)) == (
-        "flows.yaml:4:13: flows.a.source.type: 'producer.sources.base:Source' is no whole source: "
+        "flows.yaml:4:13: flows.a.source.type: 'millrace_producer.sources.base:Source' is no whole source: "
         "expected it to define read"
     )
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from consumer.sinks import SINKS
-from consumer.sinks.places.store import Store
-from consumer.transforms import TRANSFORMS
-from pipeline.cli.check import load_all
-from pipeline.errors import ConfigError
-from pipeline.flow import Flow
-from pipeline.reference import load_object
-from producer.sources import SOURCES
+from millrace.cli.check import load_all
+from millrace_consumer.sinks import SINKS
+from millrace_consumer.sinks.places.store import Store
+from millrace_consumer.transforms import TRANSFORMS
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.flows.reference import load_object
+from millrace_producer.sources import SOURCES
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -147,7 +147,7 @@ def test_the_source_that_the_reference_shows_reads_a_file_and_goes_on_after_its_
     log.write_text("one\ntwo\nthree\n")
     text = next(text for place, text in EXAMPLES.items() if "mine:Lines" in text)
     (folder / "flows.yaml").write_text(text.replace("/var/log/syslog", "log.txt"))
-    from producer.sources.base import Source
+    from millrace_producer.sources.base import Source
 
     source = load_all(folder / "flows.yaml")["log"].source.build(SOURCES, Source)
     assert [record.data for record in source.read(None)] == [{"line": "one"}, {"line": "two"}, {"line": "three"}]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigError
-from pipeline.flow import load
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.flow import load
 
 SOUND = "    source: {type: sse, url: http://x/}\n    sink: {type: jsonl, path: data}\n"
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.cli.check import flows_schema
+from millrace.cli.check import flows_schema
 from tests.unit.test_flow_docs import EXAMPLES
 
 ROOT = Path(__file__).resolve().parents[2]

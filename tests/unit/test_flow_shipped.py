@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 from pydantic import BaseModel
 
-from consumer.batch import Batch
-from pipeline.cli.check import load_all
-from pipeline.envelope import Envelope
-from pipeline.flow import load
+from millrace.cli.check import load_all
+from millrace_consumer.batch import Batch
+from millrace_pipeline.envelope import Envelope
+from millrace_pipeline.flows.flow import load
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.document import core_value
-from pipeline.flow import Flow, Flows, load
-from pipeline.interpolate import interpolate
-from pipeline.units import Duration, Size, duration_text
+from millrace_pipeline.flows.document import core_value
+from millrace_pipeline.flows.flow import Flow, Flows, load
+from millrace_pipeline.flows.interpolate import interpolate
+from millrace_pipeline.flows.units import Duration, Size, duration_text
 
 SOUND = "    source: {type: sse, url: http://x/}\n    sink: {type: jsonl, path: data}\n"
 

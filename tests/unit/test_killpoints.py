@@ -10,7 +10,7 @@ import sys
 import pytest
 
 PROGRAM = """
-from pipeline.killpoints import killpoint
+from millrace_pipeline.killpoints import killpoint
 for number in range(5):
     killpoint("sink.before_write")
     killpoint("sink.after_write")

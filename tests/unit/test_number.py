@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.number import DIGITS, OutOfBounds, exact, whole
+from millrace_pipeline.number import DIGITS, OutOfBounds, exact, whole
 
 LONG = [
     "1e9999999",

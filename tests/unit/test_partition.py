@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from consumer.sinks.jsonl import JsonlSink
-from consumer.sinks.partition import (
+from millrace_consumer.sinks.jsonl import JsonlSink
+from millrace_consumer.sinks.partition import (
     NAME_LIMIT,
     NOTHING,
     VALUE_LIMIT,

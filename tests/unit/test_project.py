@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigError
-from pipeline.flow import load
-from pipeline.project import Project
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.flow import load
+from millrace_pipeline.flows.project import Project
 
 LOG = "  log: {source: {type: sse, url: '${FROM:-http://a.example/}'}, sink: {type: jsonl, path: 'out/${TO:-log}'}}"
 

@@ -12,8 +12,8 @@ from scrapy.exceptions import CloseSpider
 from scrapy.http import HtmlResponse
 from scrapy.utils.test import get_crawler
 
-from pipeline.practice.site import LAST_PAGE, page
-from producer.spiders.quotes import Quote, QuotesSpider
+from millrace.practice.site import LAST_PAGE, page
+from millrace_producer.spiders.quotes import Quote, QuotesSpider
 from tests.conftest import DATA
 
 URL = "https://quotes.example/page/2/"

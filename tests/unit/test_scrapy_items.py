@@ -16,8 +16,8 @@ import scrapy
 from itemadapter import ItemAdapter
 from pydantic import BaseModel
 
-from pipeline.envelope import DeadLetter, Record
-from producer.items import record_of
+from millrace_pipeline.envelope import DeadLetter, Record
+from millrace_producer.items import record_of
 
 
 class Field(scrapy.Item):
@@ -100,7 +100,8 @@ def test_the_content_key_does_not_depend_on_the_order_of_fields_but_on_every_val
 
 
 def test_the_content_key_of_a_set_is_the_same_in_every_process() -> None:
-    code = "from producer.items import record_of; print(record_of({'s': {'a', 'b', 'c', 'd', 'e'}}, 'content').key)"
+    items = "{'s': {'a', 'b', 'c', 'd', 'e'}}"
+    code = f"from millrace_producer.items import record_of; print(record_of({items}, 'content').key)"
     keys = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.errors import SourceRefused, SourceUnavailable
-from producer.sources.crawlprocess import Ended, without_secrets
-from producer.sources.scrapy import CRAWL_AGAIN_SECONDS, ScrapySource, pages_fetched
+from millrace_pipeline.errors import SourceRefused, SourceUnavailable
+from millrace_producer.sources.crawlprocess import Ended, without_secrets
+from millrace_producer.sources.scrapy import CRAWL_AGAIN_SECONDS, ScrapySource, pages_fetched
 
 FETCHED = {
     "downloader/request_count": 3,

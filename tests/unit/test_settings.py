@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigError
-from pipeline.settings import Settings
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.process.settings import Settings
 
 VARIABLES = (
     "REDIS_URL",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zlib
 
-from consumer.sizing import RECORD_BYTES, Sizing
-from pipeline.flow import BatchOptions
+from millrace_consumer.sizing import RECORD_BYTES, Sizing
+from millrace_pipeline.flows.flow import BatchOptions
 
 
 def sizing(**options: object) -> Sizing:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.cli.check import load_all
-from producer.sources import SOURCES
+from millrace.cli.check import load_all
+from millrace_producer.sources import SOURCES
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "sources"

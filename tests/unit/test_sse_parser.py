@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.sources.eventstream import EventParser, StreamEvent
+from millrace_producer.sources.eventstream import EventParser, StreamEvent
 
 Seen = tuple[str, str, str]
 

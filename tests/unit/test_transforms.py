@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from pydantic import BaseModel, field_validator
 
-from consumer.transforms import Outcome, apply, drop_canaries
-from pipeline.envelope import Envelope
-from pipeline.fitting import REASON_LIMIT
+from millrace_consumer.transforms import Outcome, apply, drop_canaries
+from millrace_pipeline.envelope import Envelope
+from millrace_pipeline.fitting import REASON_LIMIT
 
 NUMBERS = b'{"n":1.0000000000000000000001,"m":18446744073709551616, "n":2}'
 

@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from consumer.transforms import TRANSFORMS, Outcome, apply
-from consumer.transforms.base import Transform
-from pipeline.cli.check import load_all
-from pipeline.component import Component
-from pipeline.envelope import Envelope, encode_json
-from pipeline.errors import ConfigError
+from millrace.cli.check import load_all
+from millrace_consumer.transforms import TRANSFORMS, Outcome, apply
+from millrace_consumer.transforms.base import Transform
+from millrace_pipeline.envelope import Envelope, encode_json
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.component import Component
 
 RECORD = {"title": "T", "user": {"name": "N", "tags": ["a"], "none": {}}, "n": "3", "bot": False}
 
@@ -229,7 +229,7 @@ def test_built_in_ones_and_functions_go_together_in_a_flow(tmp_path: Path) -> No
         "    sink: {type: 'null'}\n"
     )
     (tmp_path / "mine_of_transforms.py").write_text(
-        "from consumer.transforms.base import Transform\n"
+        "from millrace_consumer.transforms.base import Transform\n"
         "class Shout(Transform):\n"
         "    def __call__(self, record):\n"
         "        return record.upper()\n"

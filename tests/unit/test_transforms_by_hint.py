@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 import pytest
 from pydantic import BaseModel
 
-from consumer.transforms import Outcome, apply, concurrent
-from pipeline.envelope import Envelope, encode_json
-from pipeline.errors import ConfigError
+from millrace_consumer.transforms import Outcome, apply, concurrent
+from millrace_pipeline.envelope import Envelope, encode_json
+from millrace_pipeline.errors import ConfigError
 from tests.conftest import eventually
 
 if TYPE_CHECKING:
@@ -267,6 +267,6 @@ def test_a_library_that_is_not_installed_is_asked_for_before_any_record_is_touch
     def another(frame: pl.DataFrame) -> pl.DataFrame:
         return frame
 
-    monkeypatch.setattr("consumer.transforms.chain.need", missing)
+    monkeypatch.setattr("millrace_consumer.transforms.chain.need", missing)
     with pytest.raises(ConfigError, match=r"a transform of polars.DataFrame needs polars: pip install"):
         apply(envelopes({"n": 1}), [another])

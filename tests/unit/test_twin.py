@@ -23,12 +23,12 @@ from pydantic import (
 )
 
 from bench.ours.change import Change
-from consumer.batch import Batch
-from consumer.transforms import apply
-from consumer.twin import twin_of
 from flows import Quote, RecentChange
-from pipeline.envelope import Envelope, encode_json
-from pipeline.errors import RecordsRejected
+from millrace_consumer.batch import Batch
+from millrace_consumer.transforms import apply
+from millrace_consumer.twin import twin_of
+from millrace_pipeline.envelope import Envelope, encode_json
+from millrace_pipeline.errors import RecordsRejected
 
 
 class Inner(BaseModel):

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.watchdog import EXIT_CODE
+from millrace_pipeline.process.watchdog import EXIT_CODE
 
 ROOT = Path(__file__).resolve().parents[2]
 
 BEGIN = """
 import hashlib, re, signal, threading, time
-from pipeline.watchdog import Watchdog
+from millrace_pipeline.process.watchdog import Watchdog
 
 def still(seconds=None):
     '''Holds the interpreter's lock for so many seconds on the processor, or for ever.'''

@@ -1,0 +1,108 @@
+"""Records as an Arrow table, with the types of the flow's model where it has one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel, RootModel
+from pydantic_core import PydanticSerializationError
+
+from millrace_consumer.batch import Batch
+from millrace_consumer.columns import INSTANT, Column, columns_of_fields
+from millrace_consumer.sinks.partition import moment
+from millrace_pipeline.errors import ConfigError, RecordsRejected
+
+PLAIN = pa.schema([("id", pa.string()), ("time", INSTANT), ("data", pa.string())])
+"""The columns without a model: the envelope's id, its time (null where it is none), and the record as JSON text."""
+
+# What pyarrow and the conversions raise for a value that doesn't fit a type.
+_MISFITS = (pa.ArrowException, ValueError, TypeError, OverflowError, AttributeError, PydanticSerializationError)
+
+
+def table_of(batch: Batch) -> pa.Table:
+    """The records as a table, in order.
+
+    Raises RecordsRejected naming those that don't fit the columns, ConfigError where the model makes none.
+    """
+    schema = schema_of(batch.model)
+    if batch.model is None:
+        columns = [
+            _array("id", [envelope.id for envelope in batch.envelopes], Column(pa.string())),
+            _array("time", [envelope.time for envelope in batch.envelopes], Column(INSTANT, moment)),
+            _array("data", batch.lines, Column(pa.string(), bytes.decode)),
+        ]
+    else:
+        rows = batch.rows or []
+        columns = [
+            _array(name, list(map(attrgetter(name), rows)), column) for name, column in columns_of(batch.model).items()
+        ]
+    _raise_rejected(columns)
+    return pa.table(columns, schema=schema)
+
+
+def schema_of(model: type[BaseModel] | None) -> pa.Schema:
+    """The columns that a flow's records make. Raises ConfigError where its model makes none."""
+    if model is None:
+        return PLAIN
+    return pa.schema([(name, column.type) for name, column in columns_of(model).items()])
+
+
+@lru_cache(maxsize=64)
+def columns_of(model: type[BaseModel]) -> dict[str, Column]:
+    """Each field's column, by name. Raises ConfigError where the model has no named fields."""
+    columns = columns_of_fields(model)
+    if not columns or issubclass(model, RootModel):
+        raise ConfigError(f"model {model.__name__} has no named fields to make columns of")
+    return columns
+
+
+def _array(name: str, values: Sequence[Any], column: Column) -> pa.Array | dict[int, str]:
+    """The column's values, or by index the reasons why they make no column."""
+    try:
+        return _converted(values, column)
+    except _MISFITS:
+        reasons = {}
+        for index, value in enumerate(values):
+            try:
+                _converted([value], column)
+            except _MISFITS as misfit:
+                reasons[index] = f"{name}: does not fit {column.type}: {_brief(misfit)}"
+        if not reasons:
+            raise
+        return reasons
+
+
+def _converted(values: Sequence[Any], column: Column) -> pa.Array:
+    if column.fields is not None:
+        return _struct(values, column.type, column.fields)
+    if column.convert is not None:
+        convert = column.convert
+        values = [None if value is None else convert(value) for value in values]
+    return pa.array(values, type=column.type)
+
+
+def _struct(values: Sequence[Any], type: pa.StructType, fields: Mapping[str, Column]) -> pa.StructArray:
+    """Values with attributes, as an array a field; None is a struct that is null."""
+    arrays = []
+    for name, column in fields.items():
+        get = attrgetter(name)
+        arrays.append(_converted([None if value is None else get(value) for value in values], column))
+    missing = [value is None for value in values]
+    return pa.StructArray.from_arrays(arrays, fields=list(type), mask=pa.array(missing) if any(missing) else None)
+
+
+def _raise_rejected(columns: Sequence[pa.Array | dict[int, str]]) -> None:
+    reasons: dict[int, str] = {}
+    for column in columns:
+        if isinstance(column, dict):
+            reasons = column | reasons  # the first column's reason stands
+    if reasons:
+        raise RecordsRejected(dict(sorted(reasons.items())))
+
+
+def _brief(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0][:200]

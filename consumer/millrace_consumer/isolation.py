@@ -1,0 +1,26 @@
+"""Isolation: finding the record that kills whoever tries to deliver it."""
+
+from __future__ import annotations
+
+import structlog
+
+from millrace_pipeline.envelope import DeadLetter
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.mark import is_foreign
+from millrace_pipeline.process import metrics
+from millrace_pipeline.queue import Claim, Queue
+
+log = structlog.get_logger(__name__)
+
+
+def isolate(queue: Queue, flow: Flow, claim: Claim) -> None:
+    """Splits a batch that keeps killing its consumers; what is left alone in the end is the record that does it."""
+    if len(claim.lines) > 1:
+        queue.split(claim, attempts=flow.max_attempts - 1)
+        log.warning("batch_split", flow=flow.name, batch=claim.id, records=len(claim.lines))
+        return
+    reason = f"killed its consumer: {claim.attempts - 1} attempts, none came to an end"
+    letter = DeadLetter(claim.lines[0], reason)
+    queue.ack(claim, delivered=0, foreign=int(is_foreign(claim.lines[0], flow.queue.key)), dead=[letter])
+    metrics.dead.labels(flow.name).inc()
+    log.error("record_set_aside", flow=flow.name, batch=claim.id, reason=reason)

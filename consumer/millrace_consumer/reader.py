@@ -1,0 +1,320 @@
+"""Reader: a flow's messages for a program of one's own, which says itself what is done."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import structlog
+from pydantic import BaseModel
+
+from millrace_consumer.delivery import Delivery
+from millrace_consumer.isolation import isolate
+from millrace_consumer.renewal import Lease, Renewal
+from millrace_consumer.sizing import Sizing
+from millrace_consumer.transforms import TRANSFORMS
+from millrace_consumer.transforms.base import Transform
+from millrace_pipeline.envelope import Envelope
+from millrace_pipeline.errors import LeaseLost, QueueError, RecordsRejected
+from millrace_pipeline.extras import need
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.process import metrics
+from millrace_pipeline.queue import Claim, Client, Done, Queue
+from millrace_pipeline.queue.marks import mark
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = structlog.get_logger(__name__)
+
+WAIT_SECONDS = 1.0
+PARTING_SECONDS = 2.0
+BATCHES_TO_WARN_OF = 20
+"""So many batches held without a checkpoint, and the log asks whether one was forgotten."""
+
+Form = Literal["arrow", "pandas", "polars"]
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One record, transformed and validated as its flow says.
+
+    `data` is the record: with a model its validated fields by name, else what the JSON says. `model` is the model's
+    instance, where the flow has one. The others are the envelope's.
+    """
+
+    data: Any
+    id: str
+    source: str
+    type: str
+    time: datetime | None
+    model: BaseModel | None
+
+
+class Reader:
+    """Takes the messages of a flow off its list, in place of a consumer and a sink. Use it as a context manager.
+
+    A message is handed out under a lease, which is renewed from a thread of the reader's own. It is done once
+    `checkpoint` has been called after it: then it is dropped from Redis, in the same step in which `state` is kept.
+    What was handed out and not checkpointed comes again, to this program when it starts again, or to another: each
+    message at least once, and the state never more and never less than the messages that are done.
+
+    Leaving the block in good order gives back what is not done, for others to take at once. Leaving it by an exception
+    does, too, but counts an attempt: after the flow's `max_attempts` the batch is split, until the message that does it
+    stands alone and becomes a dead letter.
+
+    `name` is what the state is kept under: programs that read the same list for different ends have different names.
+    With `until_empty` the messages end once nothing is ready, and nothing in other hands. Not for use from several
+    threads at once. `queue` is the flow's Queue, `redis` a redis-py client for anything else.
+
+    Calls wait out an outage of Redis. They raise LeaseLost where messages went to somebody else meanwhile (this program
+    stood still for longer than the lease): leave the block, and begin again from `state`.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        redis_url: str,
+        *,
+        name: str | None = None,
+        until_empty: bool = False,
+        take_over: bool = False,
+        parting: Callable[[], None] | None = None,
+    ) -> None:
+        """`take_over` makes the list this flow's, whatever project it is marked with; `parting` is called by `close`.
+
+        Raises ConfigError where the list is another project's.
+        """
+        self.flow = flow
+        self._parting = parting
+        self.name = name or flow.name
+        self.queue = Queue(
+            redis_url, flow.queue.key, lease_seconds=flow.lease, replicas=flow.queue.replicas, fsync=flow.queue.fsync
+        )
+        self._model = flow.load_model()
+        self._transforms = flow.load_transforms(TRANSFORMS, Transform)
+        self._until_empty = until_empty
+        self._sizing = Sizing(flow.batch)
+        self._held: list[_Held] = []
+        self._stopping = threading.Event()
+        self._renewal = Renewal(self.queue)
+        mark(self.queue, flow.project, take_over=take_over)
+        self._state = self.queue.state(self.name)
+
+    @property
+    def state(self) -> Any:
+        """What was last given to `checkpoint`, by this program or the one before it; None where nothing was."""
+        return self._state
+
+    @cached_property
+    def redis(self) -> Client:
+        """A redis-py client of the same Redis. It never sends a command again by itself."""
+        return self.queue.client()
+
+    def __iter__(self) -> Iterator[Message]:
+        """The messages, oldest first; waits while there are none. Ends after `stop`."""
+        while (held := self._take()) is not None:
+            for message in held.messages():
+                yield message
+                if self._stopping.is_set():
+                    return
+
+    def batches(self, form: Form = "arrow") -> Iterator[Any]:
+        """The messages as data frames, a batch of the flow's size or linger each: Arrow tables, pandas or polars.
+
+        With a model its fields are the columns, with their types; without one the columns are `id`, `time`, and `data`,
+        the record as JSON text. A record that fits no column becomes a dead letter at the next checkpoint.
+        """
+        while (held := self._take(linger=self.flow.batch.linger)) is not None:
+            if len(table := held.table()):
+                yield _as(form, table)
+            if self._stopping.is_set():
+                return
+
+    def checkpoint(self, state: Any = None) -> None:
+        """All messages handed out so far are done: drops them, and keeps the state, in one step.
+
+        Without a state the one that was kept stays. It is anything that JSON can say. Raises LeaseLost and RecordError
+        (a state that is no JSON); then nothing has changed.
+        """
+        done = [part for held in self._held if (part := held.done())]
+        if not done and state is None:
+            return
+        try:
+            self.queue.settle(done, name=self.name, state=state)
+        except LeaseLost:
+            metrics.leases_lost.labels(self.flow.name).inc()
+            raise
+        self._state = self._state if state is None else state
+        for held in self._held:
+            held.settle()
+        self._held = [held for held in self._held if not held.settled]
+        metrics.delivered.labels(self.flow.name).inc(sum(part.delivered for part in done))
+        metrics.filtered.labels(self.flow.name).inc(sum(part.filtered for part in done))
+        for letter in (letter for part in done for letter in part.dead):
+            metrics.dead.labels(self.flow.name).inc()
+            log.warning("record_set_aside", flow=self.flow.name, reason=letter.reason)
+
+    def stop(self) -> None:
+        """Ends the messages, from another thread or a signal handler: at once, or after the one in hand."""
+        self._stopping.set()
+
+    def close(self, *, failed: str | None = None) -> None:
+        """Gives back what is not done. `failed` says why, where its attempt is to count."""
+        self._stopping.set()
+        self.queue.give_up.set()
+        self._renewal.close(wait=PARTING_SECONDS)  # a renewal on its way would undo what follows
+        for held in self._held:
+            try:
+                self.queue.release(held.claim) if failed is None else self.queue.abandon(held.claim, failed)
+            except QueueError as error:
+                log.warning("batch_left_to_its_lease", flow=self.flow.name, reason=str(error))
+        self._held = []
+        self.queue.close()
+        if "redis" in self.__dict__:
+            self.redis.close()
+        if self._parting is not None:
+            self._parting()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Not Ctrl-C, nor what is Redis' fault: only a failure that a message may be to blame for.
+        blame = isinstance(error, Exception) and not isinstance(error, QueueError)
+        self.close(failed=f"its reader failed: {type(error).__name__}" if blame else None)
+
+    def _take(self, *, linger: float = 0.0) -> _Held | None:
+        """The next batch that holds a message, when there is one; None once stopped, or empty."""
+        while not self._stopping.is_set():
+            claim = self.queue.reclaim() if self.queue.overdue else None
+            fresh = claim is None
+            claim = claim or self.queue.claim(self._sizing.room())
+            if claim is None:
+                if self._until_empty and self.queue.lag() == sum(held.left for held in self._held):
+                    return None
+                self.queue.wait(WAIT_SECONDS)
+                continue
+            lease = self._renewal.hold(claim)
+            try:
+                if claim.attempts <= self.flow.max_attempts:
+                    if self._hold(lease, linger if fresh else 0.0):
+                        return self._held[-1]
+                    continue
+                isolate(self.queue, self.flow, claim)
+            except LeaseLost as error:  # nobody has seen a message of it
+                log.warning("lease_lost", flow=self.flow.name, batch=claim.id, reason=str(error))
+            lease.drop()
+        return None
+
+    def _hold(self, lease: Lease, linger: float) -> bool:
+        """Keeps a batch, topped up while it lingers. Returns whether it holds a message."""
+        claim = lease.claim
+        self._sizing.weigh(claim.lines)
+        over = time.monotonic() + linger
+        while (left := over - time.monotonic()) > 0 and self._room(claim) and not self._stopping.wait(min(0.05, left)):
+            self.queue.fill(claim, self._room(claim))
+        self.queue.secure(claim)
+        delivery = Delivery(
+            claim,
+            flow=self.flow.name,
+            mark=self.flow.queue.key,
+            transforms=self._transforms,
+            model=self._model,
+            evolves=self.flow.contract == "evolve",
+        )
+        self._held.append(_Held(delivery, lease))
+        if len(self._held) % BATCHES_TO_WARN_OF == 0:
+            log.warning("reader_without_checkpoint", flow=self.flow.name, batches=len(self._held))
+        if not len(delivery.batch) and len(self._held) == 1:
+            self.checkpoint()  # nobody else will, if no message comes
+        return len(delivery.batch) > 0
+
+    def _room(self, claim: Claim) -> int:
+        return self._sizing.room(len(claim.lines), sum(map(len, claim.lines)))
+
+
+class _Held:
+    """A batch in our hands: how far its messages were handed out, and how far they are settled."""
+
+    def __init__(self, delivery: Delivery, lease: Lease) -> None:
+        self.delivery = delivery
+        self.lease = lease
+        self.claim = delivery.claim
+        self._handed = 0
+        self._settled = 0
+
+    @property
+    def left(self) -> int:
+        """Records that are not settled."""
+        return len(self.claim.lines) - self._settled
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left."""
+        return self.left == 0
+
+    def messages(self) -> Iterator[Message]:
+        """The messages. Raises LeaseLost once the batch belongs to someone else."""
+        values = self._made("records")  # which makes the models too, if there are any
+        batch = self.delivery.batch
+        models: Sequence[BaseModel | None] = batch.models or [None] * len(batch)
+        for envelope, data, model in zip(batch.envelopes, values, models, strict=True):
+            self.lease.check()
+            self._handed += 1
+            yield _message(envelope, data, model)
+
+    def table(self) -> pa.Table:
+        """All messages as a table. Raises LeaseLost."""
+        self.lease.check()
+        table = self._made("table")
+        self._handed = len(self.delivery.batch)
+        return table
+
+    def done(self) -> Done | None:
+        """What was handed out since it was settled last, and what lies between."""
+        reached = self._reached()
+        return self.delivery.part(self._settled, reached) if reached > self._settled else None
+
+    def settle(self) -> None:
+        """What was handed out is dropped from Redis."""
+        self._settled = self._reached()
+        if self.settled:
+            self.lease.drop()
+
+    def _reached(self) -> int:
+        """The place in the claim up to which all is handed out, every message of a record that became several."""
+        origin = self.delivery.origin
+        return origin[self._handed] if self._handed < len(origin) else len(self.claim.lines)
+
+    def _made(self, form: str) -> Any:
+        """A form of the batch, without the records that don't have it."""
+        while True:
+            try:
+                return getattr(self.delivery.batch, form)
+            except RecordsRejected as rejected:
+                self.delivery.reject(rejected.reasons)
+
+
+def _message(envelope: Envelope, data: Any, model: BaseModel | None) -> Message:
+    moment: datetime | None = None
+    if envelope.time is not None:
+        try:
+            moment = msgspec.convert(envelope.time, datetime)
+        except msgspec.ValidationError:
+            moment = None  # somebody else's envelope
+    return Message(data, envelope.id, envelope.source, envelope.type, moment, model)
+
+
+def _as(form: Form, table: pa.Table) -> Any:
+    if form == "arrow":
+        return table
+    module = need(form, form, f"a reader's batches({form!r})")
+    return table.to_pandas() if form == "pandas" else module.from_arrow(table)

@@ -1,0 +1,197 @@
+"""Runs one sink: claims batches, transforms, writes, acks."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import structlog
+
+from millrace_consumer.delivery import Delivery
+from millrace_consumer.fanout import sink_of
+from millrace_consumer.isolation import isolate
+from millrace_consumer.renewal import Renewal
+from millrace_consumer.sinks.base import Sink
+from millrace_consumer.sizing import Sizing
+from millrace_consumer.transforms import TRANSFORMS
+from millrace_consumer.transforms.base import Transform
+from millrace_consumer.transforms.chain import stages
+from millrace_consumer.writer import Writer, give_back, tell_lost
+from millrace_pipeline.errors import LeaseLost, QueueError, QueueUnavailable, SinkUnavailable
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.killpoints import killpoint
+from millrace_pipeline.process import metrics
+from millrace_pipeline.process.watchdog import Watchdog
+from millrace_pipeline.queue import Claim, Queue
+from millrace_pipeline.queue.marks import mark
+
+log = structlog.get_logger(__name__)
+
+WAIT_SECONDS = 1.0
+"""Longest wait inside Redis: how late a stop, or a batch that someone left behind, may be noticed."""
+
+SINK_BACKOFF_CAP_SECONDS = 30.0
+
+
+class Consumer:
+    """One flow's queue → sink, one batch at a time.
+
+    `run` returns once `stopping` is set and what it held is delivered or given back; with `until_empty`, also when
+    nothing is ready or in flight any more. A `watchdog` ends the process where a record makes it stand still.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        redis_url: str,
+        *,
+        stopping: threading.Event,
+        give_up: threading.Event,
+        until_empty: bool = False,
+        watchdog: Watchdog | None = None,
+        take_over: bool = False,
+    ) -> None:
+        """`take_over` makes the list this flow's, whatever project it is marked with."""
+        self.flow = flow
+        self._take_over = take_over
+        self.sink: Sink = sink_of(flow)
+        self.model = flow.load_model()
+        self.sink.check(self.model)
+        self.transforms = flow.load_transforms(TRANSFORMS, Transform)
+        stages(tuple(self.transforms))  # what can't be called is said now
+        self.queue = Queue(
+            redis_url,
+            flow.queue.key,
+            lease_seconds=flow.lease,
+            replicas=flow.queue.replicas,
+            fsync=flow.queue.fsync,
+            give_up=give_up,
+        )
+        self.ended = threading.Event()
+        self._renewal = Renewal(self.queue, watchdog)
+        self._sizing = Sizing(flow.batch)
+        self._writer = Writer(flow, self.sink, self.queue, self._sizing, stopping=stopping)
+        self._stopping = stopping
+        self._give_up = give_up
+        self._until_empty = until_empty
+
+    def run(self) -> None:
+        """Blocks until stopped (or empty).
+
+        Raises QueueError where Redis refuses us for good, ConfigError where the list is another project's.
+        """
+        try:
+            mark(self.queue, self.flow.project, take_over=self._take_over)
+            while not self._stopping.is_set():
+                if (claim := self._left_behind()) is not None:
+                    self._take(claim)
+                elif (claim := self.queue.claim(room := self._sizing.room())) is not None:
+                    self._take(claim, fresh=True, full=len(claim.lines) >= room)
+                elif self._writer.writing:
+                    self._writer.finish()
+                elif self._until_empty and self.queue.lag() == 0:
+                    return
+                else:
+                    self.queue.wait(WAIT_SECONDS)
+            self._writer.finish()
+        except QueueUnavailable:
+            if not self._give_up.is_set():
+                raise
+        finally:
+            self._give_back_ahead()
+            self._renewal.close()
+            self._writer.close()
+            log.info("consumer_done", flow=self.flow.name, delivered=self.delivered)
+
+    @property
+    def delivered(self) -> int:
+        """Records that the sink has from us."""
+        return self._writer.delivered
+
+    def give_back(self) -> None:
+        """Releases what is held, from another thread, when there is no time left to finish it."""
+        self._give_back_ahead()
+        for claim in self._renewal.held:
+            give_back(self.flow, self.queue, claim)
+
+    def _give_back_ahead(self) -> None:
+        try:
+            self.queue.release_ahead()
+        except QueueError as error:
+            log.warning("batch_left_to_its_lease", flow=self.flow.name, reason=str(error))
+
+    @property
+    def idle(self) -> bool:
+        """True while no batch is in hand, so that nothing has to wait for Redis or the sink."""
+        return not self._renewal.held and not self.queue.has_ahead
+
+    def unwell(self) -> str | None:
+        """None while records can flow, else what is in the way: for /readyz."""
+        return self.queue.outage or self._writer.unwell
+
+    def _left_behind(self) -> Claim | None:
+        """A batch whose consumer went silent, where the last claim saw that there is one.
+
+        It may be what silenced it, so nothing else is in hand while it is tried.
+        """
+        if not self.queue.overdue:
+            return None
+        self._writer.finish()
+        return self.queue.reclaim()
+
+    def _take(self, claim: Claim, *, fresh: bool = False, full: bool = False) -> None:
+        lease = self._renewal.hold(claim)
+        killpoint("consumer.after_claim")
+        if claim.attempts > 1:
+            metrics.reclaimed.labels(self.flow.name).inc()
+            log.info("batch_reclaimed", flow=self.flow.name, batch=claim.id, attempts=claim.attempts)
+        try:
+            self._sizing.weigh(claim.lines)
+            if full and not self._stopping.is_set():
+                # There is more: Redis gets the next batch ready while this one is opened and written. A consumer that
+                # came to the end of the list takes nothing ahead that an idle one could have.
+                self.queue.claim_ahead(self._sizing.room())
+            elif fresh:  # what somebody else held may be in the sink already, and stays as it is
+                self._linger(claim)
+            self.queue.secure(claim)
+            if claim.attempts <= self.flow.max_attempts or self._sink_holds(claim):
+                delivery = Delivery(
+                    claim,
+                    flow=self.flow.name,
+                    mark=self.flow.queue.key,
+                    transforms=self.transforms,
+                    model=self.model,
+                    evolves=self.flow.contract == "evolve",
+                )
+                self._writer.deliver(delivery, lease, beside=full)
+                return
+            isolate(self.queue, self.flow, claim)
+        except LeaseLost as error:
+            tell_lost(self.flow, claim, error)
+        except BaseException:
+            lease.drop()
+            raise
+        lease.drop()
+
+    def _sink_holds(self, claim: Claim) -> bool:
+        try:
+            return self.sink.holds(claim.id)
+        except (SinkUnavailable, OSError):
+            return True  # it can't be asked now, and may hold it: the delivery waits for it, with the batch whole
+        except Exception:  # a bug of the sink's is no reason to go down, nor to part what it may hold
+            log.exception("sink_not_asked", flow=self.flow.name, batch=claim.id)
+            return True
+
+    def _linger(self, claim: Claim) -> None:
+        """Tops the batch up until it has its records or bytes, or the linger is over."""
+        linger = self.flow.batch.linger
+        over = time.monotonic() + linger
+        pause = 0.01
+        size = sum(map(len, claim.lines))
+        while (room := self._sizing.room(len(claim.lines), size)) and (left := over - time.monotonic()) > 0:
+            if self._stopping.wait(min(pause, left)):
+                break
+            before = len(claim.lines)
+            self.queue.fill(claim, room)
+            size += sum(map(len, claim.lines[before:]))
+            pause = min(pause * 2, linger / 8)

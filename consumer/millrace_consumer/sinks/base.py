@@ -1,0 +1,71 @@
+"""What a sink is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+from millrace_consumer.batch import Batch
+from millrace_pipeline.errors import RecordsRejected, SinkUnavailable
+
+__all__ = ["Batch", "Command", "RecordsRejected", "Sink", "SinkUnavailable"]
+
+Command: TypeAlias = tuple[Any, ...]
+"""A command to Redis: its name, its key, its arguments."""
+
+
+class Sink(BaseModel, ABC):
+    """Writes batches to one place. Its fields are its options in `flows.yaml`, its docstring their help."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @abstractmethod
+    def write(self, batch: Batch) -> None:
+        """Writes a batch. Returning means durable; the same `batch.id` again changes nothing.
+
+        Called from one thread at a time. A batch comes again with the same id and the same records whenever the
+        consumer that had it died, at any point, this call's last instruction included.
+
+        Raises RecordsRejected, before anything is written, naming the records that can't be written: they become dead
+        letters and the rest is offered again under the same id. Raises SinkUnavailable (an OSError counts as one) when
+        no record is to blame: the same batch is offered again later.
+        """
+
+    @property
+    def forms(self) -> Sequence[str]:
+        """The forms of a batch, by the names of `Batch`'s attributes, that `write` is going to ask for.
+
+        They are made while the batch before is still being written.
+        """
+        return ()
+
+    @property
+    def joins_ack(self) -> bool:
+        """Whether it writes to the queue's own Redis in the ack's step: see `with_ack`."""
+        return type(self).with_ack is not Sink.with_ack
+
+    def with_ack(self, batch: Batch) -> Sequence[Command]:  # noqa: ARG002 - most have nothing to say to Redis
+        """What is to be written to the queue's own Redis in the same step as the ack, and not by `write`.
+
+        Called after `write`, with the same batch. Each command is LPUSH, RPUSH, XADD or HSET, a key, and at most 1,000
+        arguments. They are carried out with the ack or not at all, so once.
+        """
+        return ()
+
+    def holds(self, batch_id: str) -> bool:  # noqa: ARG002 - this one can't tell
+        """Whether any output of this batch is there already, durable or half done.
+
+        Asked before a batch that keeps killing its consumers is split: what is (partly) written under its id must not
+        be written again under the halves' ids. A sink that can't tell says no; raises SinkUnavailable if it can't be
+        asked now, and the batch stays whole.
+        """
+        return False
+
+    def check(self, model: type[BaseModel] | None) -> None:
+        """Called once when a flow is checked or started, with the flow's model. Raises ConfigError to refuse it."""
+
+    def close(self) -> None:
+        """Called once when the consumer stops, after the last write: give back what is open (a connection)."""

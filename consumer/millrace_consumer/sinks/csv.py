@@ -1,0 +1,166 @@
+"""Records as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator, Set
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from operator import attrgetter
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, Field, RootModel, field_validator
+from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+
+from millrace_consumer.batch import Batch, field_names
+from millrace_consumer.sinks.base import RecordsRejected
+from millrace_consumer.sinks.files import FileSink
+from millrace_pipeline.envelope import resolve
+from millrace_pipeline.errors import ConfigError
+
+# What a spreadsheet takes for a formula: https://owasp.org/www-community/attacks/CSV_Injection, with the white space
+# and the invisible characters that they skip before it. Quotes in front count too, so that escaping can be undone.
+_FORMULA = re.compile(r"'*(?:[\t\r\n]|[\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠﹦﹢﹣﹫])")
+_ROWS_A_PIECE = 1000
+
+
+class CsvSink(FileSink):
+    """Exactly once: one file a batch, with the same columns in the same order and a header in each.
+
+    RFC 4180 in UTF-8: lines end in CRLF; commas, quotes and line breaks are quoted. Null is empty, booleans are true
+    and false, times are ISO 8601, what is nested is JSON. A record that is no object is rejected.
+    """
+
+    columns: Annotated[
+        list[str] | dict[str, str] | None,
+        Field(
+            description="Names or JSON pointers (/meta/domain) in order, or header → name or pointer. Default: the "
+            "fields of the flow's model."
+        ),
+    ] = None
+    header: Annotated[bool, Field(description="Begin every file with the columns' names.")] = True
+    delimiter: Annotated[str, Field(description="One character between the fields.", min_length=1, max_length=1)] = ","
+    null: Annotated[str, Field(description="What stands for null and for a column that a record lacks.")] = ""
+    escape_formulas: Annotated[
+        bool,
+        Field(
+            description="Put a ' before text that a spreadsheet would run as a formula (= + - @ tab CR, also behind "
+            "white space). To undo it, drop one ' from text of that kind."
+        ),
+    ] = True
+
+    kind: ClassVar[str] = "csv"
+
+    @field_validator("delimiter")
+    @classmethod
+    def _delimiter_is_no_quote(cls, delimiter: str) -> str:
+        if delimiter in '"\r\n':
+            raise ValueError("a quote or a line break can't be the delimiter")
+        return delimiter
+
+    @field_validator("columns")
+    @classmethod
+    def _columns_are_different(cls, columns: list[str] | dict[str, str] | None) -> list[str] | dict[str, str] | None:
+        if columns is not None and not columns:
+            raise ValueError("no columns")
+        headers = list(map(_header, columns)) if isinstance(columns, list) else []
+        if len(set(headers)) < len(headers):
+            raise ValueError("two columns of one name; give them names of their own, as {header: /pointer}")
+        return columns
+
+    def check(self, model: type[BaseModel] | None) -> None:
+        """Refuses a flow whose columns nothing names."""
+        super().check(model)
+        self.pointers(model)
+
+    def encode(self, batch: Batch) -> Iterator[bytes]:
+        """The header and one line a record."""
+        pointers = self.pointers(batch.model)
+        rows = _rows(batch, list(pointers.values()), self._cell)
+        piece = io.StringIO(newline="")
+        writer = csv.writer(piece, delimiter=self.delimiter, lineterminator="\r\n")
+        if self.header:
+            writer.writerow(pointers)
+        for start in range(0, len(rows), _ROWS_A_PIECE):
+            writer.writerows(rows[start : start + _ROWS_A_PIECE])
+            yield piece.getvalue().encode()
+            piece.seek(0)
+            piece.truncate()
+
+    def pointers(self, model: type[BaseModel] | None) -> dict[str, str]:
+        """Where each column's values are found in a record, by header."""
+        if isinstance(self.columns, dict):
+            return self.columns
+        if self.columns is not None:
+            return {_header(pointer): pointer for pointer in self.columns}
+        if model is None:
+            raise ConfigError("csv needs to know its columns: add `columns: [...]` to the sink, or a model to the flow")
+        if issubclass(model, RootModel) or not field_names(model):
+            raise ConfigError(f"model {model.__name__} has no named fields to make columns of: add `columns: [...]`")
+        return {name: name for name in field_names(model)}
+
+    def _cell(self, value: Any) -> str:
+        """A value as the text of its cell."""
+        if value is None:
+            return self.null
+        if isinstance(value, Enum):
+            value = value.value
+        if isinstance(value, str):
+            return self._safe(value)
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, int | float | Decimal):
+            return str(value)
+        if isinstance(value, datetime | date | time):
+            return value.isoformat()
+        if isinstance(value, Set):
+            value = sorted(value, key=repr)  # in the same order in every process
+        if not isinstance(value, dict | list | tuple | BaseModel):
+            value = to_jsonable_python(value)
+            if isinstance(value, str):
+                return self._safe(value)
+        return to_json(value, inf_nan_mode="null").decode()
+
+    def _safe(self, text: str) -> str:
+        if not self.escape_formulas or text[:1].isalnum() or not _FORMULA.match(text):
+            return text
+        return f"'{text}"
+
+
+def _header(pointer: str) -> str:
+    """The name of a column: the name itself, or a pointer's steps with dots between them."""
+    return pointer[1:].replace("/", ".").replace("~1", "/").replace("~0", "~") if pointer.startswith("/") else pointer
+
+
+def _rows(batch: Batch, pointers: list[str], cell: Callable[[Any], str]) -> list[list[str]]:
+    """The cells of every record. Raises RecordsRejected naming those that have none."""
+    from_models = batch.models is not None and batch.model is not None and pointers == field_names(batch.model)
+    records: list[Any] = batch.models if from_models and batch.models is not None else batch.records
+    values = [_value_at(pointer, from_models) for pointer in pointers]
+    rows, rejected = [], {}
+    for index, record in enumerate(records):
+        if not from_models and not isinstance(record, dict):
+            rejected[index] = f"a {type(record).__name__} has no columns: only objects can be written as CSV"
+            continue
+        try:
+            row = [cell(value(record)) for value in values]
+            for text in row:
+                text.encode()
+        except (ValueError, TypeError, PydanticSerializationError) as error:
+            rejected[index] = f"can't be written as CSV: {error}"
+            continue
+        rows.append(row)
+    if rejected:
+        raise RecordsRejected(rejected)
+    return rows
+
+
+def _value_at(pointer: str, from_models: bool) -> Callable[[Any], Any]:
+    if from_models:
+        return attrgetter(pointer)
+    if pointer.startswith("/"):
+        return lambda record: resolve(pointer, record)
+    return lambda record: record.get(pointer)

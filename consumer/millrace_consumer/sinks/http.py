@@ -1,0 +1,253 @@
+"""Batches posted to a URL."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+import requests
+import urllib3
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
+
+from millrace_consumer.batch import Batch
+from millrace_consumer.sinks.base import RecordsRejected, Sink, SinkUnavailable
+from millrace_consumer.sinks.taken import Taken
+from millrace_pipeline.deadline import DeadlineAdapter
+from millrace_pipeline.envelope import Envelope
+from millrace_pipeline.flows.units import Duration
+from millrace_pipeline.killpoints import killpoint
+from millrace_pipeline.web import (
+    checked_headers,
+    checked_url,
+    keep_urls_out_of_logs,
+    retry_after,
+    sendable,
+    shown,
+    status_text,
+    why_no_answer,
+)
+
+CONFLICT, TOO_LARGE = 409, 413
+
+NOT_THE_RECORDS = frozenset({401, 402, 403, 404, 405, 407, 408, 410, 421, 425, 426, 429, 431, 451})
+"""What is wrong with the request whatever its records: it is sent again later. Any other 4xx is about the content."""
+
+ANSWER_BYTES = 65_536
+"""So much of an answer is read, to use the connection again; a longer one costs the connection."""
+
+KEY_LENGTH = 255
+
+Wait = Annotated[Duration, Field(gt=0, le=86_400)]
+
+
+class HttpSink(Sink):
+    """Exactly once where the receiver heeds `Idempotency-Key`, else at least once: a request a batch, or one a record.
+
+    The key is the batch's id, or the record's. A request whose answer never came is sent again under the same key. A
+    batch that is too large is sent in halves; one whose content is refused is narrowed down to the records that cause
+    it, which become dead letters.
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    url: str = Field(repr=False, description="Where to send to; http or https.")
+    method: Literal["POST", "PUT", "PATCH"] = Field("POST", description="The request's method.")
+    format: Literal["array", "jsonl", "single"] = Field(
+        "array",
+        description="What a request holds: a batch as a JSON array, a batch as JSON Lines, or one record as it is.",
+    )
+    envelope: bool = Field(
+        False, description="Send whole CloudEvents envelopes, with id, source, type and time, not only their data."
+    )
+    headers: dict[str, str] = Field(default_factory=dict, repr=False, description="Further request headers.")
+    authorization: SecretStr | None = Field(
+        None, description="The Authorization header, such as `Bearer ${TOKEN}`. It is never logged."
+    )
+    key_header: str = Field("Idempotency-Key", min_length=1, description="The header that the key is sent in.")
+    conflict: Literal["wait", "delivered", "reject"] = Field(
+        "wait",
+        description="What 409 means: a request with this key is still at work, so wait; it is there already; or the "
+        "records are refused.",
+    )
+    compression: Literal["none", "gzip"] = Field("none", description="How the body is compressed.")
+    connect_timeout: Wait = Field(10, description="How long to wait for a connection.")
+    timeout: Wait = Field(60, description="How long the answer may take, from the request to its end.")
+
+    _session: requests.Session | None = PrivateAttr(None)
+    _taken: Taken = PrivateAttr(default_factory=Taken)
+
+    @field_validator("url")
+    @classmethod
+    def _an_http_url(cls, url: str) -> str:
+        return checked_url(url, "https://example.com/events")
+
+    @field_validator("headers")
+    @classmethod
+    def _headers_are_sendable(cls, headers: dict[str, str]) -> dict[str, str]:
+        return checked_headers(headers)
+
+    @field_validator("key_header")
+    @classmethod
+    def _key_header_is_a_name(cls, name: str) -> str:
+        checked_headers({name: ""})
+        return name
+
+    @field_validator("authorization")
+    @classmethod
+    def _authorization_is_sendable(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not sendable(value.get_secret_value()):
+            raise ValueError("holds a line break, a NUL, or blanks at an end")
+        return value
+
+    def write(self, batch: Batch) -> None:
+        """Sends the batch, the good half of a batch too where the other is refused; that is not sent again."""
+        if self._taken.of(batch).has_all(batch):
+            return  # what is left of a batch after its bad records were named
+        lines = batch.envelope_lines if self.envelope else batch.lines
+        killpoint("sink.before_write")
+        send = self._one_by_one if self.format == "single" else self._together
+        rejected = dict(send(batch, lines))
+        killpoint("sink.after_write")
+        if rejected:
+            raise RecordsRejected(rejected)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _one_by_one(self, batch: Batch, lines: list[bytes]) -> Iterator[tuple[int, str]]:
+        for index, envelope in enumerate(batch.envelopes):
+            if envelope in self._taken:
+                continue
+            if refused := self._send(lines[index], _key_of(envelope)):
+                yield index, refused
+            else:
+                self._taken.add([envelope])
+
+    def _together(self, batch: Batch, lines: list[bytes]) -> Iterator[tuple[int, str]]:
+        """Halves what is refused, always at the same places and so under the same keys, until a record stands alone."""
+        self._taken.clear()
+        body = _array if self.format == "array" else _lines
+        yield from self._range(batch, lines, body, 0, len(batch))
+
+    def _range(
+        self, batch: Batch, lines: list[bytes], body: Callable[[list[bytes]], bytes], first: int, end: int
+    ) -> Iterator[tuple[int, str]]:
+        key = batch.id if end - first == len(batch) else f"{batch.id}:{first}-{end - 1}"
+        refused = self._send(body(lines[first:end]), key)
+        if refused is None:
+            self._taken.add(batch.envelopes[first:end])
+        elif end - first == 1:
+            yield first, refused
+        else:
+            middle = (first + end) // 2
+            yield from self._range(batch, lines, body, first, middle)
+            yield from self._range(batch, lines, body, middle, end)
+
+    def _send(self, body: bytes, key: str) -> str | None:
+        """None once the receiver has it, or why it refuses this content. Raises SinkUnavailable."""
+        if self._session is None:
+            self._session = self._connect()
+        if self.compression == "gzip":
+            body = gzip.compress(body, 6, mtime=0)
+        failure = None
+        try:
+            answer = self._session.request(
+                self.method,
+                self.url,
+                data=body,
+                headers={self.key_header: key},
+                timeout=(self.connect_timeout, self.timeout),
+                allow_redirects=False,
+                stream=True,
+            )
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            failure = why_no_answer(error, connect_timeout=self.connect_timeout, read_timeout=self.timeout)
+        if failure:  # raised here, since the exception's own words hold the URL
+            raise SinkUnavailable(f"{shown(self.url)}: {failure}")
+        killpoint("sink.after_request")
+        return self._verdict(answer)
+
+    def _verdict(self, answer: requests.Response) -> str | None:
+        status, said = answer.status_code, _read(answer)
+        if status // 100 == 2 or (status == CONFLICT and self.conflict == "delivered"):
+            return None
+        waits = status in NOT_THE_RECORDS or (status == CONFLICT and self.conflict == "wait")
+        if status // 100 == 4 and not waits:
+            return self._without_secrets(f"{shown(self.url)} answered {status_text(status)}{said and ': '}{said}")
+        mend = f" to {shown(answer.headers.get('location', ''))}: name that in `url`" if status // 100 == 3 else ""
+        raise SinkUnavailable(
+            f"{shown(self.url)} answered {status_text(status)}{mend}",
+            retry_after=retry_after(answer.headers.get("retry-after")),
+        )
+
+    def _connect(self) -> requests.Session:
+        keep_urls_out_of_logs()
+        session = requests.Session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, DeadlineAdapter(headers=self.timeout, answer=self.timeout))
+        session.headers["User-Agent"] = f"Millrace/{version('millrace')}"
+        session.headers["Content-Type"] = self._content_type()
+        if self.compression == "gzip":
+            session.headers["Content-Encoding"] = "gzip"
+        session.headers.update({name: value.encode() for name, value in self.headers.items()})
+        if self.authorization:
+            # As `auth`: a header alone would be replaced by what a ~/.netrc has for the host.
+            session.auth = self._authorize
+        return session
+
+    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        assert self.authorization is not None
+        request.headers["Authorization"] = self.authorization.get_secret_value().encode()  # type: ignore[assignment]
+        return request
+
+    def _content_type(self) -> str:
+        if self.format == "jsonl":
+            return "application/x-ndjson"
+        batch = "-batch" if self.format == "array" else ""
+        return f"application/cloudevents{batch}+json" if self.envelope else "application/json"
+
+    def _without_secrets(self, text: str) -> str:
+        secrets = list(self.headers.values())
+        if self.authorization:
+            secrets += self.authorization.get_secret_value().split()
+        for secret in sorted(secrets, key=len, reverse=True):
+            if len(secret) >= 4:
+                text = text.replace(secret, "…")
+        return text
+
+
+def _array(lines: list[bytes]) -> bytes:
+    return b"[%b]" % b",".join(lines)
+
+
+def _lines(lines: list[bytes]) -> bytes:
+    return b"\n".join((*lines, b""))
+
+
+def _key_of(envelope: Envelope) -> str:
+    """The record's id as a header's value: what can't stand there is percent-encoded, what is too long a hash."""
+    key = quote(envelope.id, safe="!#$&'()*+,/:;=?@[]^`{|}")
+    return key if len(key) <= KEY_LENGTH else hashlib.sha256(envelope.id.encode()).hexdigest()
+
+
+def _read(answer: requests.Response) -> str:
+    """The beginning of what the answer says. Its status counts, also where the rest never comes."""
+    said: Any = b""
+    try:
+        while more := answer.raw.read1(ANSWER_BYTES, decode_content=True):
+            said += more
+            if len(said) > ANSWER_BYTES:
+                answer.close()
+                break
+        answer.raw.release_conn()
+    except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError):
+        answer.close()
+    return " ".join(said[:400].decode(errors="replace").split())[:200]

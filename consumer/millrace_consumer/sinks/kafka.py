@@ -1,0 +1,176 @@
+"""A topic of Kafka."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+
+from millrace_consumer.batch import Batch
+from millrace_consumer.sinks.base import RecordsRejected, Sink
+from millrace_consumer.sinks.kafkanotes import session_of
+from millrace_pipeline.envelope import encode_json, resolve
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.extras import need
+from millrace_pipeline.flows.units import Duration
+from millrace_pipeline.killpoints import killpoint
+
+if TYPE_CHECKING:
+    from millrace_consumer.sinks.kafkasession import KafkaSession
+
+OURS = {
+    "bootstrap.servers": "brokers",
+    "metadata.broker.list": "brokers",
+    "transactional.id": None,
+    "enable.idempotence": None,
+    "isolation.level": None,
+    "delivery.report.only.error": None,
+}
+"""Settings of librdkafka that follow from our options, or from what is promised."""
+
+MESSAGE_BYTES = 1_000_000
+"""How large a message may be unless `message.max.bytes` says otherwise."""
+
+OVERHEAD_BYTES = 512
+"""What a message weighs besides its key and value, at most."""
+
+SESSIONS = 2
+"""Transactional producers that are kept: our own consumer's, and that of one whose batches were taken over."""
+
+
+class KafkaSink(Sink):
+    """Exactly once for readers of committed messages: a batch and a note of its id are one transaction.
+
+    One message a record, in the order of the batch within each partition. Before a batch is written that may have been
+    written before, the notes of its consumer are read back.
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    brokers: str = Field(min_length=1, description="Where to begin: `host:port`, or several with commas between them.")
+    topic: str = Field(min_length=1, max_length=249, description="The topic to write to.")
+    key: str | None = Field(
+        None,
+        min_length=1,
+        description="Field or JSON pointer of the message's key, which says its partition. Default: the record's id.",
+    )
+    envelope: bool = Field(
+        False, description="Write whole CloudEvents envelopes, with id, source, type and time, not only their data."
+    )
+    ledger: str | None = Field(
+        None, min_length=1, max_length=249, description="The topic of the notes. Default: `<topic>.ledger`."
+    )
+    timeout: Annotated[Duration, Field(gt=0, le=600)] = Field(
+        10, description="How long to wait for a broker before the cluster counts as unavailable."
+    )
+    config: dict[str, str | int | float | bool] = Field(
+        default_factory=dict,
+        repr=False,
+        description="Further settings of librdkafka, such as `security.protocol` or `sasl.password`.",
+    )
+
+    _sessions: dict[str, KafkaSession] = PrivateAttr(default_factory=dict)
+
+    @field_validator("config")
+    @classmethod
+    def _not_ours(cls, config: dict[str, Any]) -> dict[str, Any]:
+        for name in config:
+            if name in OURS:
+                option = OURS[name]
+                raise ValueError(f"{name} is ours to set" + (f": see the option {option}" if option else ""))
+        return config
+
+    def model_post_init(self, context: Any) -> None:
+        """Raises ConfigError where the client library isn't installed."""
+        super().model_post_init(context)
+        need("confluent_kafka", "kafka", "sink kafka")
+
+    @property
+    def notes(self) -> str:
+        """The topic of the notes."""
+        return self.ledger or f"{self.topic}.ledger"
+
+    def check(self, model: type[BaseModel] | None) -> None:  # noqa: ARG002 - it takes any record
+        """Refuses settings that librdkafka doesn't know, and notes among the messages."""
+        from millrace_consumer.sinks.kafkasession import settings_mistake
+
+        if self.notes == self.topic:
+            raise ConfigError("ledger: expected another topic than the messages'")
+        if mistake := settings_mistake(self.config):
+            raise ConfigError(f"config: {mistake}")
+
+    def write(self, batch: Batch) -> None:
+        """Writes the batch in one transaction, unless a note says that it is there."""
+        if not len(batch):
+            return
+        messages = self._messages(batch)
+        killpoint("sink.before_write")
+        from millrace_consumer.sinks.kafkasession import Unwritable
+
+        try:
+            self._session(batch.id).deliver(batch.id, messages)
+        except Unwritable as error:
+            self._forget(batch.id)  # a producer whose messages were refused has lost count of them
+            raise RecordsRejected(error.reasons) from None
+        except BaseException:
+            # What became of the transaction shows when the next producer of its name is made, and not before.
+            self._forget(batch.id)
+            raise
+        killpoint("sink.after_write")
+
+    def holds(self, batch_id: str) -> bool:
+        """Whether there is a note of this batch."""
+        try:
+            return self._session(batch_id).has(batch_id)
+        except BaseException:
+            self._forget(batch_id)
+            raise
+
+    def close(self) -> None:
+        """Lets go of the producers. What was not committed is aborted by the cluster."""
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+
+    def _session(self, batch_id: str) -> KafkaSession:
+        """The producer for the batches of the consumer that claimed this one. Raises SinkUnavailable."""
+        from millrace_consumer.sinks.kafkasession import KafkaSession
+
+        name = session_of(batch_id)
+        if name not in self._sessions:
+            while len(self._sessions) >= SESSIONS:
+                self._sessions.pop(next(iter(self._sessions))).close()
+            self._sessions[name] = KafkaSession(self, name)
+        else:
+            self._sessions[name] = self._sessions.pop(name)  # the one that was not used for longest is the first to go
+        return self._sessions[name]
+
+    def _forget(self, batch_id: str) -> None:
+        if (session := self._sessions.pop(session_of(batch_id), None)) is not None:
+            session.close()
+
+    def _messages(self, batch: Batch) -> list[tuple[bytes | None, bytes]]:
+        """Key and value of each record. Raises RecordsRejected for those that are too large for the topic."""
+        values = batch.envelope_lines if self.envelope else batch.lines
+        messages = list(zip(self._keys(batch), values, strict=True))
+        limit = int(self.config.get("message.max.bytes", MESSAGE_BYTES)) - OVERHEAD_BYTES
+        large = {
+            index: f"{size:,} bytes are too many for a message: message.max.bytes is {limit + OVERHEAD_BYTES:,}"
+            for index, (key, value) in enumerate(messages)
+            if (size := len(value) + len(key or b"")) > limit
+        }
+        if large:
+            raise RecordsRejected(large)
+        return messages
+
+    def _keys(self, batch: Batch) -> list[bytes | None]:
+        if self.key is None:
+            return [id.encode() for id in batch.ids]
+        pointer = self.key
+        return [_key(resolve(pointer, record)) for record in batch.records]
+
+
+def _key(found: Any) -> bytes | None:
+    if found is None:
+        return None
+    return found.encode() if isinstance(found, str) else encode_json(found)

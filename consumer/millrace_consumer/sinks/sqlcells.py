@@ -1,0 +1,131 @@
+"""The records of a batch as cells of a table: a list of values for each column, as a database's client takes them.
+
+What a client knows by itself (numbers, text, times) stays as it is. What is nested becomes JSON text, in a JSON column
+anything does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence, Set
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from types import NoneType
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+
+from millrace_consumer.batch import Batch
+from millrace_consumer.sinks.partition import moment
+from millrace_pipeline.envelope import in_utc
+from millrace_pipeline.errors import RecordsRejected
+
+AS_THEY_ARE = frozenset({NoneType, str, int, float, bool, bytes, Decimal, datetime, date, timedelta, UUID})
+
+_NO_CELL = (ValueError, TypeError, OverflowError, RecursionError, PydanticSerializationError, msgspec.MsgspecError)
+
+# A number of a record keeps all its digits on the way to a decimal column, or into JSON.
+_decoder = msgspec.json.Decoder(float_hook=Decimal)
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+def plain_cells(batch: Batch) -> dict[str, list[Any]]:
+    """Of records without a model: `id`, `time` and `data`, by these names."""
+    return {
+        "id": batch.ids,
+        "time": [moment(envelope.time) for envelope in batch.envelopes],
+        "data": [line.decode() for line in batch.lines],
+    }
+
+
+def cells(
+    batch: Batch, names: Sequence[str], *, json: Collection[str] = (), arrays: Collection[str] = ()
+) -> dict[str, list[Any]]:
+    """Each column's values, by its name: the fields of the flow's model, or of the records as they came.
+
+    `json` are the columns that hold JSON, `arrays` those in which a list stays a list. Null where a record has no such
+    field. Raises RecordsRejected naming the records that are no objects, and those of which something can't be said in
+    a table.
+    """
+    if batch.models is not None:
+        found = {name: [getattr(model, name) for model in batch.models] for name in names}
+    else:
+        records = _objects(batch)
+        found = {name: [record.get(name) for record in records] for name in names}
+    rejected: dict[int, str] = {}
+    for name, values in found.items():
+        to_cell = _array if name in arrays else _cell
+        if name in json:
+            to_cell = _json if batch.models is None else _json_of_model
+        if name in json or not set(map(type, values)) <= AS_THEY_ARE - {datetime}:
+            found[name] = _converted(name, values, to_cell, rejected)
+    if rejected:
+        raise RecordsRejected(dict(sorted(rejected.items())))
+    return found
+
+
+def _converted(name: str, values: list[Any], to_cell: Any, rejected: dict[int, str]) -> list[Any]:
+    try:
+        return [None if value is None else to_cell(value) for value in values]
+    except _NO_CELL:
+        for index, value in enumerate(values):
+            try:
+                to_cell(value)
+            except _NO_CELL as error:
+                rejected.setdefault(index, f"{name}: {error}"[:200])
+        return values
+
+
+def _objects(batch: Batch) -> list[dict[str, Any]]:
+    records = []
+    rejected = {}
+    for index, line in enumerate(batch.lines):
+        try:
+            record = _decoder.decode(line)
+        except _NO_CELL as error:
+            rejected[index] = f"not JSON that a table can hold: {error}"
+            continue
+        records.append(record)
+        if not isinstance(record, dict):
+            rejected[index] = "not an object, so it has no fields for the table's columns"
+    if rejected:
+        raise RecordsRejected(rejected)
+    return records
+
+
+def _cell(value: Any) -> Any:
+    """A value of a column that holds no JSON."""
+    if isinstance(value, datetime):
+        in_utc(value)  # as which databases keep it: what is none is said here, and of which record
+    if type(value) in AS_THEY_ARE:
+        return value
+    if isinstance(value, Enum):
+        return _cell(value.value)
+    if isinstance(value, time):
+        if value.tzinfo is not None:
+            raise ValueError("a time of day with a time zone: make it a datetime")
+        return value
+    if isinstance(value, BaseModel | Set):
+        return _json_of_model(value)
+    if isinstance(value, dict | list | tuple):
+        return _json(value)
+    value = to_jsonable_python(value)
+    return value if isinstance(value, str | int | float) else _json_of_model(value)
+
+
+def _array(value: Any) -> Any:
+    return [_cell(item) for item in value] if isinstance(value, list | tuple | Set) else _cell(value)
+
+
+def _json(value: Any) -> str:
+    return _encoder.encode(value).decode()
+
+
+def _json_of_model(value: Any) -> str:
+    """As pydantic says it; a set in an order that doesn't change from one process to the next."""
+    if isinstance(value, Set):
+        value = sorted(value, key=repr)
+    return to_json(value, inf_nan_mode="null").decode()

@@ -1,0 +1,61 @@
+"""Stage: a part of a flow's transforms that takes the records of a batch together."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from millrace_pipeline.envelope import decode_json, encode_json
+from millrace_pipeline.errors import EnvelopeError, RecordError
+from millrace_pipeline.fitting import REASON_LIMIT, frames_of
+
+
+class Row(NamedTuple):
+    """One record on its way: the index of the envelope it came from, and its data as JSON text."""
+
+    origin: int
+    text: bytes
+
+
+class Failed(Exception):
+    """A record that can't be decoded, transformed or encoded. The message is its reason."""
+
+
+class Stage(ABC):
+    """Takes all rows and gives what they became, in order. `rejected` gets a reason for each origin that failed."""
+
+    @abstractmethod
+    def run(self, rows: Sequence[Row], rejected: dict[int, str]) -> list[Row]:
+        """What the rows became. A row whose text is the very object that came in was left as it was."""
+
+
+def opened(text: bytes) -> tuple[Any, bytes]:
+    """The values of a JSON text, a copy of its own, and the same as we would write them. Raises Failed."""
+    try:
+        value = decode_json(text)
+        return value, encode_json(value)
+    except (EnvelopeError, RecordError) as error:
+        raise Failed(str(error)) from error
+
+
+def written(values: Iterable[Any]) -> list[bytes]:
+    """The JSON texts of what a function returned. Raises Failed."""
+    try:
+        return [encode_json(value) for value in values]
+    except RecordError as error:
+        raise Failed(f"a transform returned what is no record: {error}") from error
+
+
+def several(result: Any) -> Iterable[Any]:
+    """The records in what a function returned for one: none, itself, or each of several."""
+    if result is None:
+        return ()
+    if isinstance(result, list | tuple | Iterator):
+        return (record for record in result if record is not None)
+    return (result,)
+
+
+def reason(error: BaseException) -> str:
+    """A dead letter's reason: what was raised, and by which of the user's lines."""
+    return f"{type(error).__qualname__}: {error} ({frames_of(error)})"[:REASON_LIMIT]

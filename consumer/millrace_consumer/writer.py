@@ -1,0 +1,225 @@
+"""Writer: takes deliveries to the sink and acks them, beside the claim of what comes next."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import structlog
+
+from millrace_consumer.batch import Batch
+from millrace_consumer.delivery import Delivery
+from millrace_consumer.renewal import Lease
+from millrace_consumer.sinks.base import Sink
+from millrace_consumer.sizing import Sizing
+from millrace_pipeline.backoff import Backoff
+from millrace_pipeline.errors import LeaseLost, QueueError, RecordsRejected, SinkUnavailable
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.killpoints import killpoint
+from millrace_pipeline.process import metrics
+from millrace_pipeline.queue import Claim, Queue
+
+log = structlog.get_logger(__name__)
+
+SINK_BACKOFF_CAP_SECONDS = 30.0
+
+
+class Writer:
+    """Writes one delivery after the other, in their order, each until the sink has it, and acks it.
+
+    While there is more on the list that is done in a thread of its own: the next batch is fetched and opened in the
+    time that the disk, or the network, takes for this one. `unwell` says what keeps the sink from taking anything.
+    """
+
+    def __init__(self, flow: Flow, sink: Sink, queue: Queue, sizing: Sizing, *, stopping: threading.Event) -> None:
+        self.delivered = 0
+        self.unwell: str | None = None
+        self._flow = flow
+        self._sink = sink
+        self._queue = queue
+        self._sizing = sizing
+        self._stopping = stopping
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"write {flow.name}")
+        self._under_way: tuple[Future[None], Delivery] | None = None
+        self._next: Claim | None = None
+        self._failed = False
+        self._log = log.bind(flow=flow.name)
+        # Looked up by the flow's name once: this is done for every batch.
+        self._seconds = metrics.write_seconds.labels(flow.name)
+        self._counters = [
+            counter.labels(flow.name)
+            for counter in (metrics.batches, metrics.delivered, metrics.filtered, metrics.dead)
+        ]
+
+    @property
+    def writing(self) -> bool:
+        """Whether a delivery is under way."""
+        return self._under_way is not None
+
+    def deliver(self, delivery: Delivery, lease: Lease, *, beside: bool) -> None:
+        """Writes and acks after what is under way; returns when that is done, or with `beside` when it has begun.
+
+        Raises what the delivery before it raised: QueueError where Redis refuses us for good.
+        """
+        self._next = delivery.claim
+        for form in self._sink.forms if beside else ():
+            with suppress(Exception):  # `write` will ask again, and say it
+                getattr(delivery.batch, form)
+        # Handed over before the one under way is done, so that its thread goes on without waiting for ours.
+        beside_it = self._pool.submit(self._deliver, delivery, lease) if beside else None
+        try:
+            self.finish()
+        except BaseException:
+            lease.drop()
+            raise
+        if beside_it is not None:
+            self._under_way = beside_it, delivery
+        else:
+            self._deliver(delivery, lease)
+
+    def finish(self) -> None:
+        """Returns once nothing is under way. Raises as `deliver` does."""
+        # The delivery is held until here, so that its thousands of objects are not freed by the thread that writes.
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            under_way[0].result()
+
+    def close(self) -> None:
+        """Finishes, and closes the sink."""
+        self._pool.submit(self._queue.close_own)
+        self._pool.shutdown(wait=self._under_way is None)
+        self._sink.close()
+
+    def _deliver(self, delivery: Delivery, lease: Lease) -> None:
+        claim = delivery.claim
+        if self._next is claim:
+            self._next = None
+        try:
+            if self._failed:
+                return  # Redis refused the one before it for good: this one is left to its lease
+            if self._stopping.is_set() and not claim.begun:
+                give_back(self._flow, self._queue, claim)
+                return
+            self._queue.begin(claim)
+            killpoint("consumer.before_write")
+            if self._write_and_ack(delivery, lease):
+                killpoint("consumer.after_ack")
+                self._tell(delivery)
+            else:
+                give_back(self._flow, self._queue, claim)
+        except LeaseLost as error:
+            tell_lost(self._flow, claim, error)
+        except BaseException:
+            self._failed = True
+            raise
+        finally:
+            lease.drop()
+
+    def _write_and_ack(self, delivery: Delivery, lease: Lease) -> bool:
+        """Tries until the batch is acked. False where we must stop first; raises LeaseLost."""
+        backoff = Backoff(first=0.2, cap=SINK_BACKOFF_CAP_SECONDS)
+        while True:
+            try:
+                self._write(delivery, lease)
+                killpoint("consumer.after_write")
+                self._ack(delivery)
+            except RecordsRejected as error:
+                delivery.reject(error.reasons)
+            except (LeaseLost, QueueError):
+                raise
+            except Exception as error:
+                # Also what we don't expect: no record is thrown away because a sink has a bug.
+                self._sink_unavailable(error, delivery.claim, first=backoff.failures == 0)
+                asked = error.retry_after if isinstance(error, SinkUnavailable) else None
+                if self._stopping.wait(backoff.next(at_least=asked or 0.0)):
+                    return False
+            else:
+                if self.unwell:  # as of this batch, or of one that was taken over meanwhile
+                    self._sink_available()
+                return True
+
+    def _write(self, delivery: Delivery, lease: Lease) -> None:
+        """One try. Raises LeaseLost, RecordsRejected naming records of the batch, or whatever else the sink raises."""
+        if not delivery.batch:
+            return
+        lease.check()
+        try:
+            with self._seconds.time():
+                self._sink.write(delivery.batch)
+            self._sizing.wrote(len(delivery.batch), delivery.batch.written)
+        except RecordsRejected as error:
+            if _names_records(error, delivery.batch):
+                raise
+            raise SinkUnavailable(f"{type(error).__name__}: {error}") from error
+
+    def _ack(self, delivery: Delivery) -> None:
+        """Raises LeaseLost, QueueError, or SinkUnavailable of what the sink writes in the ack's own step."""
+        self._queue.ack(
+            delivery.claim,
+            delivered=delivery.delivered,
+            filtered=delivery.filtered,
+            foreign=delivery.foreign,
+            dead=delivery.dead,
+            writes=self._sink.with_ack(delivery.batch),
+            begin=self._to_begin(),
+        )
+
+    def _to_begin(self) -> Claim | None:
+        """What is to be begun with the ack: what comes next, if it was claimed ahead and we go on."""
+        waits = self._next
+        return waits if waits is not None and not waits.begun and not self._stopping.is_set() else None
+
+    def _tell(self, delivery: Delivery) -> None:
+        dead = delivery.dead
+        self.delivered += delivery.delivered
+        for counter, more in zip(self._counters, (1, delivery.delivered, delivery.filtered, len(dead)), strict=True):
+            counter.inc(more)
+        for letter in dead:
+            self._log.warning("record_set_aside", batch=delivery.claim.id, reason=letter.reason)
+        self._log.info(
+            "batch_delivered",
+            batch=delivery.claim.id,
+            records=delivery.delivered,
+            filtered=delivery.filtered,
+            dead=len(dead),
+        )
+
+    def _sink_unavailable(self, error: Exception, claim: Claim, *, first: bool) -> None:
+        expected = isinstance(error, SinkUnavailable | OSError)
+        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        self.unwell = f"sink of {self._flow.name}: {reason}"
+        if first:
+            metrics.sink_unavailable.labels(self._flow.name).set(time.time())
+            self._log.error("sink_unavailable", reason=reason, exc_info=None if expected else error)
+            since = f"sink unavailable since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {reason}"
+            self._queue.renew(claim, since[:500])
+
+    def _sink_available(self) -> None:
+        self.unwell = None
+        metrics.sink_unavailable.labels(self._flow.name).set(0)
+        self._log.info("sink_available")
+
+
+def give_back(flow: Flow, queue: Queue, claim: Claim) -> None:
+    """Releases a batch, or says why it can't be."""
+    what = {"flow": flow.name, "batch": claim.id, "records": len(claim.lines)}
+    try:
+        queue.release(claim)
+    except QueueError as error:
+        log.warning("batch_left_to_its_lease", **what, lease_seconds=flow.lease, reason=str(error))
+    else:
+        log.warning("batch_released", **what)
+
+
+def tell_lost(flow: Flow, claim: Claim, error: LeaseLost) -> None:
+    """Says that a batch is someone else's now."""
+    metrics.leases_lost.labels(flow.name).inc()
+    log.warning("lease_lost", flow=flow.name, batch=claim.id, reason=str(error))
+
+
+def _names_records(rejected: RecordsRejected, batch: Batch) -> bool:
+    """Whether the sink names records of the batch that we may take out, and no others: else it would go on for ever."""
+    return bool(rejected.reasons) and all(0 <= index < len(batch) for index in rejected.reasons)

@@ -1,0 +1,128 @@
+"""Millrace: a Redis list that no record is lost from, nor written twice. What programs of one's own import is here.
+
+import millrace
+
+with millrace.reader("wikipedia") as messages:
+    for message in messages:
+        ...
+        messages.checkpoint()
+
+with millrace.writer("wikipedia") as writer:
+    writer.write({"title": "Mill"})
+
+class MySource(millrace.Source): ...
+class MySink(millrace.Sink): ...
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from millrace_consumer.batch import Batch
+    from millrace_consumer.reader import Reader
+    from millrace_consumer.sinks.base import Sink
+    from millrace_consumer.transforms import drop_canaries
+    from millrace_pipeline.envelope import DeadLetter, Envelope, Position, Record
+    from millrace_pipeline.errors import (
+        ConfigError,
+        MillraceError,
+        RecordError,
+        RecordsRejected,
+        SinkUnavailable,
+        SourceRefused,
+        SourceUnavailable,
+    )
+    from millrace_producer.sources.base import Source
+    from millrace_producer.writer import Writer
+
+_HOMES = {
+    "millrace_consumer.batch": ("Batch",),
+    "millrace_consumer.reader": ("Reader",),
+    "millrace_consumer.sinks.base": ("Sink",),
+    "millrace_consumer.transforms": ("drop_canaries",),
+    "millrace_pipeline.envelope": ("DeadLetter", "Envelope", "Position", "Record"),
+    "millrace_pipeline.errors": (
+        "ConfigError",
+        "MillraceError",
+        "RecordError",
+        "RecordsRejected",
+        "SinkUnavailable",
+        "SourceRefused",
+        "SourceUnavailable",
+    ),
+    "millrace_producer.sources.base": ("Source",),
+    "millrace_producer.writer": ("Writer",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Batch",
+    "ConfigError",
+    "DeadLetter",
+    "Envelope",
+    "MillraceError",
+    "Position",
+    "Reader",
+    "Record",
+    "RecordError",
+    "RecordsRejected",
+    "Sink",
+    "SinkUnavailable",
+    "Source",
+    "SourceRefused",
+    "SourceUnavailable",
+    "Writer",
+    "drop_canaries",
+    "reader",
+    "writer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Each name is imported when it is first asked for, so that no program pays for what it doesn't use (PEP 562).
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'millrace' has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(_HOME_OF[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def reader(flow: str, *, name: str | None = None, until_empty: bool = False, flows: Path | str | None = None) -> Reader:
+    """A reader of this flow's messages, in place of its consumers: see `millrace_consumer.reader.Reader`.
+
+    Redis and the flows file are those that the environment names (REDIS_URL, MILLRACE_FLOWS), unless `flows` does.
+    Without REDIS_URL it is the embedded Valkey of this folder, if flows have run here: see `millrace.server`.
+    Raises ConfigError for a flow that isn't there or is wrong.
+    """
+    from millrace.library import found
+    from millrace_consumer.reader import Reader
+
+    chosen, server = found(flow, flows)
+    ours = server.kind == "embedded"
+    try:
+        return Reader(chosen, server.url, name=name, until_empty=until_empty, take_over=ours, parting=server.close)
+    except BaseException:
+        server.close()
+        raise
+
+
+def writer(flow: str, *, flows: Path | str | None = None) -> Writer:
+    """A writer to this flow's list, in place of its producer, or beside it: see `millrace_producer.writer.Writer`.
+
+    Redis and the flows file are found as `reader` does.
+    """
+    from millrace.library import found
+    from millrace_producer.writer import Writer
+
+    chosen, server = found(flow, flows)
+    try:
+        return Writer(chosen, server.url, take_over=server.kind == "embedded", parting=server.close)
+    except BaseException:
+        server.close()
+        raise

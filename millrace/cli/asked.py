@@ -1,0 +1,83 @@
+"""Asked: the Redis that a command asks: found in one place, named to the user, left alone where it isn't ours."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from millrace.server import Server, server_of, without_secrets
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.process.settings import Settings
+from millrace_pipeline.queue import Queue
+from millrace_pipeline.queue.marks import mark_of, theirs
+
+AnyProjectOption = Annotated[
+    bool, typer.Option("--any-project", help="Also on a list that another project's flows file uses.")
+]
+TakeOverOption = Annotated[
+    bool, typer.Option("--take-over", help="Make these lists this flows file's, though they are marked as another's.")
+]
+
+
+class Asked:
+    """The Redis of this folder's flows, for as long as the command runs. `settings` lead to it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Finds it, and says on standard error which it is. Raises ConfigError, see `server_of`."""
+        self.server = server_of(settings)
+        _held.append(self.server)
+        self.settings = settings.with_redis_url(self.server.url)
+        sys.stderr.write(f"Redis: {self.server}\n")
+        sys.stderr.flush()
+
+    def say_whose(self, flows: Iterable[Flow]) -> None:
+        """Says on standard error which of these flows' lists are another project's: the counts are not ours then."""
+        for flow in flows if self.server.kind != "embedded" else ():
+            queue = self.queue(flow)
+            try:
+                found = mark_of(queue)
+            finally:
+                queue.close()
+            if found is not None and not flow.project.is_of(found):
+                sys.stderr.write(
+                    f"{flow.name}: list {flow.queue.key} there is another project's, {found}: these are its counts\n"
+                )
+                sys.stderr.flush()
+
+    def may_change(self, flow: Flow, queue: Queue, *, any_project: bool) -> None:
+        """Returns if a command may change this list: the folder's own, or one that bears this flows file's mark.
+
+        A list without a mark is left alone only where nobody said that this is the server. Raises ConfigError naming
+        both, and the mend.
+        """
+        if any_project or self.server.kind == "embedded":
+            return
+        found = mark_of(queue)
+        if found is None and self.server.kind == "default":
+            raise ConfigError(
+                f"list {flow.queue.key} on {self.server} bears no mark of this flows file ({flow.project}). Nothing "
+                "was changed. Set REDIS_URL to the Redis that you mean; --any-project does it all the same"
+            )
+        if found is not None and not flow.project.is_of(found):
+            words = theirs(queue, flow.project, found, "Nothing was changed", "--any-project does it all the same")
+            raise ConfigError(f"on {without_secrets(self.server.url)}, {words}")
+
+    def queue(self, flow: Flow) -> Queue:
+        """The flow's queue there; it asks once, and doesn't wait out an outage: a person is waiting."""
+        queue = Queue(self.server.url, flow.queue.key)
+        queue.give_up.set()
+        return queue
+
+
+def let_go() -> None:
+    """Lets go of every Redis that this process asked: an embedded one that was started for it is stopped."""
+    while _held:
+        _held.pop().close()
+
+
+_held: list[Server] = []
+"""A command ends in many places; what it holds is held until then, or until the kernel takes it."""

@@ -1,0 +1,80 @@
+"""The books on the command line: asked for once, printed as sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.process.settings import Settings
+from millrace_pipeline.queue import Books, Queue, audit
+
+DEBIT = ("published", "foreign", "foreign_waiting")
+CREDIT = ("delivered", "filtered", "ready", "in_flight", "dead", "variants", "discarded")
+SHOWN_WHERE_ANY = ("foreign", "foreign_waiting", "variants", "discarded")
+
+
+def read_books(settings: Settings, flow: Flow) -> Books:
+    """The books of a flow; asks once, and doesn't wait out an outage: a person is waiting."""
+    return books_at(settings.url, flow)
+
+
+def books_at(url: str, flow: Flow) -> Books:
+    """The same from the Redis at this address. Raises QueueError."""
+    return _asked(url, flow, Queue.books)
+
+
+def audit_books(settings: Settings, flow: Flow) -> Books:
+    """The books of a flow with all that waits looked at, record by record. Raises QueueError."""
+    return _asked(settings.url, flow, audit)
+
+
+def _asked(url: str, flow: Flow, ask: Callable[[Queue], Books]) -> Books:
+    queue = Queue(url, flow.queue.key)
+    queue.give_up.set()
+    try:
+        return ask(queue)
+    finally:
+        queue.close()
+
+
+def print_books(books: Mapping[str, Books], console: Console | None = None) -> None:
+    """Prints each flow's equation as a column of sums, and what it comes to."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for name in books:
+        table.add_column(name, justify="right")
+    for row in (*DEBIT, *CREDIT):
+        counts = [getattr(found, row) for found in books.values()]
+        if row in SHOWN_WHERE_ANY and not any(counts):
+            continue
+        sign = "" if row == "published" else "+ " if row in DEBIT else "− "
+        table.add_row(sign + row.replace("_", " "), *(f"{count:,}" for count in counts))
+    table.add_row("", *("─" * 9 for _ in books))
+    table.add_row("[bold]books[/bold]", *(verdict(found) for found in books.values()))
+    console = console or Console()
+    console.print(table)
+    for name, found in books.items():
+        if found.unread:
+            console.print(f"{name}: {not_looked_at(found)}", soft_wrap=True)
+
+
+def verdict(found: Books) -> str:
+    """What the books come to, in a word and rich's colours."""
+    if found.difference == 0:
+        return "[green]balanced[/green]"
+    if found.difference > 0 and found.exact:
+        return f"[bold red]{found.difference:,} too many[/bold red]"
+    if found.difference > 0:
+        return f"[yellow]surplus {found.difference:,}[/yellow]"
+    return f"[bold red]{-found.difference:,} missing[/bold red]"
+
+
+def not_looked_at(found: Books) -> str:
+    """What an audit that was not exact leaves open."""
+    return (
+        f"[yellow]{found.unread:,} waiting records were not looked at one by one[/yellow], since they moved meanwhile: "
+        "a foreign one among them can hide a loss, and passes for a double"
+    )

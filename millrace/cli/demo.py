@@ -1,0 +1,273 @@
+"""`millrace demo`: everything at once on this machine, with a consumer killed in the middle."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from millrace.cli.books import print_books
+from millrace.embedded import Embedded
+from millrace_pipeline.errors import MillraceError
+from millrace_pipeline.flows.flow import Flows, load
+from millrace_pipeline.process import logs
+from millrace_pipeline.process.supervisor import Supervisor
+from millrace_pipeline.queue import Books, Queue
+
+app = typer.Typer()
+
+LIVE = {
+    "QUOTES_URL": "https://quotes.toscrape.com/",
+    "WIKIPEDIA_URL": "https://stream.wikimedia.org/v2/stream/recentchange",
+}
+LEASE = "3s"  # short, so that one can watch the killed consumer's batch being taken over
+EVENTS_A_SECOND = 400
+CRAWL_PATIENCE_SECONDS = 15.0
+DRAIN_SECONDS = 30.0
+KILL_AFTER = 0.35  # of the demo's time
+
+
+@app.command(epilog="Example: `millrace demo --seconds 30`")
+def demo(
+    seconds: Annotated[float, typer.Option(min=4, max=3600, help="How long the sources run.")] = 12,
+    live: Annotated[bool, typer.Option("--live", help="Read the real sites instead of the bundled ones.")] = False,
+    into: Annotated[Path | None, typer.Option(help="Folder for the files; else a new one below ./data.")] = None,
+) -> None:
+    """Runs both flows with two consumers, kills one of them with SIGKILL, drains, and counts what arrived.
+
+    Needs no Docker, no Redis and no network: it starts an embedded Valkey, a practice web site of ten pages and a
+    stream of events as Wikimedia sends them.
+
+    Exit codes: 0 every record arrived once; 1 something is missing or doubled, or a site can't be reached.
+    """
+    console = Console(highlight=False)
+    logs.configure("pretty", "error")  # what the supervisor does is told on the screen
+    folder = into or Path("data") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
+    with contextlib.ExitStack() as stack:
+        sites = LIVE if live else stack.enter_context(_bundled_sites())
+        if live and not _reachable(console, sites):
+            sys.exit(1)
+        server = stack.enter_context(Embedded())
+        environ = {**os.environ, **sites, "DATA": str(folder), "LEASE": LEASE, "REDIS_URL": server.url}
+        environ |= {"BATCH": "500", "LINGER": "1s", "MILLRACE_LOG": "json", "MILLRACE_HTTP": ""}
+        flows_file = _flows_file()
+        flows = load(flows_file, environ)
+        console.print(f"[bold]Millrace demo[/bold]: {len(flows)} flows, 2 consumers, about {seconds + 5:.0f} s")
+        for name, flow in flows.items():
+            console.print(f"  {name:<10} {_source(sites, name)}", soft_wrap=True)
+            console.print(f"  {'':<10} → list {flow.queue.key} → {folder / name}/", soft_wrap=True)
+        console.print(
+            f"  look inside meanwhile: [cyan]redis-cli -p {server.port} LLEN {flows['quotes'].queue.key}[/cyan]"
+        )
+        console.print()
+        ok = _Show(console, flows, server.url, folder, environ, flows_file).run(seconds)
+    sys.exit(0 if ok else 1)
+
+
+class _Show:
+    """The demo while it runs: the services, the table on the screen, the kill, and the count at the end."""
+
+    def __init__(
+        self, console: Console, flows: Flows, url: str, folder: Path, environ: Mapping[str, str], flows_file: Path
+    ) -> None:
+        self.console = console
+        self.flows = flows
+        self.folder = folder
+        self.queues = {name: Queue(url, flow.queue.key) for name, flow in flows.items()}
+        self.log_path = folder / "services.log"
+        self.supervisor = Supervisor(environ=environ, say=self._log)
+        self.where = ["--flows", str(flows_file)]
+        self.news: list[str] = []
+        self.started = time.monotonic()
+        self.shown_at = 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self, seconds: float) -> bool:
+        try:
+            for name in self.flows:
+                self.supervisor.add(f"producer-{name}", "produce", name, *self.where)
+            for number in (1, 2):
+                self.supervisor.add(f"consumer-{number}", "consume", *self.where)
+            books = self._watch(seconds)
+        finally:
+            self.supervisor.stop(grace_seconds=15)
+        books = {name: queue.books() for name, queue in self.queues.items()}
+        return self._report(books)
+
+    def _watch(self, seconds: float) -> dict[str, Books]:
+        with Live(console=self.console, auto_refresh=False, transient=False) as live:
+            victim: str | None = None
+            producing = True
+            while True:
+                time.sleep(0.1)
+                self.supervisor.look()
+                books = {name: queue.books() for name, queue in self.queues.items()}
+                elapsed = time.monotonic() - self.started
+                if victim is None and elapsed > seconds * KILL_AFTER:
+                    victim = self._kill_a_consumer(books)
+                if producing and elapsed > seconds and self._crawled(elapsed - seconds):
+                    producing = False
+                    self._tell("stopping the producers, draining the lists")
+                    self.supervisor.stop([f"producer-{name}" for name in self.flows], grace_seconds=10)
+                self._show(live, books)
+                drained = not producing and all(found.lag == 0 for found in books.values())
+                if drained or elapsed > seconds + CRAWL_PATIENCE_SECONDS + DRAIN_SECONDS:
+                    return books
+
+    def _crawled(self, waited: float) -> bool:
+        """Whether the crawl has come to its end, or has been waited for long enough."""
+        return self.supervisor.children["producer-quotes"].done or waited > CRAWL_PATIENCE_SECONDS
+
+    def _kill_a_consumer(self, books: Mapping[str, Books]) -> str | None:
+        """Kills a consumer that holds a batch right now; None where none does yet."""
+        for name, found in books.items():
+            for lease in found.leases:
+                pid = int(lease.consumer.rpartition(":")[2])
+                for child in self.supervisor.children.values():
+                    if child.pid == pid and child.name.startswith("consumer"):
+                        child.signal(signal.SIGKILL)
+                        self._tell(
+                            f"[red]kill -9 {pid}[/red]: {child.name} dies holding {lease.records} records of {name}; "
+                            f"its batch is taken over after {LEASE}"
+                        )
+                        return child.name
+        return None
+
+    def _tell(self, what: str) -> None:
+        self.news.append(f"{time.monotonic() - self.started:5.1f} s  {what}")
+        if not self.console.is_terminal:
+            self.console.print(self.news[-1], soft_wrap=True)
+
+    def _show(self, live: Live, books: Mapping[str, Books]) -> None:
+        elapsed = time.monotonic() - self.started
+        if self.console.is_terminal:
+            table = Table(box=None, pad_edge=False, header_style="bold")
+            table.add_column("flow")
+            for column in ("published", "delivered", "filtered", "lag", "rate"):
+                table.add_column(column, justify="right", min_width=9)
+            for name, found in books.items():
+                counts = (found.published, found.delivered, found.filtered, found.lag)
+                table.add_row(name, *(f"{count:,}" for count in counts), f"{found.delivered / elapsed:,.0f}/s")
+            live.update(Group(table, Text(), *(Text.from_markup(line) for line in self.news)), refresh=True)
+        elif elapsed - self.shown_at >= 2:
+            self.shown_at = elapsed
+            line = "   ".join(
+                f"{name}: published {found.published:,}, delivered {found.delivered:,}, lag {found.lag:,}"
+                for name, found in books.items()
+            )
+            self.console.print(f"{elapsed:5.1f} s  {line}", soft_wrap=True)
+
+    def _report(self, books: dict[str, Books]) -> bool:
+        self.console.print("\n[bold]The books[/bold] (from counters that move in the same step as the records)")
+        print_books(books, self.console)
+        ok = all(found.difference == 0 and found.lag == 0 for found in books.values())
+        self.console.print("\n[bold]The files[/bold] (read again, record by record)")
+        for name, found in books.items():
+            rows, keys = _read_back(self.folder / name)
+            once = len(keys) == rows == found.delivered
+            ok &= once
+            twice = sum(count - 1 for count in keys.values())
+            verdict = (
+                "[green]each once[/green]"
+                if once
+                else f"[bold red]{twice} twice, {found.delivered - len(keys)} missing[/bold red]"
+            )
+            files = sorted(path for path in (self.folder / name).rglob("*") if path.is_file())
+            self.console.print(
+                f"  {name}: {len(files)} files, {rows:,} records of {found.delivered:,} delivered: {verdict}"
+            )
+            if files:
+                self.console.print(f"    e.g. {files[0]}", style="dim", soft_wrap=True)
+            for line in _sample(files):
+                self.console.print(f"    {line}", style="cyan", markup=False, no_wrap=True, overflow="ellipsis")
+        end = (
+            "[green]nothing lost, nothing twice[/green]" if ok else "[bold red]this should not have happened[/bold red]"
+        )
+        self.console.print(f"\n{end}; {time.monotonic() - self.started:.0f} s, log in {self.log_path}")
+        return ok
+
+    def _log(self, name: str, line: str) -> None:
+        with self.log_path.open("a") as file:
+            file.write(f"{name} {line}\n")
+
+
+@contextlib.contextmanager
+def _bundled_sites() -> Iterator[dict[str, str]]:
+    from millrace.practice.site import PracticeSite
+    from millrace.practice.stream import PracticeStream
+
+    with PracticeSite(delay=0.3) as site, PracticeStream(rate=EVENTS_A_SECOND) as stream:
+        yield {"QUOTES_URL": site.url, "WIKIPEDIA_URL": stream.url}
+
+
+def _reachable(console: Console, sites: Mapping[str, str]) -> bool:
+    reached = True
+    for url in sites.values():
+        host = urlsplit(url).hostname or ""
+        connection = http.client.HTTPSConnection(host, timeout=10)
+        try:
+            connection.request("HEAD", "/", headers={"User-Agent": "millrace-demo"})
+            connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            reached = False
+            console.print(f"[red]{host} can't be reached[/red]: {error}. Try `millrace demo` without --live.")
+        finally:
+            connection.close()
+    return reached
+
+
+def _source(sites: Mapping[str, str], name: str) -> str:
+    return sites["QUOTES_URL"] if name == "quotes" else sites["WIKIPEDIA_URL"]
+
+
+def _flows_file() -> Path:
+    """The flows that come with Millrace: beside this package in a checkout, inside it once installed."""
+    package = Path(__file__).resolve().parent.parent
+    for place in (package / "practice" / "flows.yaml", package.parent / "flows.yaml"):
+        if place.exists():
+            return place
+    raise MillraceError("the bundled flows.yaml is missing: install Millrace again")
+
+
+def _read_back(folder: Path) -> tuple[int, Counter[Any]]:
+    """How many records the files hold, and how often each."""
+    keys: Counter[Any] = Counter()
+    for record in _records(sorted(folder.rglob("*"))):
+        meta = record.get("meta")
+        keys[meta["id"] if meta else json.dumps(record, sort_keys=True)] += 1
+    return sum(keys.values()), keys
+
+
+def _records(paths: list[Path]) -> Iterator[dict[str, Any]]:
+    for path in paths:
+        if path.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            yield from pq.ParquetFile(path).read().to_pylist()
+        elif path.suffix == ".jsonl":
+            with path.open() as lines:
+                yield from map(json.loads, lines)
+
+
+def _sample(files: list[Path]) -> list[str]:
+    chosen = ("text", "author", "wiki", "type", "title", "user")
+    return [
+        "  ".join(f"{name}={record[name]}" for name in chosen if record.get(name) is not None)
+        for record, _ in zip(_records(files[:1]), range(3), strict=False)
+    ]

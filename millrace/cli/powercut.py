@@ -1,0 +1,174 @@
+"""Power cut: takes from a Redis' append-only file what a power failure could, and never more.
+
+What was synced to the disk stays; of what came behind, nothing does. How much was synced is not asked of Redis, since
+`WAITAOF` of some confirms what was only written (docs/decisions/0012-what-is-on-disk.md). It is seen from outside, on
+Linux: with `appendfsync everysec` one thread of the server does all syncs and sleeps in between, and the kernel counts
+how often that went to sleep. While the count stands, no sync has begun that could cover more than the file held when
+the count last changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from millrace.embedded import Embedded
+from millrace_pipeline.errors import MillraceError
+
+SYNCER = "bio_aof"
+"""The server's thread that syncs the append-only file."""
+
+LOOK_SECONDS = 0.005
+STOP_SECONDS = 5.0
+
+
+class Noted(NamedTuple):
+    """How large a file was when its server's syncs had this count."""
+
+    pid: int
+    syncs: int
+    file: Path
+    size: int
+    at: float
+
+
+class Watch:
+    """Knows how much of a server's append-only file a power failure leaves, at least.
+
+    `folder` is the server's `appendonlydir`; `pid` its process, which may be another one after each start.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.noted: Noted | None = None
+
+    def look(self, pid: int) -> None:
+        """Notes the size of the file, if there was a sync since the last look. To be called every few milliseconds."""
+        try:
+            syncs = _count(pid)
+            if self.noted and (self.noted.pid, self.noted.syncs) == (pid, syncs):
+                return
+            file = current_file(self._folder)
+            size = file.stat().st_size
+            if _count(pid) == syncs:
+                self.noted = Noted(pid, syncs, file, size, time.monotonic())
+        except OSError:
+            self.noted = None  # it has just ended, or has not come up
+
+    def kept(self, pid: int) -> tuple[Path, int]:
+        """The file, and how many bytes of it a power cut leaves. The process must have been stopped by SIGSTOP."""
+        file = current_file(self._folder)
+        size, noted = file.stat().st_size, self.noted
+        # Being stopped is one sleep more. Another file is that of a rewrite since, which synced on its way.
+        if noted and (noted.pid, noted.syncs + 1, noted.file) == (pid, _count(pid), file):
+            size = min(noted.size, size)
+        return file, size
+
+
+class PowerCut:
+    """Cuts the power of an embedded server that has an append-only file and syncs it every second, or always.
+
+    With `always` it takes nothing: what Redis has answered is on disk. Raises MillraceError where this is not Linux.
+    """
+
+    def __init__(self, server: Embedded) -> None:
+        if not can_be_cut():
+            raise MillraceError("a power cut needs Linux, whose kernel tells when a server syncs: leave it out here")
+        self._server = server
+        self._syncs_always = _fsync(("127.0.0.1", server.port or 0)) == "always"
+        self._watch = Watch(server.data_dir / "appendonlydir")
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch the append-only file", daemon=True)
+        self._thread.start()
+
+    @property
+    def since_sync(self) -> float:
+        """Seconds since the last sync of which we know; 0 where a cut would take nothing."""
+        noted = self._watch.noted
+        return time.monotonic() - noted.at if noted and not self._syncs_always else 0.0
+
+    def cut(self) -> int:
+        """Ends the server as a power failure does. Returns how many bytes it took; `start` of the server goes on."""
+        pid = self._server.pid
+        os.kill(pid, signal.SIGSTOP)
+        _await_stopped(pid)
+        file, kept = self._watch.kept(pid)
+        self._server.kill()
+        return 0 if self._syncs_always else truncate(file, kept)
+
+    def close(self) -> None:
+        """Ends the watching; the server lives on."""
+        self._closing.set()
+        self._thread.join(5)
+
+    def __enter__(self) -> PowerCut:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        while not self._closing.wait(LOOK_SECONDS):
+            with contextlib.suppress(MillraceError):  # it is not running
+                self._watch.look(self._server.pid)
+
+
+def can_be_cut() -> bool:
+    """Whether this machine tells when a server syncs."""
+    return Path("/proc/self/task").is_dir()
+
+
+def current_file(folder: Path) -> Path:
+    """The file that Redis appends to now. Raises FileNotFoundError where there is none."""
+    named = ((re.search(r"\.(\d+)\.incr\.aof$", path.name), path) for path in folder.iterdir())
+    found = [(int(match[1]), path) for match, path in named if match]
+    if not found:
+        raise FileNotFoundError(f"no append-only file in {folder}")
+    return max(found)[1]
+
+
+def truncate(file: Path, size: int) -> int:
+    """Cuts the file to this size. Returns how many bytes went."""
+    taken = max(0, file.stat().st_size - size)
+    if taken:
+        os.truncate(file, size)
+    return taken
+
+
+def _count(pid: int) -> int:
+    """How often the thread that syncs has gone to sleep. Raises OSError where there is no such process or thread."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        if (task / "comm").read_text().strip() == SYNCER:
+            told = re.search(r"^voluntary_ctxt_switches:\s*(\d+)", (task / "status").read_text(), re.MULTILINE)
+            assert told
+            return int(told[1])
+    raise FileNotFoundError(f"process {pid} has no thread {SYNCER}")
+
+
+def _await_stopped(pid: int) -> None:
+    """Returns once all threads of the process stand still: a signal needs a moment."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while not all(_state(task) == "T" for task in Path(f"/proc/{pid}/task").iterdir()):
+        if time.monotonic() > deadline:
+            raise MillraceError(f"process {pid} does not stop: no power cut without that")
+
+
+def _state(task: Path) -> str:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
+
+
+def _fsync(address: tuple[str, int]) -> str:
+    """The server's `appendfsync`."""
+    with socket.create_connection(address, timeout=STOP_SECONDS) as connection, connection.makefile("rb") as said:
+        connection.sendall(b"CONFIG GET appendfsync\r\n")
+        value = [said.readline() for _ in range(5)][-1].decode().strip()
+    if value not in ("everysec", "always"):
+        raise MillraceError(f"appendfsync is {value}: a power cut can be made with everysec and always")
+    return value

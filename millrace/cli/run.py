@@ -1,0 +1,193 @@
+"""`millrace run`: flows as supervised processes on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from typing import Annotated
+
+import structlog
+import typer
+
+from millrace.cli.asked import TakeOverOption
+from millrace.cli.books import read_books
+from millrace.cli.check import build_all
+from millrace.cli.running import RunningFlow
+from millrace.cli.screen import screen_for
+from millrace.cli.services import FlowsOption, choose, leave, settings_with
+from millrace.cli.status import NamesArgument
+from millrace.home import Home
+from millrace.server import bring
+from millrace_pipeline.errors import ConfigError, QueueError
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.process import logs
+from millrace_pipeline.process.settings import Settings
+from millrace_pipeline.process.signals import hear
+from millrace_pipeline.process.supervisor import Supervisor
+from millrace_pipeline.queue import Queue
+from millrace_pipeline.queue.marks import mark
+
+app = typer.Typer()
+log = structlog.get_logger(__name__)
+
+REDIS_PORT = 6379
+LOOK_SECONDS = 0.1
+EMPTY_LOOKS_SECONDS = 0.5
+
+
+@app.command(epilog="Example: `millrace run quotes --until-empty`")
+def run(
+    names: NamesArgument = None,
+    flows: FlowsOption = None,
+    consumers: Annotated[int, typer.Option("--consumers", "-n", min=1, help="Consumer processes of each flow.")] = 1,
+    until_empty: Annotated[
+        bool,
+        typer.Option(help="End once every source has ended and its list is empty: for cron, Airflow and the like."),
+    ] = False,
+    port: Annotated[
+        int | None, typer.Option(help="Port of the embedded Valkey; else 6379, or a free one if that is taken.")
+    ] = None,
+    inline: Annotated[
+        bool, typer.Option("--inline", help="One flow in this process, source to sink with no Redis: to try it out.")
+    ] = False,
+    records: Annotated[
+        int | None, typer.Option(min=1, help="With --inline: end after so many records of the source.")
+    ] = None,
+    take_over: TakeOverOption = False,
+) -> None:
+    """Runs these flows here: a process for each producer and each consumer; restarts what fails.
+
+    Without REDIS_URL it starts an embedded Valkey whose data stays in `.millrace/`, so that the next run goes on where
+    this one stopped. Every other command in this folder finds it there, and starts it for itself while nothing runs.
+    Ctrl-C or SIGTERM drains and stops; a second one doesn't wait for what is slow.
+
+    A service that fails too often is given up, and with its consumers the flow; the others go on. Once no flow is
+    consumed any more, or every source has ended or was given up and the lists are empty, it ends.
+
+    --inline runs one flow in this process instead, with no Redis and no second try: an error of the source or the sink
+    ends it at once, with its traceback.
+
+    Exit codes: 0 stopped, or all done; 1 a service failed too often, or --inline failed; 2 a flow is wrong, or its
+    list is another project's.
+    """
+    settings = settings_with(flows)
+    chosen = choose(settings, names or [])
+    if inline:
+        leave(_run_inline(settings, chosen, records))
+    if records is not None:
+        raise ConfigError("--records says where --inline ends: add --inline")
+    build_all(chosen)  # a mistake is said once, here, and not by every child
+    logs.configure(settings.log, settings.log_level, service="run")
+    stopping, at_once = threading.Event(), threading.Event()
+    hear(lambda _: (at_once if stopping.is_set() else stopping).set(), signal.SIGTERM, signal.SIGINT)
+    with redis_for(settings, chosen, port, take_over=take_over) as (settings, take_over):
+        pretty = settings.log == "pretty" or (settings.log == "auto" and sys.stderr.isatty())
+        environ = {**os.environ, "REDIS_URL": settings.url, "MILLRACE_LOG": "pretty" if pretty else "json"}
+        with screen_for(settings, table=pretty and sys.stderr.isatty()) as screen:
+            supervisor = Supervisor(environ=environ, say=screen.say)
+            threading.Thread(target=_hurry, args=(supervisor, at_once), name="hurry", daemon=True).start()
+            running = [
+                RunningFlow(flow, supervisor, settings, consumers=consumers, take_over=take_over) for flow in chosen
+            ]
+            while not stopping.wait(LOOK_SECONDS) and not _all_over(running, settings, until_empty):
+                supervisor.look()
+                for flow in running:
+                    flow.look()
+                screen.show(running)
+            grace = settings.grace_seconds + 5
+            supervisor.stop([flow.producer.name for flow in running], grace_seconds=grace)
+            supervisor.stop([child.name for flow in running for child in flow.consumers], grace_seconds=grace)
+            screen.show(running, last=True)
+            if supervisor.failed:
+                log.error("services_failed", services=supervisor.failed)
+                sys.exit(1)
+
+
+def _all_over(running: list[RunningFlow], settings: Settings, until_empty: bool) -> bool:
+    """Whether nothing is left to do: of the flows that are consumed at all, no source goes on and no list holds any."""
+    live = [flow for flow in running if not flow.given_up]
+    if not live:
+        return True
+    bounded = until_empty or any(child.gave_up for flow in running for child in flow.services)
+    return bounded and all(flow.producer.done for flow in live) and _all_empty(settings, [flow.flow for flow in live])
+
+
+def _run_inline(settings: Settings, flows: list[Flow], records: int | None) -> int:
+    from millrace.inline import Inline  # only here: a supervisor needs no source and no sink
+
+    if len(flows) != 1:
+        raise ConfigError(f"--inline runs one flow: name one of {', '.join(flow.name for flow in flows)}")
+    logs.configure(settings.log, settings.log_level, service="inline")
+    running = Inline(flows[0], records=records)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, running.stop)
+    code = 0
+    try:
+        running.run()
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    counts = {name: getattr(running, name) for name in ("read", "delivered", "filtered", "duplicates")}
+    log.info("inline_done", flow=flows[0].name, **counts, dead=len(running.dead), variants=len(running.variants))
+    return code
+
+
+def _hurry(supervisor: Supervisor, at_once: threading.Event) -> None:
+    """Passes the second signal on: services that got their first stop at once."""
+    at_once.wait()
+    for child in supervisor.children.values():
+        child.signal(signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def redis_for(
+    settings: Settings, flows: list[Flow], port: int | None, *, take_over: bool
+) -> Iterator[tuple[Settings, bool]]:
+    """The settings with the Redis to use, and whether its lists are to be ours: those of this folder's own are.
+
+    It is REDIS_URL's, or the embedded Valkey of this folder, for as long as the block lasts.
+    Raises ConfigError where a list is another project's, or another `millrace run` is at work on it.
+    """
+    if settings.redis_url_is_set:
+        server = bring(settings, port=port, preferred=REDIS_PORT)
+        log.info("redis_found", redis=str(server))
+        _look_whose(server.url, flows, take_over=take_over)
+        yield settings, take_over
+        return
+    with contextlib.ExitStack() as stack:
+        for flow in flows:
+            stack.enter_context(Home().running_flow(flow.name))
+        server = bring(settings, port=port, preferred=REDIS_PORT)
+        stack.callback(server.close)
+        place = server.url.rpartition("@")[2].removeprefix("redis://")
+        log.info(
+            "valkey_started", url=server.url, look_inside=f"redis-cli -p {place.partition(':')[2].partition('/')[0]}"
+        )
+        yield settings.with_redis_url(server.url), True
+
+
+def _look_whose(url: str, flows: list[Flow], *, take_over: bool) -> None:
+    """Marks the lists, as each service does, so that a refusal is said once; not if Redis doesn't answer yet."""
+    for flow in flows:
+        queue = Queue(url, flow.queue.key)
+        queue.give_up.set()
+        try:
+            mark(queue, flow.project, take_over=take_over)
+        except QueueError as error:
+            log.warning("redis_unavailable", queue=flow.queue.key, reason=str(error))
+        finally:
+            queue.close()
+
+
+def _all_empty(settings: Settings, flows: list[Flow]) -> bool:
+    time.sleep(EMPTY_LOOKS_SECONDS)
+    try:
+        return all(read_books(settings, flow).lag == 0 for flow in flows)
+    except QueueError:
+        return False

@@ -1,0 +1,54 @@
+"""One flow's services, as `millrace run` runs them."""
+
+from __future__ import annotations
+
+import signal
+
+import structlog
+
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.process.settings import Settings
+from millrace_pipeline.process.supervisor import FAILURES_BEFORE_GIVING_UP, Child, Supervisor
+
+log = structlog.get_logger(__name__)
+
+POISONED_BATCHES = 3
+"""So many batches in a row, each with a record that kills its consumer, are put up with."""
+
+
+class RunningFlow:
+    """A producer and consumers, each a process of its own: what kills one flow's leaves the others alone."""
+
+    def __init__(
+        self, flow: Flow, supervisor: Supervisor, settings: Settings, *, consumers: int, take_over: bool = False
+    ) -> None:
+        self.flow = flow
+        where = ["--flows", str(settings.flows), *(["--take-over"] if take_over else [])]
+        self.producer = supervisor.add(f"producer-{flow.name}", "produce", flow.name, *where)
+        names = [f"consumer-{flow.name}"]
+        if consumers > 1:
+            names = [f"{names[0]}-{number}" for number in range(1, consumers + 1)]
+        failures = _failures_to_isolate(flow)
+        self.consumers = [supervisor.add(name, "consume", flow.name, *where, failures=failures) for name in names]
+
+    @property
+    def services(self) -> list[Child]:
+        """All of them."""
+        return [self.producer, *self.consumers]
+
+    @property
+    def given_up(self) -> bool:
+        """Whether nobody consumes it any more."""
+        return all(child.done for child in self.consumers)
+
+    def look(self) -> None:
+        """Stops the producer of a flow that nobody consumes any more: its list would only fill up."""
+        if self.given_up and not self.producer.done and self.producer.state != "stopping":
+            log.error("flow_given_up", flow=self.flow.name)
+            self.producer.signal(signal.SIGTERM)
+
+
+def _failures_to_isolate(flow: Flow) -> int:
+    """How often a consumer may die in a row: a record that kills it is found by halving its batch, a death a time."""
+    deaths = flow.max_attempts + flow.batch.records.bit_length()
+    return deaths * POISONED_BATCHES + FAILURES_BEFORE_GIVING_UP

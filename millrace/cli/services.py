@@ -1,0 +1,169 @@
+"""`millrace produce` and `millrace consume`: one service each, what a container runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import structlog
+import typer
+
+from millrace.cli.asked import TakeOverOption
+from millrace.server import Server, server_of
+from millrace_pipeline.errors import ConfigError, MillraceError
+from millrace_pipeline.flows.flow import Flow, load
+from millrace_pipeline.process.service import Service
+from millrace_pipeline.process.settings import Settings
+from millrace_pipeline.redis.preflight import preflight
+
+app = typer.Typer()
+log = structlog.get_logger(__name__)
+
+IDLE_PATIENCE_SECONDS = 2.0
+
+FlowsOption = Annotated[
+    Path | None, typer.Option("--flows", "-f", help="The flows file; else MILLRACE_FLOWS, else ./flows.yaml.")
+]
+
+
+@app.command(epilog="Example: `millrace produce wikipedia`")
+def produce(
+    flow: Annotated[str, typer.Argument(help="The flow whose source to read.")],
+    flows: FlowsOption = None,
+    take_over: TakeOverOption = False,
+) -> None:
+    """Reads a flow's source and publishes what it yields, until the source ends or SIGTERM comes.
+
+    Exit codes: 0 the source ended or we were stopped, everything read is on the list; 1 the source or Redis failed;
+    2 the flow is wrong, or its list is another project's.
+    """
+    from millrace_producer.runner import Producer
+
+    settings = settings_with(flows)
+    chosen = choose(settings, [flow])[0]
+    with Service(f"producer-{flow}", settings) as service:
+        server = find(settings)
+        look_before(server.url)
+        producer = Producer(
+            chosen,
+            server.url,
+            stopping=service.stopping,
+            give_up=service.give_up,
+            take_over=take_over or server.kind == "embedded",
+        )
+        service.well = producer.unwell
+        code = 0
+        try:
+            producer.run()
+        except MillraceError as error:
+            log.error("producer_failed", flow=flow, reason=str(error))
+            code = 2 if isinstance(error, ConfigError) else 1
+    leave(code)
+
+
+@app.command(epilog="Example: `millrace consume quotes wikipedia`")
+def consume(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[FLOW]...", help="Default: every flow.")] = None,
+    flows: FlowsOption = None,
+    until_empty: Annotated[bool, typer.Option(help="End once nothing is ready or in flight any more.")] = False,
+    take_over: TakeOverOption = False,
+) -> None:
+    """Takes batches off the lists of these flows and writes them to their sinks, until SIGTERM comes.
+
+    SIGTERM: takes nothing new, finishes or gives back what it holds. A second SIGTERM gives it back at once.
+    Exit codes: 0 stopped or empty; 1 Redis refused us; 2 a flow is wrong, or its list is another project's; 27 a record
+    made it stand still for a lease, and the traceback says where.
+    """
+    from millrace_consumer.runner import Consumer
+
+    settings = settings_with(flows)
+    chosen = choose(settings, names or [])
+    with Service("consumer", settings) as service:
+        server = find(settings)
+        look_before(server.url)
+        consumers = [
+            Consumer(
+                flow,
+                server.url,
+                stopping=service.stopping,
+                give_up=service.give_up,
+                until_empty=until_empty,
+                watchdog=service.watchdog,
+                take_over=take_over or server.kind == "embedded",
+            )
+            for flow in chosen
+        ]
+        service.well = lambda: next(filter(None, (consumer.unwell() for consumer in consumers)), None)
+        errors: list[BaseException] = []
+
+        def run(consumer: Consumer) -> None:
+            try:
+                consumer.run()
+            except BaseException as error:  # also a transform's sys.exit(): we don't go on without one of our flows
+                expected = isinstance(error, MillraceError)
+                reason = str(error) if expected else f"{type(error).__name__}: {error}"
+                log.error(
+                    "consumer_failed", flow=consumer.flow.name, reason=reason, exc_info=None if expected else error
+                )
+                errors.append(error)
+                service.stop()
+            finally:
+                consumer.ended.set()
+
+        for consumer in consumers:
+            threading.Thread(target=run, args=(consumer,), name=f"consume {consumer.flow.name}", daemon=True).start()
+        patience = IDLE_PATIENCE_SECONDS
+        while not all(consumer.ended.is_set() for consumer in consumers) and not service.give_up.wait(0.05):
+            patience -= 0.05 * service.stopping.is_set()
+            if patience < 0 and all(consumer.idle for consumer in consumers):
+                break  # they hold nothing, and wait for a Redis that doesn't answer
+        if service.give_up.is_set():
+            for consumer in consumers:
+                consumer.give_back()
+    leave(2 if any(isinstance(error, ConfigError) for error in errors) else 1 if errors else 0)
+
+
+def settings_with(flows: Path | None) -> Settings:
+    """The environment's settings, with the flows file that the command line named."""
+    settings = Settings.load()
+    return settings.model_copy(update={"flows": flows}) if flows else settings
+
+
+def choose(settings: Settings, names: list[str]) -> list[Flow]:
+    """The flows of these names, or all. Raises ConfigError naming the ones there are."""
+    flows = load(settings.flows)
+    for name in names:
+        if name not in flows:
+            raise ConfigError(f"{settings.flows}: no flow {name!r}; there are: {', '.join(flows)}")
+    return [flows[name] for name in names or flows]
+
+
+def find(settings: Settings) -> Server:
+    """The Redis of this folder's flows, named in the log. Raises ConfigError, see `server_of`."""
+    server = server_of(settings)
+    log.info("redis_found", redis=str(server))
+    return server
+
+
+def look_before(url: str) -> None:
+    """Looks at the Redis before anything is trusted to it. Raises ConfigError where it won't do.
+
+    One that doesn't answer yet is no reason to stop: the service waits for it.
+    """
+    for finding in preflight(url):
+        if finding.level == "error" and finding.lasting:
+            raise ConfigError(f"this Redis won't do: {finding.message}. {finding.mend}")
+        if finding.level != "ok":
+            log.warning("redis_preflight", finding=finding.message, mend=finding.mend)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process at once: a thread that still blocks in a source or a sink is not waited for."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # whoever read it is gone
+            stream.flush()
+    os._exit(code)

@@ -1,0 +1,133 @@
+"""The rig in Docker: the compose stack with the practice site and stream, under a project name of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import uuid4
+
+import msgspec
+
+from millrace.cli.stack import COMPOSE_FILE, PRACTICE_FILE
+from millrace.stack import Replica, Stack
+from millrace_pipeline.errors import StackError
+from millrace_pipeline.flows.flow import Flow, load
+from millrace_pipeline.queue import Books
+
+KINDS = {
+    "producer": ("producer-quotes", "producer-wikipedia"),
+    "consumer": ("consumer",),
+    "redis": ("redis",),
+    "power": (),
+}
+SERVICES = frozenset(service for services in KINDS.values() for service in services)
+LOOK_SECONDS = 5.0
+LOG_LINES = 5000
+START_SECONDS = 10.0  # what the containers take to be up; the stream's first event is then yet to come
+
+OVERRIDE = """\
+# Made by `millrace chaos --compose`.
+x-flows: &flows {{type: bind, source: "{flows}", target: /app/flows.yaml, read_only: true}}
+services:
+  site:
+    command: [python, -m, millrace.practice.site, --host, 0.0.0.0, --port, "8000", --delay, "0.3"]
+  stream:
+    command: [python, -m, millrace.practice.stream, --host, 0.0.0.0, --port, "8000", --rate, "{rate}",
+              --start, "{start}", --total, "{events}", --end]
+  producer-quotes: {{restart: "no", volumes: [*flows]}}
+  producer-wikipedia: {{restart: "no", volumes: [*flows]}}
+  consumer: {{restart: "no", volumes: [*flows]}}
+  redis: {{restart: "no"}}
+"""
+"""No restarts but ours: Docker doesn't start again what somebody killed, and would what has come to its end."""
+
+
+class StackRig:
+    """The stack of the compose files in this folder with `consumers` replicas: up once made, gone with `close`."""
+
+    answers_quickly = False
+
+    def __init__(self, flows_file: Path, *, consumers: int, folder: Path, events: int, rate: float) -> None:
+        override = folder / "docker-compose.chaos.yml"
+        said = OVERRIDE.format(flows=flows_file, rate=rate, events=events, start=int(time.time() + START_SECONDS))
+        override.write_text(said, encoding="utf-8")
+        flows_file.chmod(0o644)  # the services are another user
+        loaded = load(flows_file, {**os.environ, "DATA": str(folder / "files")})
+        self.flows: list[Flow] = list(loaded.values())
+        self._folder = folder
+        self._stack = Stack([COMPOSE_FILE, PRACTICE_FILE, override], project=f"millrace-chaos-{uuid4().hex[:8]}")
+        self._back_at: dict[str, float] = {}
+        self._looked = 0.0
+        self._replicas: list[Replica] = []
+        try:
+            self._stack.up(scale={"consumer": consumers})
+        except StackError:
+            self.close()
+            raise
+        self._see()
+
+    def alive(self, kind: str) -> list[str]:
+        """The names of the containers that can be killed, of kind `producer`, `consumer` or `redis`, as last seen."""
+        seen = (one.name for one in self._replicas if one.service in KINDS[kind] and one.state == "running")
+        return [name for name in seen if name not in self._back_at]
+
+    def kill(self, name: str, down_seconds: float) -> str:
+        """SIGKILL. Returns what was killed, for people, or nothing if it ended just then; it stays away for so long."""
+        try:
+            self._stack.kill([name])
+        except StackError:
+            self._see()
+            if any(one.name == name and one.state == "running" for one in self._replicas):
+                raise
+            return ""
+        self._back_at[name] = time.monotonic() + down_seconds
+        return f"{name}, away for {down_seconds:.1f} s"
+
+    def look(self, *, again: bool) -> None:
+        """Starts what was killed or failed; with `again` also the crawl that has ended: crawl it all once more."""
+        now = time.monotonic()
+        names = {name for name, back_at in self._back_at.items() if back_at <= now}
+        if now - self._looked >= LOOK_SECONDS:  # seldom: it takes docker a second and more
+            self._see()
+            ended = [one for one in self._replicas if one.service in SERVICES and one.state == "exited"]
+            names |= {one.name for one in ended if one.exit_code or (again and one.service == "producer-quotes")}
+            names -= {name for name, back_at in self._back_at.items() if back_at > now}
+        if names:
+            self._stack.start(sorted(names))
+            for name in names:
+                self._back_at.pop(name, None)
+
+    def ended(self) -> bool:
+        """Whether every producer has come to its end."""
+        self._see()
+        producers = [one for one in self._replicas if one.service in KINDS["producer"]]
+        return all(one.state == "exited" and one.exit_code == 0 for one in producers)
+
+    def end_sources(self) -> None:
+        """Nothing to do: the practice sources have an end."""
+
+    def books(self) -> dict[str, Books] | None:
+        """The books as a consumer's container sees them, or None while that or Redis doesn't answer."""
+        try:
+            said = self._stack.execute("consumer", ["millrace", "status", "--json"])
+        except StackError:
+            return None
+        found: Mapping[str, object] = json.loads(said)
+        return {flow.name: msgspec.convert(found[flow.name], Books) for flow in self.flows}
+
+    def settle(self) -> None:
+        """Fetches the files that the consumers wrote, and what all services said."""
+        with (self._folder / "services.log").open("w", encoding="utf-8") as log:
+            log.writelines(f"{line}\n" for line in self._stack.logs(tail=LOG_LINES))
+        self._stack.copy("consumer", "/data/.", self._folder / "files")
+
+    def close(self) -> None:
+        """Removes the containers, networks and volumes."""
+        self._stack.down(volumes=True)
+
+    def _see(self) -> None:
+        self._replicas = self._stack.ps()
+        self._looked = time.monotonic()

@@ -1,0 +1,75 @@
+"""`millrace status`: where every record is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from millrace.cli.asked import Asked
+from millrace.cli.books import read_books
+from millrace.cli.services import FlowsOption, choose, settings_with
+
+app = typer.Typer()
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+NamesArgument = Annotated[list[str] | None, typer.Argument(metavar="[FLOW]...", help="Default: every flow.")]
+
+
+@app.command(epilog="Example: `millrace status --json | jq '.[].lag'`")
+def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: JsonOption = False) -> None:
+    """Shows for each flow what is ready, in flight, dead and delivered, and how old the oldest record is.
+
+    Standard error names the Redis that was asked, and each list on it that is another project's.
+
+    Exit codes: 0 shown; 1 Redis doesn't answer; 2 the flow is wrong.
+    """
+    settings = settings_with(flows)
+    chosen = choose(settings, names or [])
+    asked = Asked(settings)
+    asked.say_whose(chosen)
+    books = {flow.name: (flow, read_books(asked.settings, flow)) for flow in chosen}
+    if as_json:
+        _print_json({name: {"key": flow.queue.key, **found.as_dict()} for name, (flow, found) in books.items()})
+        return
+    console = Console()
+    variants = any(found.variants for _, found in books.values())
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("flow")
+    aside = ("dead", "variants") if variants else ("dead",)
+    for column in ("ready", "in flight", "oldest", *aside, "published", "delivered", "filtered"):
+        table.add_column(column, justify="right")
+    for name, (_, found) in books.items():
+        table.add_row(
+            name,
+            *(f"{count:,}" for count in (found.ready, found.in_flight)),
+            _age(found.oldest_seconds) if found.lag else "–",
+            *(f"{getattr(found, column):,}" for column in aside),
+            *(f"{count:,}" for count in (found.published + found.foreign, found.delivered, found.filtered)),
+        )
+    console.print(table)
+    for name, (_, found) in books.items():
+        for lease in found.leases:
+            console.print(
+                f"{name}: batch {lease.batch}, {lease.records:,} records, held by {lease.consumer} "
+                f"for {_age(lease.age_seconds)}, attempt {lease.attempts}" + (f": {lease.note}" if lease.note else ""),
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+
+
+def _age(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")

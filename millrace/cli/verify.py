@@ -1,0 +1,173 @@
+"""`millrace verify`: every record is accounted for, in the books and in the files."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from millrace.cli.asked import Asked
+from millrace.cli.books import audit_books, not_looked_at, print_books, read_books, verdict
+from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.status import JsonOption, NamesArgument
+from millrace_pipeline.errors import ConfigError, QueueUnavailable
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.flows.units import seconds
+from millrace_pipeline.process.settings import Settings
+from millrace_pipeline.process.signals import hear
+from millrace_pipeline.queue import Books
+
+if TYPE_CHECKING:
+    from millrace.cli.filecheck import FileCheck
+
+app = typer.Typer()
+
+FOLLOW_SECONDS = 1.0
+
+SinkOption = Annotated[bool, typer.Option("--sink", help="Also read the sinks' files and tables again and compare.")]
+RepeatsOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-repeats", help="With --sink: the source itself may send a key twice, so that is no difference."
+    ),
+]
+FollowOption = Annotated[bool, typer.Option("--follow", help="Look every second, until Ctrl-C or the books differ.")]
+ForOption = Annotated[str | None, typer.Option("--for", help="With --follow: for so long, e.g. 30s or 10m.")]
+
+
+@app.command(epilog="Example: `millrace verify wikipedia --sink`")
+def verify(
+    names: NamesArgument = None,
+    flows: FlowsOption = None,
+    as_json: JsonOption = False,
+    sink: SinkOption = False,
+    allow_repeats: RepeatsOption = False,
+    follow: FollowOption = False,
+    follow_for: ForOption = None,
+) -> None:
+    """Proves for each flow that every published record is accounted for, at one instant.
+
+    published + foreign = delivered + filtered + ready + in flight + dead + variants + discarded, with what others
+    pushed, acked or still waiting, as foreign. Less than that is loss, more are doubles.
+
+    --sink reads files and tables again: as many records as were delivered, none of them twice, nothing damaged.
+    docs/how-to/verify.md says what that proves for which sink. Standard error names the Redis that was asked.
+
+    Exit codes: 0 the books balance, and the files hold it; 1 a record is missing, or there is one too many, or Redis
+    doesn't answer; 2 the flow is wrong.
+    """
+    if follow_for is not None and not follow:
+        raise ConfigError("--for says how long to --follow: add --follow")
+    settings = settings_with(flows)
+    chosen = choose(settings, names or [])
+    until = _until(follow_for)
+    asked = Asked(settings)
+    rounds = _Rounds(asked.settings, chosen, sink=sink, allow_repeats=allow_repeats)
+    if not follow:
+        asked.say_whose(chosen)
+        books, checks = rounds.look()
+        rounds.print_json(books, checks, indent=2) if as_json else rounds.print(books, checks)
+        sys.exit(1 if _differs(books, checks) else 0)
+    sys.exit(rounds.follow(until, as_json=as_json))
+
+
+class _Rounds:
+    """Looks at the flows, once or again and again."""
+
+    def __init__(self, settings: Settings, flows: list[Flow], *, sink: bool, allow_repeats: bool) -> None:
+        self._settings = settings
+        self._flows = flows
+        self._checks: list[FileCheck] = []
+        if sink:
+            from millrace.cli.filecheck import FileCheck  # only here: no other command pays for the sinks
+
+            self._checks = [
+                FileCheck(flow, part, allow_repeats=allow_repeats) for flow in flows for part in flow.sink.each
+            ]
+        self._console = Console(highlight=False, soft_wrap=True)
+
+    def look(self) -> tuple[dict[str, Books], list[FileCheck]]:
+        """The books, and what the files hold. Raises QueueError."""
+        books = {flow.name: audit_books(self._settings, flow) for flow in self._flows}
+        for check in self._checks:
+            check.read(books[check.flow.name], lambda check=check: read_books(self._settings, check.flow))  # type: ignore[misc]
+        return books, self._checks
+
+    def follow(self, until: float, *, as_json: bool) -> int:
+        """Looks every second. Returns the exit code: 1 as soon as something differs, or if Redis never answered."""
+        stopping = threading.Event()
+        hear(lambda _: stopping.set(), signal.SIGTERM, signal.SIGINT)
+        answered = False
+        while not stopping.is_set():
+            try:
+                books, checks = self.look()
+            except QueueUnavailable as error:
+                sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S}  Redis doesn't answer: {error}\n")
+            else:
+                answered = True
+                self.print_json(books, checks) if as_json else self._print_line(books, checks)
+                if _differs(books, checks):
+                    return 1
+            if time.monotonic() >= until or stopping.wait(FOLLOW_SECONDS):
+                break
+        return 0 if answered else 1
+
+    def print(self, books: Mapping[str, Books], checks: list[FileCheck]) -> None:
+        """The sums, and a line or more on each sink's files."""
+        print_books(dict(books), self._console)
+        if checks:
+            self._console.print("\n[bold]The files[/bold] (read again, record by record)")
+        for check in checks:
+            for line in check.told():
+                self._console.print(f"  {line}")
+
+    def print_json(self, books: Mapping[str, Books], checks: list[FileCheck], indent: int | None = None) -> None:
+        """All of it as JSON; a round of --follow takes one line, with its time."""
+        said: dict[str, Any] = {name: found.as_dict() for name, found in books.items()}
+        for check in checks:
+            flow = said[check.flow.name]
+            if len(check.flow.sink.each) == 1:
+                flow["sink"] = check.as_dict()
+            else:
+                flow.setdefault("sinks", []).append(check.as_dict())
+        if indent is None:
+            said = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "flows": said}
+        sys.stdout.write(json.dumps(said, indent=indent) + "\n")
+        sys.stdout.flush()
+
+    def _print_line(self, books: Mapping[str, Books], checks: list[FileCheck]) -> None:
+        for name, found in books.items():
+            self._console.print(
+                f"{datetime.now(UTC):%H:%M:%S}  {name}  published {found.published:,}  delivered {found.delivered:,}  "
+                f"lag {found.lag:,}  dead {found.dead:,}  {verdict(found)}"
+                + (f": {not_looked_at(found)}" if found.unread else "")
+            )
+        for check in checks:
+            for line in check.told():
+                self._console.print(f"          {line}")
+
+
+def _differs(books: Mapping[str, Books], checks: list[FileCheck]) -> bool:
+    return any(_wrong(found) for found in books.values()) or any(check.differs for check in checks)
+
+
+def _wrong(found: Books) -> bool:
+    return found.difference < 0 or (found.difference > 0 and found.exact)
+
+
+def _until(text: str | None) -> float:
+    """When to stop, on the monotonic clock. Raises ConfigError."""
+    if text is None:
+        return float("inf")
+    try:
+        return time.monotonic() + seconds(text)
+    except ValueError as error:
+        raise ConfigError(f"--for {text}: {error}") from None

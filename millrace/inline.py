@@ -1,0 +1,180 @@
+"""Inline: one flow's source → transforms → sink in this thread, with no Redis: for development and tests."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import count, islice
+
+import structlog
+
+from millrace_consumer.delivery import Delivery
+from millrace_consumer.fanout import sink_of
+from millrace_consumer.sinks.base import Sink
+from millrace_consumer.transforms import TRANSFORMS
+from millrace_consumer.transforms.base import Transform
+from millrace_pipeline.envelope import DeadLetter, Record
+from millrace_pipeline.errors import RecordsRejected
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.process.logs import stay_quiet
+from millrace_pipeline.queue import Claim
+from millrace_producer.contract import Contract
+from millrace_producer.entries import Entries, Entry
+from millrace_producer.reading import dedupe_seconds
+from millrace_producer.sources import SOURCES
+from millrace_producer.sources.base import Source
+
+log = structlog.get_logger(__name__)
+
+
+class Inline:
+    """Reads the source from its beginning to its end, or `records` records of it, and writes them to the sink.
+
+    All but the queue is what the services run: the records become envelopes, and are opened, transformed, validated and
+    written in batches. A batch is written when it is full, or when a record comes after its linger; then the source is
+    told that it was published. Nothing is kept for the next time: no checkpoint, and dedupe knows this run alone.
+
+    `read`, `delivered`, `filtered` and `duplicates` count records; `dead` holds those that were set aside, `variants`
+    those that would be on the variant list.
+    """
+
+    def __init__(self, flow: Flow, *, records: int | None = None) -> None:
+        self.flow = flow
+        self.source: Source = flow.source.build(SOURCES, Source)
+        self.sink: Sink = sink_of(flow)
+        self.read = self.delivered = self.filtered = self.duplicates = 0
+        self.dead: list[DeadLetter] = []
+        self.variants: list[bytes] = []
+        if self.sink.joins_ack:
+            raise flow.sink.error("writes in the queue's own Redis, with the ack: it can't be run inline")
+        self._model = flow.load_model()
+        self.sink.check(self._model)
+        self._transforms = flow.load_transforms(TRANSFORMS, Transform)
+        self._records = records
+        session = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(5)}"
+        self._entries = Entries(
+            flow.name,
+            mark=flow.queue.key,
+            session=session,
+            key=flow.dedupe.key if flow.dedupe else None,
+            contract=Contract.of(flow),
+        )
+        self._batches = (f"{session}-{number:06d}" for number in count(1))
+        self._seen_seconds = dedupe_seconds(flow, self.source)
+        self._seen: dict[str, float] = {}
+        self._yielded: list[Record | DeadLetter] = []
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._since = 0.0
+        self._reading = self._stopping = False
+
+    def run(self) -> None:
+        """Returns once the source has ended. Raises at once what the source, or the sink, raises.
+
+        What the source had yielded before it failed is written first, as it would be on the list by then.
+        """
+        reading = iter(self.source.read(None))
+        try:
+            failed = self._take_all(islice(reading, self._records))
+            self._write()
+        finally:
+            if hasattr(reading, "close"):
+                reading.close()
+            self.source.close()
+            self.sink.close()
+        if failed is not None:
+            raise failed
+
+    def stop(self, *_signal: object) -> None:
+        """Ends the run, from a signal handler: what was read is still written."""
+        self._stopping = True
+        if self._reading:
+            raise KeyboardInterrupt
+
+    def _take_all(self, records: Iterator[Record | DeadLetter]) -> BaseException | None:
+        """Takes what the source yields. Returns what it raised, if it did."""
+        while not self._stopping:
+            self._reading = True
+            try:
+                record = next(records)
+            except (StopIteration, KeyboardInterrupt):
+                return None
+            except BaseException as error:
+                return error
+            finally:
+                self._reading = False
+            self._yielded.append(record)
+            self._take(self._entries.make(record))
+        return None
+
+    def _take(self, entry: Entry) -> None:
+        self.read += 1
+        if entry.dead is not None:
+            self._set_aside(entry.dead)
+        elif self._is_duplicate(entry.id):
+            self.duplicates += 1
+        elif entry.variant:
+            self.variants.append(entry.line)
+        else:
+            if not self._lines:
+                self._since = time.monotonic()
+            self._lines.append(entry.line)
+            self._size += len(entry.line)
+        limit = self.flow.batch
+        full = len(self._lines) >= limit.records or self._size >= limit.bytes
+        if full or time.monotonic() - self._since >= limit.linger:
+            self._write()
+
+    def _is_duplicate(self, id: str) -> bool:
+        if not self._seen_seconds:
+            return False
+        now = time.monotonic()
+        if now - self._seen.get(id, float("-inf")) < self._seen_seconds:
+            return True
+        self._seen[id] = now
+        return False
+
+    def _write(self) -> None:
+        if self._lines:
+            self._deliver(Claim(next(self._batches), "inline", 1, 1, self._lines))
+            self._lines, self._size = [], 0
+        if self._yielded:
+            self.source.published(self._yielded)
+            self._yielded = []
+
+    def _deliver(self, claim: Claim) -> None:
+        delivery = Delivery(
+            claim,
+            flow=self.flow.name,
+            mark=self.flow.queue.key,
+            transforms=self._transforms,
+            model=self._model,
+            evolves=self.flow.contract == "evolve",
+        )
+        while delivery.batch:
+            try:
+                self.sink.write(delivery.batch)
+                break
+            except RecordsRejected as rejected:
+                if not rejected.reasons or not rejected.reasons.keys() <= set(range(len(delivery.batch))):
+                    raise
+                delivery.reject(rejected.reasons)
+        self.delivered += delivery.delivered
+        self.filtered += delivery.filtered
+        for letter in delivery.dead:
+            self._set_aside(letter)
+        log.info("batch_delivered", flow=self.flow.name, batch=claim.id, records=delivery.delivered)
+
+    def _set_aside(self, letter: DeadLetter) -> None:
+        self.dead.append(letter)
+        log.warning("record_set_aside", flow=self.flow.name, reason=letter.reason)
+
+
+def run_inline(flow: Flow, *, records: int | None = None) -> Inline:
+    """Runs a flow inline to its end, or for so many records of its source, and returns the counts."""
+    stay_quiet()
+    inline = Inline(flow, records=records)
+    inline.run()
+    return inline

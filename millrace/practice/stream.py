@@ -1,0 +1,221 @@
+"""An event stream to practise on: answers as stream.wikimedia.org/v2/stream/recentchange does, with events of our own.
+
+    with PracticeStream(rate=100, total=5000) as stream:
+        read(stream.url)
+
+Event number n is a function of the seed and n alone, its time one of the start and n, and n stands in its id. So a
+client that comes back with a `Last-Event-ID` gets exactly what follows, from this server or from another one started
+later with the same seed. It can also misbehave on purpose: drop connections, answer with a status, gzip, cut its chunks
+anywhere. Unlike Wikimedia it keeps everything since its start: who comes without an id gets the stream from event 0.
+For a container:
+
+    python -m millrace.practice.stream --host 0.0.0.0 --port 8001 --rate 50
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from millrace.practice import recentchange
+from millrace.practice.serving import PATH, Answer, EventStreamHandler, Visit
+from millrace.practice.timeline import Timeline
+from millrace_pipeline.process.signals import hear
+
+
+class Events(Protocol):
+    """Where the data of the events comes from."""
+
+    def data(self, number: int, moment_ms: int) -> bytes:
+        """The data of event `number`, which happened at that time (milliseconds since 1970)."""
+
+
+class GeneratedEvents:
+    """Events of our own making."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def data(self, number: int, moment_ms: int) -> bytes:
+        return recentchange.event(self.seed, number, moment_ms)
+
+
+class RecordedEvents:
+    """The lines of a JSONL file, byte for byte."""
+
+    def __init__(self, path: Path) -> None:
+        self.lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+
+    def data(self, number: int, moment_ms: int) -> bytes:  # noqa: ARG002
+        return self.lines[number]
+
+
+class PracticeStream:
+    """The practice stream on loopback, in a thread, for as long as the block lasts.
+
+    `port` 0 takes a free one. `rate` is events a second since `start` (seconds since 1970, by default now), 0 as fast
+    as each client reads. After `total` events the stream is silent, or with `end` it closes, and answers 204 to a
+    client that has had them all. `replay` serves the lines of a JSONL file instead of made-up events. `keep_alive` is
+    how many seconds of silence a comment ends. `gzip` compresses for clients that accept it; `chunk_bytes` cuts the
+    HTTP chunks to that size, wherever the cut falls.
+
+    `drop_next` and `answer_next` make the next requests fail. `visits` is what was asked for so far, `connections` how
+    many clients are being served.
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        host: str = "127.0.0.1",
+        rate: float = 0.0,
+        total: int | None = None,
+        seed: int = 0,
+        start: float | None = None,
+        end: bool = False,
+        replay: Path | None = None,
+        keep_alive: float = 15.0,
+        gzip: bool = False,
+        chunk_bytes: int | None = None,
+    ) -> None:
+        self.timeline = Timeline(int((time.time() if start is None else start) * 1000), rate)
+        self.events: Events = GeneratedEvents(seed)
+        self.total = total
+        if replay is not None:
+            recorded = RecordedEvents(replay)
+            self.events = recorded
+            self.total = min(len(recorded.lines), sys.maxsize if total is None else total)
+        self.end = end
+        self.keep_alive = keep_alive
+        self.gzip = gzip
+        self.chunk_bytes = chunk_bytes
+        self.visits: list[Visit] = []
+        self.stopping = threading.Event()
+        self._answers: deque[Answer] = deque()
+        self._drops: deque[int] = deque()
+        self._server = _Server((host, port), self)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="practice-stream", daemon=True
+        )
+
+    @property
+    def url(self) -> str:
+        host, port = self._server.server_address[:2]
+        return f"http://{host!s}:{port}{PATH}"
+
+    @property
+    def connections(self) -> int:
+        return len(self._server.open)
+
+    def data(self, number: int) -> bytes:
+        """The data of event `number`, as a client gets it."""
+        return self.events.data(number, self.timeline.moment_of(number))
+
+    def drop_next(self, *after: int) -> None:
+        """The next connections break off in the middle of an event, each after that many whole ones."""
+        self._drops.extend(after)
+
+    def answer_next(self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> None:
+        """The next request that nothing is set for yet gets this instead of the stream."""
+        self._answers.append(Answer(status, dict(headers or {}), body))
+
+    def next_answer(self) -> Answer | None:
+        """What the request that asks is to be answered with instead of the stream."""
+        with contextlib.suppress(IndexError):
+            return self._answers.popleft()
+        return None
+
+    def next_drop(self) -> int | None:
+        """After how many events the connection that asks is to break off."""
+        with contextlib.suppress(IndexError):
+            return self._drops.popleft()
+        return None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops at once; connections that are open are cut."""
+        self.stopping.set()
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+
+    def __enter__(self) -> PracticeStream:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], stream: PracticeStream) -> None:
+        self.stream = stream
+        self.open: set[socket.socket] = set()
+        super().__init__(address, EventStreamHandler)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        self.open.add(request)
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.open.discard(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A client that went away, or that we cut off ourselves, is no error here; anything else is.
+        if not (self.stream.stopping.is_set() or isinstance(sys.exc_info()[1], ConnectionError | TimeoutError)):
+            super().handle_error(request, client_address)
+
+    def server_close(self) -> None:
+        super().server_close()
+        for connection in list(self.open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serves until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(
+        prog="python -m millrace.practice.stream",
+        description="Serve server-sent events of the recentchange schema, made up, to practise on.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8001, help="port to listen on, 0 for a free one (default: 8001)")
+    parser.add_argument("--rate", type=float, default=50.0, help="events a second, 0 for all at once (default: 50)")
+    parser.add_argument("--total", type=int, help="how many events there are (default: no end)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other events (default: 0)")
+    parser.add_argument("--start", type=float, help="when event 0 happened, in seconds since 1970 (default: now)")
+    parser.add_argument("--end", action="store_true", help="close after the last event, and answer 204 from then on")
+    parser.add_argument("--replay", type=Path, help="serve the lines of this JSONL file instead")
+    parser.add_argument("--keep-alive", type=float, default=15.0, help="seconds of silence between comments")
+    parser.add_argument("--gzip", action="store_true", help="compress for clients that accept it")
+    options = vars(parser.parse_args(arguments))
+    stop = threading.Event()
+    hear(lambda _: stop.set(), signal.SIGTERM, signal.SIGINT)
+    with PracticeStream(options.pop("port"), **options) as stream:
+        sys.stdout.write(f"practice stream at {stream.url}\n")
+        sys.stdout.flush()
+        stop.wait()
+
+
+if __name__ == "__main__":
+    main()

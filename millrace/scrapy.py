@@ -1,0 +1,216 @@
+"""Item pipelines. One line and one setting put the items of any Scrapy project on a Redis list:
+
+    ITEM_PIPELINES = {"millrace.scrapy.RedisPipeline": 900}
+    MILLRACE_KEY = "DATA-PIPELINE-KEY"
+
+Nothing else changes: `scrapy crawl` runs as before, and what comes out of your own item pipelines is published.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
+
+import structlog
+from scrapy import signals
+from scrapy.crawler import Crawler
+from scrapy.utils.asyncio import is_asyncio_available
+from twisted.internet.defer import Deferred
+
+from millrace.server import Server, folder_with_flows, server_of
+from millrace_pipeline.envelope import DeadLetter
+from millrace_pipeline.errors import ConfigError, QueueError
+from millrace_pipeline.process.settings import Settings
+from millrace_pipeline.queue import Queue
+from millrace_producer.items import CONTENT, record_of
+from millrace_producer.publisher import Publisher
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+PUBLISH_FAILED = "publish_failed"
+
+
+class RedisPipeline:
+    """Publishes every item to a Redis list, in batches, and passes it on.
+
+    An item that JSON can't say is set aside as a dead letter. While the publisher's buffer is full, because Redis is
+    away or consumers are behind, items wait here, and Scrapy's own limits stop the crawl; the reactor is never blocked.
+    Closing the spider waits until all is on the list. An error that waiting won't mend closes the spider with
+    `publish_failed`, also in the stats of a crawl that was already closing.
+
+    Settings: MILLRACE_KEY, the list (required); REDIS_URL, else the environment's REDIS_URL or REDIS_URL_FILE, else the
+    embedded Valkey of the flows in this folder or one above it, where `millrace run` has run them, else
+    redis://localhost:6379/0; MILLRACE_FLOW, the envelopes' `source` (default: the spider's name); MILLRACE_RECORD_KEY,
+    what names a record, as the `key` of a scrapy source (default: content); MILLRACE_MAX_READY, the number of records
+    on the list and in flight at which the crawl is held back; MILLRACE_FLUSH_SECONDS, how long closing may take
+    (default: as long as it takes).
+
+    Stats: millrace/published, millrace/duplicates, millrace/dead, millrace/unpublished.
+    """
+
+    publishes_for_millrace = True
+    """Tells a `scrapy` source, which publishes by itself, to leave this pipeline out."""
+
+    def __init__(self, crawler: Crawler) -> None:
+        settings = crawler.settings
+        key = settings.get("MILLRACE_KEY")
+        if not key:
+            raise ConfigError("MILLRACE_KEY is not set: name the Redis list that items go to in the project's settings")
+        self._crawler = crawler
+        self._list = key
+        self._server = _server(settings.get("REDIS_URL"))
+        self._record_key = settings.get("MILLRACE_RECORD_KEY", CONTENT)
+        self._max_ready = settings.getint("MILLRACE_MAX_READY", 1_000_000)
+        self._flush_seconds = settings.getfloat("MILLRACE_FLUSH_SECONDS") or None
+        self._give_up = threading.Event()
+        self._waiting = 0
+        self._failed = False
+        self._published = 0  # as the stats say it
+        self._closing: object = None
+        crawler.signals.connect(self.spider_closed, signals.spider_closed)
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Self:
+        return cls(crawler)
+
+    def open_spider(self) -> None:
+        assert self._crawler.spider is not None
+        _log_as_scrapy_does()
+        name = self._crawler.settings.get("MILLRACE_FLOW") or self._crawler.spider.name
+        redis = Queue(self._server.url, self._list, give_up=self._give_up)
+        self._publisher = Publisher(redis, flow=name, source=name, max_ready=self._max_ready)
+        self._helper = _Helper()
+
+    async def process_item(self, item: Any) -> Any:
+        record = record_of(item, self._record_key)
+        if isinstance(record, DeadLetter):
+            log.warning("item set aside as a dead letter: %s", record.reason)
+        try:
+            # Behind those that wait already, so that the list keeps the order of the crawl.
+            if self._publisher.has_room and not self._waiting:
+                self._publisher.put(record)
+            else:
+                self._waiting += 1
+                try:
+                    await self._helper.do(lambda: self._publisher.put(record))
+                finally:
+                    self._waiting -= 1
+        except QueueError as error:
+            self._fail(error)
+            self._close_the_spider()
+            raise
+        if self._publisher.published != self._published:
+            self._count()
+        return item
+
+    async def close_spider(self) -> None:
+        try:
+            await self._helper.do(lambda: self._publisher.close(self._flush_seconds))
+        except QueueError as error:
+            self._fail(error)
+        finally:
+            self._give_up.set()
+            self._helper.close()
+            self._server.close()
+            self._count()
+
+    def spider_closed(self) -> None:
+        """Comes last: whoever looks at how the crawl ended must not find "finished"."""
+        if self._failed:
+            self._crawler.stats.set_value("finish_reason", PUBLISH_FAILED)
+
+    def _fail(self, error: QueueError) -> None:
+        if not self._failed:
+            self._failed = True
+            log.error("items can't be published to %s, %d are lost: %s", self._list, self._publisher.unpublished, error)
+
+    def _close_the_spider(self) -> None:
+        if self._closing is None:
+            closing = self._crawler.engine.close_spider_async(reason=PUBLISH_FAILED)
+            self._closing = (
+                asyncio.ensure_future(closing) if is_asyncio_available() else Deferred.fromCoroutine(closing)
+            )
+
+    def _count(self) -> None:
+        self._published = self._publisher.published
+        stats = self._crawler.stats
+        for name in ("published", "duplicates", "dead", "unpublished"):
+            stats.set_value(f"millrace/{name}", getattr(self._publisher, name))
+
+
+def _server(url: str | None) -> Server:
+    if url:
+        return Server(url, "told")
+    settings = Settings.load()
+    server = server_of(settings, folder=folder_with_flows(settings))
+    log.info("publishing to %s", server)
+    return server
+
+
+def _log_as_scrapy_does() -> None:
+    """Sends what the publisher logs the way of Scrapy's own log; by itself structlog would print to standard output."""
+    if not structlog.is_configured():
+        structlog.configure(
+            processors=[
+                structlog.processors.format_exc_info,
+                structlog.processors.KeyValueRenderer(key_order=["event"]),
+            ],
+            wrapper_class=structlog.stdlib.BoundLogger,
+            logger_factory=structlog.stdlib.LoggerFactory(),
+        )
+
+
+class _Helper:
+    """A thread for calls that may block, one after the other.
+
+    Not the reactor's thread pool, whose few threads DNS needs, and a daemon, so that a second Ctrl-C ends Scrapy though
+    Redis is away.
+    """
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="millrace helper", daemon=True).start()
+
+    async def do(self, call: Callable[[], T]) -> T:
+        done: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def run() -> None:
+            try:
+                done.set_result(call())
+            except BaseException as error:
+                done.set_exception(error)
+
+        self._calls.put(run)
+        if is_asyncio_available():
+            return await asyncio.wrap_future(done)
+        return await _deferred(done)
+
+    def close(self) -> None:
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+
+
+def _deferred(done: concurrent.futures.Future[T]) -> Deferred[T]:
+    """The same for a project that has set another reactor than asyncio's."""
+    from twisted.internet import reactor
+
+    deferred: Deferred[T] = Deferred()
+
+    def fire() -> None:
+        error = done.exception()
+        if error is None:
+            deferred.callback(done.result())
+        else:
+            deferred.errback(error)
+
+    done.add_done_callback(lambda _: reactor.callFromThread(fire))
+    return deferred

@@ -1,0 +1,387 @@
+"""Record and envelope: what a source yields, and the JSON that stands for it on the list.
+
+The envelope is CloudEvents 1.0 in JSON (https://github.com/cloudevents/spec, `json-format.md`), so that any tool that
+knows CloudEvents can read the list, and a person can read it with `redis-cli LRANGE`:
+
+    {"specversion":"1.0","id":"…","source":"quotes","type":"Quote","time":"2026-11-21T01:30:00.123456Z",
+     "millrace":"DATA-PIPELINE-KEY","data":{…}}
+
+`millrace` is our mark, an extension attribute: it names the list that the envelope was published on by us. What doesn't
+bear the mark of the list that it stands on is foreign there, however much it looks like ours.
+
+`data` stays the very bytes that were published until something asks for more, so a number such as 2^64 or
+1.0000000000000000000001 comes out as it went in.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from time import time_ns
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+from pydantic import BaseModel
+
+from millrace_pipeline.cloudevent import from_base64, is_json
+from millrace_pipeline.errors import EnvelopeError, RecordError
+
+Position: TypeAlias = Any
+"""A place in one source: anything JSON can say (an event id, a cursor, {"file": …, "offset": …})."""
+
+SPECVERSION: Literal["1.0"] = "1.0"
+
+
+class Record(msgspec.Struct, gc=False):
+    """What a source yields.
+
+    `data` is anything JSON can say, a pydantic model, or `bytes` holding JSON text, which is passed on as it stands.
+    `key` names the record in its source: it becomes the envelope's `id`, and what dedupe goes by. Without one the
+    publish gives an id of its own. `position` is where to go on after this record. `time` is when it happened; without
+    one, when it was published. `type` is the envelope's `type`. `checked` says that the `bytes` are known to be one
+    JSON text in UTF-8, and needn't be looked at.
+    """
+
+    data: Any
+    key: str | None = None
+    position: Position | None = None
+    type: str | None = None
+    time: datetime | None = None
+    checked: bool = False
+
+
+class DeadLetter(msgspec.Struct):
+    """Bytes that can't be delivered, exactly as they came, and why.
+
+    A source yields one instead of a `Record` for input that is none; `position` moves on past it all the same.
+    """
+
+    original: bytes
+    reason: str
+    position: Position | None = None
+
+
+class Envelope(msgspec.Struct, gc=False):
+    """One record on the wire. `data` is the JSON text (`msgspec.Raw`), or a Python value once a transform made one."""
+
+    id: str
+    source: str
+    type: str
+    time: str | None = None
+    data: Any = None
+    specversion: Literal["1.0"] | None = None
+    """None where the list held a bare JSON object that somebody else pushed."""
+    mark: str | None = msgspec.field(default=None, name="millrace")
+    """The list that we published it on, as it says itself; None where it says nothing of that kind."""
+
+    @property
+    def bare(self) -> bool:
+        """True where the list held a bare JSON object, in no envelope."""
+        return self.specversion is None
+
+    @property
+    def text(self) -> bytes:
+        """`data` as one line of JSON: the bytes that were published, or the encoded result of a transform."""
+        if isinstance(self.data, msgspec.Raw):
+            return one_line(bytes(self.data))
+        return encode_json(self.data)
+
+    @property
+    def line(self) -> bytes:
+        """The whole envelope as one line of CloudEvents JSON. Raises RecordError as `encode_json` does."""
+        mark = msgspec.UNSET if self.mark is None else self.mark
+        return encode_json(_Wire(SPECVERSION, self.id, self.source, self.type, self.time, mark, msgspec.Raw(self.text)))
+
+    @property
+    def value(self) -> Any:
+        """`data` as Python values.
+
+        Raises EnvelopeError where it is JSON that Python can't hold: a number out of range, nested too deep.
+        """
+        if isinstance(self.data, msgspec.Raw):
+            return decode_json(self.data)
+        return self.data
+
+
+class _Wire(msgspec.Struct, gc=False):
+    """The envelope as it is encoded: attribute names and order of CloudEvents."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    time: datetime | str | None
+    millrace: str | msgspec.UnsetType
+    data: Any
+
+
+_Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Published(Envelope, gc=False, kw_only=True):
+    """An envelope as we publish it, and no other: what isn't one is looked at again as `_Seen`, to say what it is.
+
+    The mark is for `_published_decoder` to add.
+    """
+
+    id: _Text
+    source: _Text
+    type: _Text
+    data: msgspec.Raw
+    specversion: Literal["1.0"]
+    data_base64: msgspec.UnsetType = msgspec.UNSET
+
+
+_Maybe: TypeAlias = msgspec.Raw | msgspec.UnsetType
+
+
+class _Seen(msgspec.Struct):
+    """Any object, as it is decoded: everything optional, so that a missing attribute can be named."""
+
+    specversion: str | None = None
+    id: str | None = None
+    source: str | None = None
+    type: str | None = None
+    time: str | None = None
+    data: _Maybe = msgspec.UNSET
+    data_base64: _Maybe = msgspec.UNSET
+    datacontenttype: _Maybe = msgspec.UNSET
+    millrace: _Maybe = msgspec.UNSET
+
+
+def _other_types(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    raise TypeError(f"{type(value).__qualname__} is not something JSON can say")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_other_types)
+_decoder = msgspec.json.Decoder()
+_seen_decoder = msgspec.json.Decoder(_Seen)
+_LINE_BREAKS = re.compile(rb"[\r\n]+")
+
+
+def encode_json(value: Any) -> bytes:
+    """Compact UTF-8 JSON on one line.
+
+    Datetimes become ISO 8601, Decimals strings, bytes base64, NaN and infinities null, which are what JSON has for
+    them. Raises RecordError naming what can't be said in JSON.
+    """
+    try:
+        return _encoder.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise RecordError(f"not JSON: {error}") from error
+
+
+def decode_json(text: bytes | msgspec.Raw) -> Any:
+    """Python values of a JSON text. Raises EnvelopeError saying what is wrong with it."""
+    try:
+        return _decoder.decode(text)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise EnvelopeError(_why(error)) from error
+
+
+def one_line(text: bytes) -> bytes:
+    """The same JSON text on one line: a raw line break in JSON can only be white space between tokens."""
+    return _LINE_BREAKS.sub(b" ", text) if b"\n" in text or b"\r" in text else text
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with a Z, as CloudEvents wants it; a naive time is taken as UTC."""
+    return f"{in_utc(moment).isoformat(timespec='microseconds')[:-6]}Z"
+
+
+def in_utc(moment: datetime) -> datetime:
+    """The moment in UTC; a naive time is taken as UTC. Raises OverflowError for one outside of the years 1 to 9999."""
+    if moment.tzinfo is UTC:
+        return moment
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise OverflowError("a time that is none in UTC, where the years are 1 to 9999") from None
+
+
+def now() -> str:
+    """This moment as a `timestamp`; the same one for a millisecond, since to format it is what costs."""
+    global _now
+    nanoseconds = time_ns()
+    until, text = _now
+    if not until - 1_000_000 <= nanoseconds < until:
+        seconds, rest = divmod(nanoseconds, 1_000_000_000)
+        text = f"{_to_the_second(seconds)}.{rest // 1000:06d}Z"
+        _now = nanoseconds + 1_000_000, text
+    return text
+
+
+_now = (0, "")
+
+
+@lru_cache(maxsize=1)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
+
+
+def encode(record: Record, *, id: str, source: str, time: str | None = None, mark: str | None = None) -> bytes:
+    """The envelope of a record, as the bytes that go on the list.
+
+    `id` and `time` (by default now) are used where the record has no `key` or `time` of its own. `mark` is the name of
+    the list, for what is published on it: without it the envelope is foreign there. Raises RecordError where the
+    record's data can't be said in JSON, its `bytes` are no JSON text, or its time is none in UTC.
+    """
+    data = record.data
+    if isinstance(data, bytes):
+        if not record.checked:
+            checked_text(data)
+        data = msgspec.Raw(data)
+    try:
+        when = (time or now()) if record.time is None else in_utc(record.time)
+    except OverflowError as error:
+        raise RecordError(str(error)) from None
+    try:
+        name, type = record.key or id, record.type or "record"
+        return _encoder.encode(_Wire(SPECVERSION, name, source, type, when, mark or msgspec.UNSET, data))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise RecordError(f"not JSON: {error}") from error
+
+
+def checked_text(text: bytes) -> None:
+    """Raises RecordError unless the bytes are one JSON text in UTF-8."""
+    try:
+        text.decode()
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise RecordError(_why(error)) from error
+
+
+@lru_cache(maxsize=64)
+def _published_decoder(mark: str) -> msgspec.json.Decoder[Envelope]:
+    """Decodes what bears this mark, and nothing else: the comparison is done in C."""
+    fields = [("mark", Literal[mark], msgspec.field(name="millrace"))]
+    marked = msgspec.defstruct("_Marked", fields, bases=(_Published,), gc=False, kw_only=True, module=__name__)
+    return msgspec.json.Decoder(marked)
+
+
+def decode_published(lines: Sequence[bytes], mark: str) -> list[Envelope] | None:
+    """The envelopes of all lines, where each is one that we published on this list; None where some line is not.
+
+    That is what nearly every batch holds, so this is done with no Python code a line; `decode` is for the others.
+    """
+    try:
+        envelopes: list[Envelope] = list(map(_published_decoder(mark).decode, lines))
+        deque(map(bytes.decode, lines), maxlen=0)  # msgspec doesn't look whether all that it skips is UTF-8
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    return envelopes
+
+
+def decode(line: bytes, *, foreign_id: Callable[[], str]) -> Envelope:
+    """What stands on the list: an envelope, ours or any CloudEvent, or a bare JSON object that somebody pushed by hand.
+
+    A bare object becomes an envelope whose id comes from `foreign_id`. Raises EnvelopeError, whose message is the dead
+    letter's reason, for anything else: not UTF-8, not JSON, no object, an envelope of another version or without data.
+    """
+    try:
+        line.decode()
+        seen = _seen_decoder.decode(line)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        # An object whose own "id" is a number is a fine record, though no envelope.
+        if isinstance(error, msgspec.ValidationError) and _said_version(line) is None:
+            return Envelope(foreign_id(), "foreign", "record", None, msgspec.Raw(line))
+        raise EnvelopeError(_why(error)) from error
+    if seen.specversion is None:
+        return Envelope(foreign_id(), "foreign", "record", None, msgspec.Raw(line))
+    if seen.specversion != SPECVERSION:
+        raise EnvelopeError(f"envelope of an unknown version: specversion {seen.specversion!r}, expected '1.0'")
+    if not (seen.id and seen.source and seen.type):
+        missing = [name for name in ("id", "source", "type") if not getattr(seen, name)]
+        raise EnvelopeError(f"envelope without {', '.join(missing)}")
+    mark = None if isinstance(seen.millrace, msgspec.UnsetType) else decode_json(seen.millrace)
+    data, named = _data(seen), mark if isinstance(mark, str) else None
+    return Envelope(seen.id, seen.source, seen.type, seen.time, data, SPECVERSION, named)
+
+
+def _data(seen: _Seen) -> msgspec.Raw:
+    """The data of an envelope, whichever way it is said. Raises EnvelopeError where there is none, or two."""
+    text = _string("data_base64", seen.data_base64)
+    if not isinstance(seen.data, msgspec.UnsetType):
+        if text is not None:
+            raise EnvelopeError("envelope with both data and data_base64: CloudEvents allows one of them")
+        return seen.data
+    if text is None:
+        raise EnvelopeError("envelope without data")
+    content, kind = from_base64(text), _string("datacontenttype", seen.datacontenttype)
+    if kind is not None and not is_json(kind):
+        return msgspec.Raw(encode_json({"datacontenttype": kind, "data_base64": text}))
+    try:
+        checked_text(content)
+    except RecordError as error:
+        raise EnvelopeError(f"data_base64: {error}") from error
+    return msgspec.Raw(content)
+
+
+def _string(name: str, raw: _Maybe) -> str | None:
+    """An attribute that is text; one that is null counts as not there, as CloudEvents has it."""
+    if isinstance(raw, msgspec.UnsetType):
+        return None
+    try:
+        return msgspec.json.decode(raw, type=str | None)
+    except msgspec.ValidationError as error:
+        raise EnvelopeError(f"{name} is no text: {error}") from error
+
+
+class _OnlyVersion(msgspec.Struct):
+    specversion: _Maybe = msgspec.UNSET
+
+
+def is_envelope(line: bytes) -> bool:
+    """True for a JSON object that says it is a CloudEvent, of whatever version, broken or not."""
+    return bool(_said_version(line))
+
+
+def _said_version(line: bytes) -> bytes | None:
+    """What an object says its version is, as JSON; None where it says nothing, and empty for what is no object."""
+    try:
+        found = msgspec.json.decode(line, type=_OnlyVersion).specversion
+    except (msgspec.DecodeError, RecursionError):
+        return b""
+    return None if isinstance(found, msgspec.UnsetType) or bytes(found) == b"null" else bytes(found)
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "not usable JSON: nested too deep"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}"
+    if isinstance(error, msgspec.ValidationError):
+        return f"not a record: {error}"
+    return f"not JSON: {error}"
+
+
+_POINTER_STEP = re.compile(r"~[01]")
+
+
+def steps_of(pointer: str) -> list[str]:
+    """The names that a JSON pointer (RFC 6901, `/meta/id`) leads through; one without a leading slash is a name."""
+    steps = pointer[1:].split("/") if pointer.startswith("/") else [pointer]
+    return [_POINTER_STEP.sub(lambda m: "~" if m[0] == "~0" else "/", step) if "~" in step else step for step in steps]
+
+
+def resolve(pointer: str, value: Any) -> Any:
+    """What a JSON pointer finds in a value; None where there is nothing."""
+    for step in steps_of(pointer):
+        if isinstance(value, dict):
+            value = value.get(step)
+        elif isinstance(value, list) and (place := place_of(step)) < len(value):
+            value = value[place]
+        else:
+            return None
+    return value
+
+
+def place_of(step: str) -> int:
+    """The place in a list that a step of a JSON pointer names; one that no list has where it names none."""
+    return int(step) if step.isascii() and step.isdigit() and len(step) < 18 else sys.maxsize

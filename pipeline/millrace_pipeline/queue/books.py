@@ -1,0 +1,102 @@
+"""The books of a flow: what was published, and where every record of it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from millrace_pipeline.envelope import decode
+from millrace_pipeline.errors import EnvelopeError
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """A batch in flight: how many records, in whose hands, for how long already, and for how long still."""
+
+    batch: str
+    consumer: str
+    records: int
+    attempts: int
+    age_seconds: float
+    seconds_left: float
+    note: str = ""
+    """What keeps it waiting, where its consumer said so."""
+
+
+class Books(msgspec.Struct, frozen=True):
+    """All counts are in records as published, taken at one instant of Redis."""
+
+    published: int
+    foreign: int
+    delivered: int
+    filtered: int
+    ready: int
+    in_flight: int
+    dead: int
+    discarded: int
+    oldest_seconds: float
+    """Age of the oldest record that is ready or in flight, by its envelope's time; 0 where there is none."""
+    leases: list[Lease]
+    checkpoints: dict[str, Any]
+    variants: int = 0
+    foreign_waiting: int = 0
+    """Of the ready and in flight those that somebody else pushed; they count as `foreign` once they are acked."""
+    unread: int | None = None
+    """Records that waited and that an audit couldn't look at one by one; None where nobody tried."""
+
+    @property
+    def lag(self) -> int:
+        """Records that are on the list and not yet delivered."""
+        return self.ready + self.in_flight
+
+    @property
+    def difference(self) -> int:
+        """What is accounted for beyond what was published: 0 is balanced, below 0 is loss.
+
+        Above 0 it is doubles where it is `exact`; else it may as well be records that others pushed and that no
+        consumer has acked yet.
+        """
+        held = self.delivered + self.filtered + self.ready + self.in_flight + self.dead + self.variants + self.discarded
+        return held - self.published - self.foreign - self.foreign_waiting
+
+    @property
+    def exact(self) -> bool:
+        """True where each record that waits was looked at, or none does: every difference is a loss or a double."""
+        return self.unread == 0 or self.lag == 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything above as JSON can say it."""
+        return {**msgspec.to_builtins(self), "lag": self.lag, "difference": self.difference}
+
+
+def age_of(line: bytes | None, now_ms: int) -> float:
+    """Seconds since the `time` of the envelope in these bytes; 0 where it has none that can be read."""
+    if line is None:
+        return 0.0
+    try:
+        moment = msgspec.convert(decode(line, foreign_id=str).time, datetime)
+    except (EnvelopeError, msgspec.ValidationError):
+        return 0.0
+    return max(0.0, now_ms / 1000 - moment.timestamp())
+
+
+def leases_from(claims: Mapping[bytes, bytes], deadlines: Mapping[bytes, float], now_ms: int) -> list[Lease]:
+    """The leases, oldest first, from the two keys that hold them."""
+    held = [(id.decode(), msgspec.json.decode(text), deadlines.get(id, 0.0)) for id, text in claims.items()]
+    return sorted(
+        (
+            Lease(
+                id,
+                claim["consumer"],
+                int(claim["records"]),
+                int(claim["attempts"]),
+                max(0.0, (now_ms - claim["since"]) / 1000),
+                (deadline - now_ms) / 1000,
+                claim.get("note", ""),
+            )
+            for id, claim, deadline in held
+        ),
+        key=lambda lease: -lease.age_seconds,
+    )

@@ -1,0 +1,82 @@
+"""Dead letters of one flow: what a person does with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import msgspec
+
+from millrace_pipeline.mark import is_foreign
+from millrace_pipeline.queue.queue import Queue
+
+PAGE = 200
+"""Letters read at a time: each may hold a record of any size."""
+
+
+class SetAside(msgspec.Struct, frozen=True):
+    """A dead letter as it lies in Redis. `id` holds the time (Redis' clock); `record` is the exact bytes."""
+
+    id: str
+    record: bytes
+    reason: str
+    attempts: int
+    batch: str
+
+    @property
+    def time(self) -> datetime:
+        """When it was set aside."""
+        return datetime.fromtimestamp(int(self.id.partition("-")[0]) / 1000, UTC)
+
+
+class DeadLetters:
+    """The dead letters of the queue, newest first."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._keys = queue.keys
+
+    def __len__(self) -> int:
+        return int(self._queue.ask(("XLEN", self._keys.dead))[0])
+
+    def newest(self, *, since: datetime | None = None, reason: str = "") -> Iterator[SetAside]:
+        """Letters from the newest on, back to `since`, whose reason holds these words."""
+        oldest = str(int(since.timestamp() * 1000)) if since else "-"
+        newest = "+"
+        while True:
+            (page,) = self._queue.ask(("XREVRANGE", self._keys.dead, newest, oldest, "COUNT", PAGE))
+            for id, fields in page:
+                letter = _letter(id, fields)
+                if reason.casefold() in letter.reason.casefold():
+                    yield letter
+            if len(page) < PAGE:
+                return
+            newest = "(" + page[-1][0].decode()
+
+    def get(self, id: str) -> SetAside | None:
+        """One letter, or None where there is none of that id."""
+        (found,) = self._queue.ask(("XRANGE", self._keys.dead, id, id))
+        return _letter(*found[0]) if found else None
+
+    def replay(self, letter: SetAside, *, edited: bytes | None = None) -> bool:
+        """Puts the record back on the list, as it is or edited, to be delivered next. False where it is gone."""
+        record = letter.record if edited is None else edited
+        keys = [self._keys.ready, self._keys.dead, self._keys.counters]
+        return bool(
+            self._queue.ask_script("replay", keys, [letter.id, record, int(is_foreign(record, self._keys.ready))])[0]
+        )
+
+    def drop(self, letter: SetAside) -> bool:
+        """Throws it away for good; it counts as discarded. False where it is gone."""
+        return bool(self._queue.ask_script("drop", [self._keys.dead, self._keys.counters], [letter.id])[0])
+
+
+def _letter(id: bytes, flat: list[bytes]) -> SetAside:
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    return SetAside(
+        id.decode(),
+        fields[b"record"],
+        fields[b"reason"].decode(errors="replace"),
+        int(fields[b"attempts"]),
+        fields[b"batch"].decode(),
+    )

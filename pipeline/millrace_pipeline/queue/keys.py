@@ -1,0 +1,58 @@
+"""Every key name of a flow, and nothing else.
+
+All keys of a flow live in its list's slot, so that one script or transaction may touch them all.
+"""
+
+from __future__ import annotations
+
+from millrace_pipeline.redis.slot import key_beside
+
+
+class Keys:
+    """The keys of the flow whose list is `ready`; `ready` itself is what `redis-cli LLEN` shows."""
+
+    def __init__(self, ready: str) -> None:
+        self.ready = ready
+        self.woken = self.beside("woken")
+        """list: records that woke a waiting consumer, on their way back into a claim; they count as ready"""
+        self.leases = self.beside("leases")
+        """zset: batch id → deadline, in milliseconds of Redis time"""
+        self.claims = self.beside("claims")
+        """hash: batch id → who holds it, as JSON {token, consumer, attempts, steps, records, since}"""
+        self.counters = self.beside("counters")
+        """hash: published, foreign, delivered, filtered, in_flight, discarded"""
+        self.checkpoints = self.beside("checkpoints")
+        """hash: source → position, as JSON"""
+        self.leader = self.beside("leader")
+        """hash: session, until (ms of Redis time), name, epoch: the one producer of a source that must not run twice"""
+        self.epochs = self.beside("epochs")
+        """string: counts the takeovers of the source; a publish watches it"""
+        self.dead = self.beside("dead")
+        """stream: dead letters, with the exact bytes in the field `record`"""
+        self.variants = self.beside("variants")
+        """list: records that the flow's contract set aside; head is newest"""
+        self.states = self.beside("states")
+        """hash: reader's name → what it remembers, as JSON"""
+        self.seen = self.beside("seen")
+        """zset: key of a published record → when, in milliseconds of Redis time"""
+        self.fsync = self.beside("fsync")
+        """hash: touched before each question about what is on disk, since Redis answers for what the asker wrote"""
+        self.project = self.beside("project")
+        """hash: whose list it is: name, flow, source, sink, place"""
+
+    def batch(self, id: str, step: int = 1) -> str:
+        """list: the records of a batch; each step that filled it has a list of its own."""
+        name = self.beside(f"batch:{id}")
+        return name if step == 1 else f"{name}:{step}"
+
+    def parts(self, id: str, steps: int) -> list[str]:
+        """The lists of a batch that was filled in so many steps."""
+        return [self.batch(id, step) for step in range(1, steps + 1)]
+
+    def session(self, id: str) -> str:
+        """hash: how far one producer or consumer got, so that what it sends twice is applied once."""
+        return self.beside(f"session:{id}")
+
+    def beside(self, name: str) -> str:
+        """The key of this name that stands beside the list."""
+        return key_beside(self.ready, name)

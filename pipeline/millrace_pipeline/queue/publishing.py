@@ -1,0 +1,240 @@
+"""Publishing: how records get on the list, once, with the source's checkpoint."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
+
+from millrace_pipeline.envelope import DeadLetter, Position
+from millrace_pipeline.errors import ProducerFenced, PublishesLost, QueueUnavailable
+from millrace_pipeline.queue.fence import Fence
+from millrace_pipeline.queue.session import SESSION_SECONDS, Session
+from millrace_pipeline.redis.connection import Command, Connection, raise_nested
+
+
+class Published(msgspec.Struct, frozen=True):
+    """What a publish did: how many records it added, how many it left out as seen before, and the lag after it."""
+
+    records: int
+    duplicates: int
+    lag: int
+
+
+class Publishing(Session):
+    """The producer's half of a queue. One thread at a time publishes."""
+
+    def __init__(self, url: str, key: str, **options: Any) -> None:
+        super().__init__(url, key, **options)
+        self._published_disk = self._disk()
+        # A connection apart: any other EXEC would end the WATCH that stands in it.
+        self._fence = Fence(Connection(self._address), self.keys, self._session_key)
+        self._publishes = 0
+        self._reign: str | None = None  # the number of our takeover, once we lead
+
+    def publish(
+        self,
+        envelopes: Sequence[bytes],
+        *,
+        ids: Sequence[str] = (),
+        variants: Collection[int] = (),
+        seen_seconds: float = 0,
+        dead: Sequence[DeadLetter] = (),
+        checkpoint: tuple[str, Position] | None = None,
+    ) -> Published:
+        """Appends envelopes to the list, with the source's checkpoint, in one transaction.
+
+        With `seen_seconds` an envelope whose id (in `ids`, one an envelope) was published within that time is left out,
+        and the others' ids are remembered in the same transaction. `variants` are the indexes of those envelopes that
+        go on the variant list instead, `dead` are set aside as dead letters; both count as published.
+
+        A publish is applied once, whatever happens to connections. It is a plain MULTI, since records should not pass
+        through Lua; what makes it conditional is a WATCH on our session key, sent behind the previous transaction and
+        so free. Whoever is unsure whether a publish was applied first *touches* that key from a new connection. From
+        then on the transaction can't be applied any more, however late it arrives, and the session's number tells the
+        truth.
+
+        Raises QueueFull where Redis is at maxmemory (nothing was published; call again later), ProducerFenced where
+        another producer took this source over, QueueUnavailable once `give_up` is set. Raises PublishesLost, once,
+        where Redis has forgotten earlier publishes of ours (nothing was published; another call publishes).
+        """
+        number = self._publishes + 1
+        done: Published | None = None  # applied, but perhaps not on enough replicas yet
+        fresh: Sequence[int] = range(len(envelopes))
+
+        def attempt() -> Published:
+            nonlocal done, fresh
+            while True:
+                if not self._fence.stands:
+                    if self._raise_fence() < number:
+                        done = None  # also where it was applied, and a failover has lost it
+                    elif done is None:
+                        done = Published(len(fresh), len(envelopes) - len(fresh), self.lag())
+                if done is not None:
+                    # The fence, if there was one, was written behind the publish: who holds the one holds the other.
+                    self._await_replicas()
+                    return done
+                if seen_seconds:
+                    fresh = self._unseen(ids, seen_seconds)
+                ready, apart = _parted(envelopes, fresh, variants)
+                commands = self._transaction(number, ready, dead, checkpoint, apart)
+                if seen_seconds:
+                    commands[1:1] = self._remember([ids[i] for i in fresh], seen_seconds)
+                results, behind = self._fence.commit(commands, self._replicas.wait)
+                if results is not None:
+                    raise_nested(results)
+                    depth, in_flight = results[-2:]
+                    done = Published(len(fresh), len(envelopes) - len(fresh), depth + int(in_flight or 0))
+                    if not self._replicas.wanted or self._replicas.enough(behind[-1]):
+                        return done
+                # Something we watch has changed: our own touch, or another producer's publish of the same keys.
+
+        published = self._persist(attempt)
+        self._publishes = number
+        return published
+
+    @property
+    def publishes(self) -> int:
+        """The number of publishes that Redis has told us of."""
+        return self._publishes
+
+    def publishes_on_disk(self, stop: threading.Event) -> int | None:
+        """Return how many publishes of ours Redis knows of, once these are on its disk; None once `stop` is set.
+
+        For a thread of its own; waits out an outage. Where Redis keeps no file, or can't say, nothing is waited for.
+        """
+        look = ("HGET", self._session_key, "published")
+        seen = self._persist(lambda: self._published_disk.confirm(look, stop=stop))
+        return None if seen is None else int(seen[0] or 0)
+
+    def publishes_known(self) -> int:
+        """Return how many publishes of ours Redis knows of."""
+        return int(self.ask(("HGET", self._session_key, "published"))[0] or 0)
+
+    def check_publishes(self) -> None:
+        """Raise PublishesLost, once, where Redis has forgotten publishes of ours. For the thread that publishes."""
+        self._persist(self._raise_fence)
+
+    def stand_by(self) -> None:
+        """Forget that we have led: after a ProducerFenced `lead` may be asked for again."""
+        self._reign = None
+
+    def lead(self, lease_seconds: float) -> float:
+        """Becomes or stays the one producer of this list. Returns 0 where we lead, else the seconds to wait at most.
+
+        Once we have led, this and a publish raise ProducerFenced after somebody else's takeover, even where that one's
+        lease has run out, too, and we could lead again: it has published from where we stood.
+        """
+        keys = [self.keys.leader, self.keys.epochs]
+        arguments = [self.session, int(lease_seconds * 1000), self.name]
+        ((left_ms, takeover, first),) = self.ask_script("lead", keys, arguments)
+        epoch = takeover.decode()
+        # We may lead again although another has led meanwhile. First of all leaders is a Redis that came back empty.
+        if self._reign is not None and (left_ms or (epoch != self._reign and not first)):
+            raise ProducerFenced("another producer has taken over this source")
+        if left_ms == 0:
+            self._reign = epoch
+        return float(left_ms) / 1000
+
+    def resign(self) -> None:
+        """Stops leading, so that a standby needn't wait for the lease to run out."""
+        if self._reign is not None:
+            self.ask_script("resign", [self.keys.leader], [self.session])
+
+    def checkpoint(self, source: str) -> Position | None:
+        """The position that was saved with the last publish of this source, or None."""
+        text = self.ask(("HGET", self.keys.checkpoints, source))[0]
+        return None if text is None else msgspec.json.decode(text)
+
+    def close(self) -> None:
+        """Drops the connection of publishing, too."""
+        super().close()
+        self._fence.close()
+        self._published_disk.close()
+
+    def _raise_fence(self) -> int:
+        """Raise the fence, and return the number of our last publish that Redis knows of.
+
+        Raises ProducerFenced where another leads, and PublishesLost, once, where Redis has forgotten some of ours.
+        """
+        applied, leader = self._fence.raise_()
+        # No leader at all is a Redis that came back empty: nobody has taken over.
+        if self._reign is not None and leader[0] and leader != (self.session, self._reign):
+            self._fence.close()
+            raise ProducerFenced("another producer has taken over this source")
+        if applied < self._publishes:
+            lost, self._publishes = self._publishes - applied, applied
+            raise PublishesLost(f"Redis has forgotten the last {lost} publishes of this producer")
+        return applied
+
+    def _await_replicas(self) -> None:
+        """Returns once enough replicas hold what was written on this connection. Raises QueueUnavailable."""
+        while self._replicas.wanted:
+            (holding,) = self._fence.ask(*self._replicas.wait)
+            if self._replicas.enough(holding):
+                return
+            self._outage.ends()
+            if self.give_up.is_set():
+                raise QueueUnavailable(self._replicas.shortage)
+
+    def _transaction(
+        self,
+        number: int,
+        envelopes: Sequence[bytes],
+        dead: Sequence[DeadLetter],
+        checkpoint: tuple[str, Position] | None,
+        variants: Sequence[bytes] = (),
+    ) -> list[Command]:
+        keys = self.keys
+        commands: list[Command] = [("MULTI",)]
+        if envelopes:
+            commands.append(("LPUSH", keys.ready, *envelopes))
+        if variants:
+            commands.append(("LPUSH", keys.variants, *variants))
+        commands += [
+            ("XADD", keys.dead, "*", "reason", letter.reason, "attempts", 0, "batch", "", "record", letter.original)
+            for letter in dead
+        ]
+        if checkpoint:
+            source, position = checkpoint
+            commands.append(("HSET", keys.checkpoints, source, msgspec.json.encode(position)))
+        if published := len(envelopes) + len(variants) + len(dead):
+            commands.append(("HINCRBY", keys.counters, "published", published))
+        return [
+            *commands,
+            ("HSET", self._session_key, "published", number),
+            ("EXPIRE", self._session_key, SESSION_SECONDS),
+            ("LLEN", keys.ready),
+            ("HGET", keys.counters, "in_flight"),
+        ]
+
+    def _unseen(self, ids: Sequence[str], seconds: float) -> list[int]:
+        """The indexes of the ids that were not published within the window, nor stand twice among these."""
+        _, clock, scores = self._fence.ask(
+            ("WATCH", self.keys.seen), ("TIME",), ("ZMSCORE", self.keys.seen, *(ids or ("",)))
+        )
+        self._now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
+        horizon = self._now_ms - seconds * 1000
+        first = {id: index for index, id in reversed(list(enumerate(ids)))}
+        return [
+            index
+            for index, (id, score) in enumerate(zip(ids, scores, strict=False))
+            if first[id] == index and (score is None or float(score) < horizon)
+        ]
+
+    def _remember(self, ids: Sequence[str], seconds: float) -> list[Command]:
+        seen = self.keys.seen
+        forget: Command = ("ZREMRANGEBYSCORE", seen, "-inf", f"({self._now_ms - int(seconds * 1000)}")
+        scores = [part for id in ids for part in (self._now_ms, id)]
+        return [forget, ("ZADD", seen, *scores)] if ids else [forget]
+
+
+def _parted(
+    envelopes: Sequence[bytes], fresh: Sequence[int], variants: Collection[int]
+) -> tuple[Sequence[bytes], Sequence[bytes]]:
+    """Of the envelopes that are fresh those for the list, and those for the variant list."""
+    if not variants and len(fresh) == len(envelopes):
+        return envelopes, ()
+    return [envelopes[i] for i in fresh if i not in variants], [envelopes[i] for i in fresh if i in variants]

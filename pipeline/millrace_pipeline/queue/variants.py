@@ -1,0 +1,83 @@
+"""Variants of one flow: records that its contract set aside, and what a person does with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import msgspec
+
+from millrace_pipeline.envelope import Envelope, decode, encode_json
+from millrace_pipeline.queue.queue import Queue
+
+PAGE = 200
+"""Variants read at a time: each may be of any size."""
+
+
+def variant_of(line: bytes, reason: str) -> bytes:
+    """The envelope as it stands on the variant list: with the reason, as a CloudEvents extension attribute."""
+    return b'%b,"misfit":%b}' % (line[:-1], encode_json(reason))
+
+
+class _Reason(msgspec.Struct):
+    misfit: str = ""
+
+
+class Variant(msgspec.Struct, frozen=True):
+    """A record on the variant list, exactly as it stands there."""
+
+    line: bytes
+
+    @property
+    def envelope(self) -> Envelope:
+        """The record, as it was to be published."""
+        return decode(self.line, foreign_id=str)
+
+    @property
+    def reason(self) -> str:
+        """Why it didn't fit the model."""
+        return msgspec.json.decode(self.line, type=_Reason).misfit
+
+    @property
+    def time(self) -> datetime | None:
+        """The envelope's time."""
+        found = self.envelope.time
+        return None if found is None else msgspec.convert(found, datetime)
+
+
+class Variants:
+    """The variants of the queue, newest first."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._keys = queue.keys
+
+    def __len__(self) -> int:
+        return int(self._queue.ask(("LLEN", self._keys.variants))[0])
+
+    def newest(self, *, reason: str = "", ids: frozenset[str] | None = None) -> Iterator[Variant]:
+        """Those whose reason holds these words, and whose envelope's id is among `ids`, if given."""
+        start = 0
+        while True:
+            (page,) = self._queue.ask(("LRANGE", self._keys.variants, start, start + PAGE - 1))
+            for line in page:
+                found = Variant(line)
+                if reason.casefold() in found.reason.casefold() and (ids is None or found.envelope.id in ids):
+                    yield found
+            if len(page) < PAGE:
+                return
+            start += PAGE
+
+    def replay(self, variant: Variant) -> bool:
+        """Puts the record on the list as it was to be published, to be delivered next. False where it is gone.
+
+        It bears the list's mark, since it counts as published from when it was set aside.
+        """
+        keys = [self._keys.ready, self._keys.variants]
+        ours = msgspec.structs.replace(variant.envelope, mark=self._keys.ready)
+        return bool(self._queue.ask_script("restore", keys, [variant.line, ours.line])[0])
+
+    def drop(self, variant: Variant) -> bool:
+        """Throws it away for good; it counts as discarded. False where it is gone."""
+        keys = [self._keys.variants, self._keys.counters]
+        return bool(self._queue.ask_script("discard", keys, [variant.line])[0])

@@ -1,0 +1,114 @@
+"""What a source and a sink that speak HTTP both need: what a server says of waiting, and words without secrets."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from urllib.parse import urlsplit, urlunsplit
+
+import requests
+import urllib3
+
+from millrace_pipeline.deadline import AnswerTooSlow
+
+LONGEST_RETRY_AFTER = 86_400.0
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NOT_IN_A_HEADER = re.compile(r"[\0\r\n]")
+
+
+def checked_url(url: str, example: str) -> str:
+    """The URL, if it is one of http or https. Raises ValueError, in words of ours: others would hold parts of it."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"expected a URL such as {example}")
+    return url
+
+
+def checked_headers(headers: dict[str, str]) -> dict[str, str]:
+    """The headers, if they can be sent. Raises ValueError naming the one that can't, and no value."""
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError("a header's name can hold only letters, digits and !#$%&'*+.^_`|~-")
+        if not sendable(value):
+            raise ValueError(f"the value of {name} holds a line break, a NUL, or blanks at an end")
+    return headers
+
+
+def sendable(value: str) -> bool:
+    """Whether this can be a header's value."""
+    return not _NOT_IN_A_HEADER.search(value) and value == value.strip()
+
+
+def shown(url: str) -> str:
+    """The URL without what may be secret: no user, password, query or fragment."""
+    try:
+        parts = urlsplit(url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    except ValueError:
+        return "(not a URL)"
+
+
+def status_text(code: int) -> str:
+    """`404 Not Found`."""
+    try:
+        return f"{code} {HTTPStatus(code).phrase}"
+    except ValueError:
+        return str(code)
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds to wait by a Retry-After header (RFC 9110 10.2.3: seconds or a date), at most a day; None without one."""
+    if not value:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value[:10]), LONGEST_RETRY_AFTER)
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return min(max((moment - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_RETRY_AFTER)
+
+
+def why_no_answer(error: BaseException, *, connect_timeout: float, read_timeout: float) -> str:
+    """Why a request failed, in words of ours: the text of an exception of `requests` holds the URL."""
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, AnswerTooSlow):
+            return str(cause)
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no connection within {connect_timeout:g} s"
+    if isinstance(error, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):
+        return f"silent for {read_timeout:g} s"
+    reason = type(error).__name__
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.strerror:
+            reason = cause.strerror
+    return reason
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what it was raised from, ten of them at most."""
+    cause: BaseException | None = error
+    for _ in range(10):
+        if cause is None:
+            return
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def keep_urls_out_of_logs() -> None:
+    """urllib3 writes whole URLs, secrets included, at debug and (for a malformed header) at warning level."""
+    for name in ("urllib3.connection", "urllib3.connectionpool"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,144 @@
+"""Confirmation: learns what of a producer's publishes is on disk, tells the source, and finds out what Redis forgot."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+import structlog
+
+from millrace_pipeline.envelope import DeadLetter, Record
+from millrace_pipeline.errors import QueueError
+from millrace_pipeline.queue import Queue
+
+log = structlog.get_logger(__name__)
+
+Tell: TypeAlias = Callable[[list[Record | DeadLetter]], None]
+
+LOOK_SECONDS = 5.0
+"""So long after a publish we look once more whether Redis knows of it: longer than a power cut can take back."""
+
+UNCONFIRMED_BYTES = 128 * 1024 * 1024
+"""So much may be published and kept for the source until it is confirmed; then the next publish waits."""
+
+
+class _Unconfirmed(NamedTuple):
+    number: int
+    records: list[Record | DeadLetter]
+    size: int
+
+
+class Confirmation:
+    """Watches the publishes of one publisher from a thread of its own.
+
+    With the queue's `fsync` on, `tell` gets the records of each publish once that is on Redis' disk, in order; one
+    question to Redis serves all publishes before it, and publishing goes on meanwhile. With it off `tell` is called at
+    once. Either way it is looked whether Redis still knows of the publishes it told us of, also where nothing more is
+    published: where it doesn't, `forgotten` is called, once.
+    """
+
+    def __init__(self, queue: Queue, *, tell: Tell | None, forgotten: Callable[[], None]) -> None:
+        self._queue = queue
+        self._waits = queue.fsync != "off"
+        self._tell = tell
+        self._forgotten = forgotten
+        self._changed = threading.Condition()
+        self._unconfirmed: deque[_Unconfirmed] = deque()
+        self._size = 0
+        self._last = 0  # the number of the last publish, and of the last that was confirmed
+        self._confirmed = 0
+        self._last_seen = 0
+        self._disputed = False
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"confirm {queue.keys.ready}", daemon=True)
+
+    def add(self, number: int, records: Sequence[Record | DeadLetter], size: int) -> None:
+        """Take note of a publish: its number, what the source gave of it, and its bytes."""
+        if not self._waits and self._tell:
+            self._tell(list(records))
+        with self._changed:
+            self._last = number
+            if self._waits and self._tell:
+                self._changed.wait_for(lambda: self._size < UNCONFIRMED_BYTES or self._over.is_set())
+                self._unconfirmed.append(_Unconfirmed(number, list(records), size))
+                self._size += size
+            self._changed.notify_all()
+        if not self._thread.is_alive() and not self._over.is_set():
+            self._thread.start()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return True once all publishes so far are confirmed; False after `timeout` seconds, or once it is over."""
+        if not self._waits:
+            return True
+        with self._changed:
+            number = self._last
+            done = self._changed.wait_for(lambda: self._confirmed >= number or self._over.is_set(), timeout)
+            return done and self._confirmed >= number
+
+    def close(self) -> None:
+        """Confirm nothing more, and tell nobody anything more."""
+        self._over.set()
+        with self._changed:
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(1.0)
+
+    def begin_at(self, number: int) -> None:
+        """Count anew from this publish on: what came behind it is forgotten."""
+        with self._changed:
+            self._last = self._confirmed = number
+            self._unconfirmed.clear()
+            self._size = 0
+            self._disputed = False
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        try:
+            while self._await_publish():
+                known = self._look()
+                if known is None:
+                    return
+                if known >= self._last_seen:
+                    self._confirm(self._last_seen)
+                elif not self._disputed:
+                    self._disputed = True  # until the publisher has found out, and says where to begin
+                    self._forgotten()
+        except QueueError:
+            return  # we are giving up, or Redis refuses us: the next publish says so
+        finally:
+            self._over.set()
+            with self._changed:
+                self._changed.notify_all()
+            self._queue.close_own()
+
+    def _await_publish(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(self._has_work)
+            return not self._over.is_set()
+
+    def _has_work(self) -> bool:
+        return (self._last > self._confirmed and not self._disputed) or self._over.is_set()
+
+    def _look(self) -> int | None:
+        """Return how many publishes Redis knows of, of the first `_last_seen`; None once it is over."""
+        self._last_seen = self._last
+        if self._waits:
+            return self._queue.publishes_on_disk(self._over)
+        if self._over.wait(LOOK_SECONDS):
+            return None
+        return self._queue.publishes_known()
+
+    def _confirm(self, number: int) -> None:
+        while self._unconfirmed and self._unconfirmed[0].number <= number:
+            if self._over.is_set():
+                return
+            assert self._tell is not None
+            self._tell(self._unconfirmed[0].records)
+            with self._changed:
+                self._size -= self._unconfirmed.popleft().size
+                self._changed.notify_all()
+        with self._changed:
+            self._confirmed = max(self._confirmed, number)
+            self._changed.notify_all()

@@ -1,0 +1,76 @@
+"""Entries: what a source yields, made ready for the list."""
+
+from __future__ import annotations
+
+import itertools
+
+import msgspec
+
+from millrace_pipeline import envelope
+from millrace_pipeline.envelope import DeadLetter, Position, Record, encode
+from millrace_pipeline.errors import EnvelopeError, RecordError
+from millrace_pipeline.queue.variants import variant_of
+from millrace_producer.contract import Contract, Kind
+
+
+class Entry(msgspec.Struct, gc=False):
+    """One record, ready to be sent: its envelope, perhaps for the variant list, or a dead letter."""
+
+    line: bytes
+    id: str
+    position: Position | None
+    dead: DeadLetter | None = None
+    variant: bool = False
+    record: Record | DeadLetter | None = None
+    """As it came, where somebody wants to hear of it."""
+
+
+class Entries:
+    """Makes entries of records. `source` is what their envelopes say they come from, `mark` the list they are for.
+
+    A record without a key gets an id of `session` and a number. With `key`, a JSON pointer, what that finds in the data
+    is the record's key. A `contract` says what becomes of a record that doesn't fit the flow's model.
+    """
+
+    def __init__(
+        self, source: str, *, mark: str, session: str, key: str | None = None, contract: Contract | None = None
+    ) -> None:
+        self._source = source
+        self._mark = mark
+        self._session = session
+        self._key = key
+        self._contract = contract
+        self._numbers = itertools.count(1)
+
+    def make(self, record: Record | DeadLetter) -> Entry:
+        """The entry of what a source yielded. What can't be said in JSON becomes a dead letter."""
+        if type(record) is not Record and isinstance(record, DeadLetter):  # the first is four times as fast
+            return Entry(record.original, "", record.position, record)
+        try:
+            if self._key:
+                record = _with_key(record, self._key)
+            id = record.key or f"{self._session}-{next(self._numbers)}"
+            line = encode(record, id=id, source=self._source, mark=self._mark)
+        except (RecordError, EnvelopeError) as error:
+            original = record.data if isinstance(record.data, bytes) else repr(record.data).encode(errors="replace")
+            return Entry(original, "", record.position, DeadLetter(original, str(error)))
+        if self._contract and (misfit := self._contract.misfit(line)):
+            return _misfit(self._contract.kind, misfit, line, id, record.position)
+        return Entry(line, id, record.position)
+
+
+def _misfit(contract: Kind, reason: str, line: bytes, id: str, position: Position | None) -> Entry:
+    if contract == "freeze":
+        return Entry(line, "", position, DeadLetter(line, reason))
+    if contract == "quarantine":
+        return Entry(variant_of(line, reason), id, position, variant=True)
+    return Entry(line, id, position)
+
+
+def _with_key(record: Record, pointer: str) -> Record:
+    data = envelope.decode_json(record.data) if isinstance(record.data, bytes) else record.data
+    value = envelope.resolve(pointer, data)
+    if value is None:
+        return record
+    key = value if isinstance(value, str) else envelope.encode_json(value).decode()
+    return msgspec.structs.replace(record, key=key)

@@ -1,0 +1,160 @@
+"""Reading: one source read in a thread, from the checkpoint on, with the publisher that its records go to."""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+
+from millrace_pipeline.backoff import Backoff
+from millrace_pipeline.errors import MillraceError, QueueError, SourceError, SourceRefused, SourceUnavailable
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.process import metrics
+from millrace_pipeline.queue import Queue
+from millrace_pipeline.queue.marks import mark
+from millrace_producer.contract import Contract
+from millrace_producer.leadership import Leadership
+from millrace_producer.publisher import Publisher
+from millrace_producer.sources.base import Source
+
+log = structlog.get_logger(__name__)
+
+DEDUPE_SECONDS = 600.0
+"""The dedupe window of a source that may give a record again, where its flow says nothing else."""
+
+FAILURES_BEFORE_GIVING_UP = 10
+"""So many failures in a row without a single record, and the producer stops with an error that everybody sees."""
+
+
+class Reading:
+    """Reads until the source ends, `stopping` is set or something fails for good; reads again where the source fails.
+
+    Where the source must be read by one producer alone it waits to lead first. `ended` is set once nothing more is
+    read; `error` is what ended it, or what ended the publisher.
+    """
+
+    def __init__(
+        self, flow: Flow, queue: Queue, source: Source, stopping: threading.Event, *, take_over: bool = False
+    ) -> None:
+        self.flow = flow
+        self._take_over = take_over
+        self.publisher = open_publisher(flow, queue, source, stopping)
+        self.leadership = Leadership(queue, flow.name, stopping=stopping, lost=self._fail)
+        self.ended = threading.Event()
+        self.unwell: str | None = None
+        self._queue = queue
+        self._source = source
+        self._stopping = stopping
+        self._abandoned = threading.Event()
+        self._error: MillraceError | None = None
+        threading.Thread(target=self._run, name=f"read {flow.name}", daemon=True).start()
+
+    @property
+    def error(self) -> MillraceError | None:
+        """What keeps it from going on, also while the source is silent."""
+        return self._error or self.publisher.error
+
+    def abandon(self) -> None:
+        """Leave it behind: nothing that it still reads is published, and the thread ends with its next record."""
+        self._abandoned.set()
+        self.leadership.leave()
+        self.publisher.abandon()
+
+    def _run(self) -> None:
+        try:
+            mark(self._queue, self.flow.project, take_over=self._take_over)
+            if not self._source.exclusive or self.leadership.wait():
+                self._read_until_it_ends()
+        except MillraceError as error:
+            self._fail(error)
+        except Exception as error:
+            log.exception("reader_failed", flow=self.flow.name)
+            self._fail(SourceUnavailable(f"{type(error).__name__}: {error}"))
+        finally:
+            self.ended.set()
+
+    def _fail(self, error: MillraceError) -> None:
+        if not self._is_over():  # else it is only that the publisher is closed, or says so itself
+            self._error = error
+        self.ended.set()
+
+    def _is_over(self) -> bool:
+        return self._stopping.is_set() or self._abandoned.is_set()
+
+    def _read_until_it_ends(self) -> None:
+        backoff = Backoff(first=0.5, cap=30.0)
+        while not self._is_over():
+            try:
+                self._read_on(backoff)
+            except (SourceRefused, QueueError):
+                raise
+            except Exception as error:
+                if self._abandoned.is_set():
+                    return
+                self._after_failure(error, backoff)
+            else:
+                return
+
+    def _read_on(self, backoff: Backoff) -> None:
+        """Reads from the checkpoint to the source's end, or until stopped."""
+        self.publisher.flush()
+        resume_from = self._queue.checkpoint(self.flow.name)
+        log.info("source_opened", flow=self.flow.name, resume_from=resume_from)
+        reading = self._source.read(resume_from)
+        put, is_over = self.publisher.put, self._is_over
+        try:
+            for record in reading:
+                put(record)
+                if backoff.failures:
+                    backoff.reset()
+                    self.unwell = None
+                if is_over():
+                    break
+            self.publisher.flush()  # while it is open: what it gave can still be acknowledged
+        finally:
+            if callable(close := getattr(reading, "close", None)):  # a mere iterator has none, and holds nothing
+                close()
+
+    def _after_failure(self, error: Exception, backoff: Backoff) -> None:
+        metrics.source_failures.labels(self.flow.name).inc()
+        expected = isinstance(error, SourceError)
+        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        self.unwell = f"source of {self.flow.name}: {reason}"
+        if getattr(error, "worked", False):
+            backoff.reset()
+        wait = backoff.next(at_least=getattr(error, "retry_after", None) or 0.0)
+        if backoff.failures >= FAILURES_BEFORE_GIVING_UP:
+            raise SourceUnavailable(f"gave up after {backoff.failures} failures in a row: {reason}") from error
+        log.warning(
+            "source_failed",
+            flow=self.flow.name,
+            reason=reason,
+            again_in_seconds=round(wait, 1),
+            exc_info=None if expected else error,
+        )
+        self._stopping.wait(wait)
+
+
+def open_publisher(flow: Flow, queue: Queue, source: Source, stopping: threading.Event) -> Publisher:
+    """A publisher to the flow's list, as the flow says."""
+    acknowledges = type(source).published is not Source.published
+    return Publisher(
+        queue,
+        flow=flow.name,
+        source=flow.name,
+        records=flow.publish.records,
+        linger=flow.publish.linger,
+        max_ready=flow.queue.max_ready,
+        seen_seconds=dedupe_seconds(flow, source),
+        key=flow.dedupe.key if flow.dedupe else None,
+        contract=Contract.of(flow),
+        acknowledge=source.published if acknowledges else None,
+        stopping=stopping,
+    )
+
+
+def dedupe_seconds(flow: Flow, source: Source) -> float:
+    """The flow's dedupe window; 0 for none, as `dedupe: null` says where the source itself would have one."""
+    if flow.dedupe:
+        return flow.dedupe.window
+    return DEDUPE_SECONDS if source.redelivers and "dedupe" not in flow.model_fields_set else 0.0

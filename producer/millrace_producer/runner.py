@@ -1,0 +1,121 @@
+"""Runs one source: publishes what it yields, and goes on after all that can be gone on after."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from millrace_pipeline.errors import MillraceError, ProducerFenced, PublishesLost, QueueError, SourceError
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.queue import Queue
+from millrace_producer.publisher import Publisher
+from millrace_producer.reading import Reading
+from millrace_producer.sources import SOURCES
+from millrace_producer.sources.base import Source
+
+log = structlog.get_logger(__name__)
+
+PARTING_SECONDS = 1.0
+"""How long a stop may wait for the source to give back what it holds, and for Redis to hear that we no longer lead.
+Else others wait for what was given to us to run out."""
+
+
+class Producer:
+    """One flow's source → queue.
+
+    `run` returns when the source has come to its end or `stopping` is set, with everything that was read on the list;
+    it raises SourceError where the source can't be read, QueueError where the list can't be reached any more, and
+    ConfigError where it is another project's.
+
+    Where Redis has forgotten publishes the source is read again from the checkpoint that Redis does remember; where
+    another producer has taken over, this one stands by again. Either way the old reading is left behind: its thread may
+    still block in the source, and what it reads then is not published.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        redis_url: str,
+        *,
+        stopping: threading.Event,
+        give_up: threading.Event,
+        take_over: bool = False,
+    ) -> None:
+        """`take_over` makes the list this flow's, whatever project it is marked with."""
+        self.flow = flow
+        self._take_over = take_over
+        self.source: Source = flow.source.build(SOURCES, Source)
+        self.queue = Queue(
+            redis_url, flow.queue.key, replicas=flow.queue.replicas, fsync=flow.queue.fsync, give_up=give_up
+        )
+        self.ended = threading.Event()
+        self._stopping = stopping
+        self._reading: Reading | None = None
+        self._published = {"published": 0, "duplicates": 0, "dead": 0}  # by readings that were left behind
+
+    def run(self) -> None:
+        """Blocks until the source has ended or `stopping` is set; then flushes."""
+        try:
+            reading = self._read_to_the_end()
+        finally:
+            log.info("producer_done", flow=self.flow.name, **self._published, ended=self.ended.is_set())
+            self._part(self.source.close)
+        self._part(reading.leadership.resign)
+        if reading.error is not None and not self._stopping.is_set():
+            raise reading.error
+
+    def unwell(self) -> str | None:
+        """None while records can flow, else what is in the way: for /readyz."""
+        return self.queue.outage or (self._reading.unwell if self._reading else None)
+
+    def _read_to_the_end(self) -> Reading:
+        """Read until there is no more to read, or no way to go on, and close the publisher. Returns the last reading.
+
+        Raises what keeps records that were read from the list.
+        """
+        while True:
+            reading = self._reading = Reading(
+                self.flow, self.queue, self.source, self._stopping, take_over=self._take_over
+            )
+            while not self._stopping.is_set() and reading.error is None and not reading.ended.wait(0.1):
+                pass
+            try:
+                if self._stopping.is_set() or not isinstance(reading.error, PublishesLost | ProducerFenced):
+                    # A reader that blocks in its source is left behind: what it has not put has not been read.
+                    self._close(reading.publisher)
+                    return reading
+                error: MillraceError = reading.error
+            except (PublishesLost, ProducerFenced) as lost:
+                if self._stopping.is_set():
+                    raise
+                error = lost
+            finally:
+                self._count(reading)
+                if reading.ended.is_set():
+                    self.ended.set()
+            log.warning("producer_starts_over", flow=self.flow.name, reason=str(error))
+            self.ended.clear()
+            reading.abandon()
+            if isinstance(error, ProducerFenced):
+                self.queue.stand_by()
+
+    def _close(self, publisher: Publisher) -> None:
+        try:
+            publisher.close()
+        except SourceError as error:
+            # All is on the list; what the source still has of it comes again, to whoever reads it next.
+            log.warning("records_not_acknowledged", flow=self.flow.name, reason=str(error))
+        except QueueError:
+            log.error("records_not_published", flow=self.flow.name, records=publisher.unpublished)
+            raise
+
+    def _count(self, reading: Reading) -> None:
+        for name in self._published:
+            self._published[name] += getattr(reading.publisher, name)
+
+    def _part(self, parting: Callable[[], None]) -> None:
+        thread = threading.Thread(target=parting, name=f"part {self.flow.name}", daemon=True)
+        thread.start()
+        thread.join(PARTING_SECONDS)

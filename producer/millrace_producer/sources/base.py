@@ -1,0 +1,66 @@
+"""What a source is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from millrace_pipeline.envelope import DeadLetter, Position, Record
+from millrace_pipeline.errors import SourceRefused, SourceUnavailable
+
+__all__ = ["DeadLetter", "Position", "Record", "Source", "SourceRefused", "SourceUnavailable"]
+
+
+class Source(BaseModel, ABC):
+    """Reads one place. Its fields are its options in `flows.yaml`, its docstring their help.
+
+    The runner calls `read` in a thread of its own and does all the rest: it batches what comes, publishes it with the
+    last record's position as the checkpoint, holds back when the queue is full (the generator is simply not advanced),
+    and calls `read` again, with backoff, when it fails.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    exclusive: ClassVar[bool] = False
+    """True where two producers reading at once would publish everything twice: then one leads, others stand by."""
+
+    redelivers: ClassVar[bool] = False
+    """True where what was published may come again, under the same key: then its flow has dedupe by default."""
+
+    @abstractmethod
+    def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
+        """Yields records in order, blocking while there are none.
+
+        `resume_from` is the position of the last record that is safely on the list, or None at the first start: yield
+        what comes after it. Returning means that the source has come to its end. Yield a `DeadLetter` for input that
+        is no record. The generator may be abandoned at any yield, and the process killed anywhere: keep no state that
+        matters but the positions.
+
+        Where Redis has lost what was published last, `read` is called again, from an earlier position, while an earlier
+        generator may still block in a silent origin: nothing that it yields counts any more.
+
+        Raises SourceUnavailable when it can't be read now (it is called again after a while), SourceRefused when
+        trying again won't help. Any other exception counts as SourceUnavailable, and its traceback is logged.
+        """
+
+    def published(self, records: Sequence[Record | DeadLetter]) -> None:
+        """Called when what `read` yielded is on the list, and on Redis' disk as the flow's `queue.fsync` says: a source
+        that has to acknowledge it does so here.
+
+        From one thread, which isn't that of `read`, in order, once for every publish, with the very objects that were
+        yielded, so that a subclass of `Record` or `DeadLetter` can carry a receipt. What dedupe left out is among them.
+        What is raised here is a failure of the source: `read` begins again, and what was published but not acknowledged
+        comes again.
+
+        Before a `read` that is given up in good order is closed, everything that it yielded has been through here.
+        """
+
+    def close(self) -> None:
+        """Called once when the producer stops: give back what others wait for (a membership, what was taken and not
+        yielded).
+
+        `read` may still block in its own thread; no record of it counts any more. Not waited for longer than a second.
+        """

@@ -1,0 +1,140 @@
+"""Fields: what the bytes that a source reads hold, and where in them a record's key and time are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from millrace_pipeline.envelope import checked_text, decode_json, in_utc, resolve, steps_of
+from millrace_pipeline.errors import EnvelopeError, RecordError
+from millrace_producer.sources.base import DeadLetter, Position, Record
+
+Format = Literal["json", "text"]
+
+
+class Fields:
+    """How to make a record of bytes.
+
+    `json`: they are JSON and stay as they are; `key` and `time` are pointers into it. `text`: they become a string.
+    """
+
+    def __init__(self, format: Format = "json", key: str | None = None, time: str | None = None) -> None:
+        self.format = format
+        self.key = key
+        self.time = time
+        self._look = _lookup(key, time) if key or time else None
+
+    def record(self, raw: bytes, *, position: Position | None = None, type: str | None = None) -> Record | DeadLetter:
+        """The record, or a dead letter where the bytes are not what `format` says."""
+        try:
+            if self.format == "text":
+                return Record(_text(raw), position=position, type=type)
+            if self._look is None:
+                checked_text(raw)
+                return Record(raw, position=position, type=type, checked=True)
+            _text(raw)  # what is skipped of JSON isn't looked at, whether it is UTF-8
+            key, time = self._look(raw)
+        except RecordError as error:
+            return DeadLetter(raw, str(error), position)
+        except EnvelopeError:
+            # A number too large for Python is JSON all the same; it only can't be looked into.
+            return Fields(self.format).record(raw, position=position, type=type)
+        return Record(raw, as_key(key), position, type, as_time(time), checked=True)
+
+    def of(self, raw: bytes, value: Any, *, position: Position | None = None, type: str | None = None) -> Record:
+        """The record of JSON bytes whose value is known."""
+        return Record(
+            raw,
+            key=as_key(resolve(self.key, value)) if self.key else None,
+            position=position,
+            type=type,
+            time=as_time(resolve(self.time, value)) if self.time else None,
+        )
+
+
+Lookup: TypeAlias = Callable[[bytes], tuple[Any, Any]]
+
+
+def _lookup(key: str | None, time: str | None) -> Lookup:
+    """What finds the values at two pointers in a JSON text. Raises EnvelopeError where it is none that Python can hold.
+
+    Where all that they lead through are objects, nothing else of the text is made into a value.
+    """
+
+    def by_value(text: bytes) -> tuple[Any, Any]:
+        value = decode_json(text)
+        return (resolve(key, value) if key else None), (resolve(time, value) if time else None)
+
+    paths = [steps_of(pointer) for pointer in (key, time) if pointer]
+    if len(paths) == 2 and any(long[: len(short)] == short != long for long, short in (paths, paths[::-1])):
+        return by_value  # one leads into the other
+    found: dict[str, Any] = {}
+    for path in paths:
+        inner = found
+        for step in path[:-1]:
+            inner = inner.setdefault(step, {})
+        inner[path[-1]] = None
+    decode = msgspec.json.Decoder(_struct(found)).decode
+    key_of, time_of = (_getter(found, steps_of(pointer)) if pointer else None for pointer in (key, time))
+
+    def by_struct(text: bytes) -> tuple[Any, Any]:
+        try:
+            parts = decode(text)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return by_value(text)
+        return (key_of(parts) if key_of else None), (time_of(parts) if time_of else None)
+
+    return by_struct
+
+
+def _struct(found: Mapping[str, Any]) -> type[msgspec.Struct]:
+    """A struct of what is looked for: its fields are numbered, since a step of a pointer may be no name."""
+    fields: list[Any] = []
+    for number, (step, inner) in enumerate(found.items()):
+        if inner is None:
+            fields.append((f"f{number}", Any, msgspec.field(default=None, name=step)))
+        else:
+            struct = _struct(inner)
+            fields.append((f"f{number}", struct, msgspec.field(default_factory=struct, name=step)))
+    return msgspec.defstruct("Found", fields, gc=False)
+
+
+def _getter(found: Mapping[str, Any], path: Sequence[str]) -> Callable[[Any], Any]:
+    """What gets the value at the end of a path out of the struct."""
+    names = []
+    for step in path:
+        names.append(f"f{list(found).index(step)}")
+        found = found[step]
+    return attrgetter(".".join(names))
+
+
+def as_key(found: Any) -> str | None:
+    """What a pointer found, as a key: text or a whole number; None for anything else."""
+    if isinstance(found, str):
+        return found or None
+    return str(found) if isinstance(found, int) and not isinstance(found, bool) else None
+
+
+def as_time(found: Any) -> datetime | None:
+    """What a pointer found, as a time: ISO 8601 or Unix seconds; None for anything else, and for none in UTC."""
+    try:
+        if isinstance(found, str):
+            moment = datetime.fromisoformat(found)
+            in_utc(moment)
+            return moment
+        if isinstance(found, int | float) and not isinstance(found, bool):
+            return datetime.fromtimestamp(found, UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise RecordError(f"not UTF-8: byte {raw[error.start]:#04x} at offset {error.start}") from error

@@ -1,0 +1,181 @@
+"""Files: JSON Lines, CSV, Parquet or text, packed or not, on a disk or in an object store."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+from millrace_pipeline.envelope import resolve
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.units import Duration, Size
+from millrace_pipeline.objectstore import StoreOptions, is_url
+from millrace_producer.sources.base import DeadLetter, Position, Record, Source
+from millrace_producer.sources.fields import Fields, as_key, as_time
+from millrace_producer.sources.reading.base import CONTENT, content_key
+from millrace_producer.sources.reading.bucket import checked_url
+from millrace_producer.sources.reading.csv import Dialect
+from millrace_producer.sources.reading.files import Files, LocalFiles, Objects
+from millrace_producer.sources.reading.format import FileFormat, Layout
+from millrace_producer.sources.reading.packed import PACKED
+from millrace_producer.sources.reading.place import place_of
+from millrace_producer.sources.reading.tail import Tail
+from millrace_producer.sources.reading.walk import Manner, Order, Walk
+
+FORMATS: dict[str, Layout] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".txt": "text",
+    ".log": "text",
+}
+"""What the end of a name says of the format, where none is given."""
+
+OneCharacter = Annotated[str, Field(min_length=1, max_length=1)]
+
+
+class FilesSource(Source):
+    """Reads files: JSON Lines, CSV, Parquet or plain text, packed or not, from a disk or an object store.
+
+    The position is a file and an offset in it: files are read in an order in which all before it are done. Ends when
+    all is read (`once`), waits for new files (`watch`), or follows one that grows across its rotation (`tail`).
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    exclusive: ClassVar[bool] = True
+
+    path: str = Field(
+        min_length=1,
+        description="A file, or a pattern such as logs/**/*.jsonl.gz; on a disk, or s3://bucket/…, gs://, az://.",
+    )
+    format: Layout | None = Field(
+        default=None, description="jsonl, csv, parquet or text (a line is a string). Default: as the path ends."
+    )
+    compression: Literal["auto", "none", "gzip", "zstd"] = Field(
+        default="auto", description="How the files are packed; auto goes by the end of each name."
+    )
+    mode: Literal["once", "watch", "tail"] = Field(
+        default="once",
+        description="once: ends when all files are read. watch: waits for new ones. tail: follows one file that grows.",
+    )
+    order: Order = Field(
+        default="name",
+        description="The order in which files are read, and in which new ones must come: by name, or by the time of "
+        "their last change.",
+    )
+    interval: Annotated[Duration, Field(gt=0)] = Field(
+        default=1.0, description="How often a watch or tail looks for more."
+    )
+    settle: Duration = Field(
+        default=2.0, description="A file that was left alone for so long counts as complete, where that matters."
+    )
+    key: str | None = Field(
+        default=None,
+        description="What names a record: a JSON pointer (/id) or field, or content for a hash of all it holds.",
+    )
+    time: str | None = Field(
+        default=None, description="JSON pointer to the record's time, or its field: ISO 8601 or Unix seconds."
+    )
+    columns: list[str] | None = Field(
+        default=None, min_length=1, description="Names of a CSV's columns. Default: its first row has them."
+    )
+    delimiter: OneCharacter | None = Field(
+        default=None, description="What is between the fields of a CSV. Default: a comma; a tab for .tsv."
+    )
+    quote: OneCharacter | None = Field(
+        default='"', description="What is around a CSV's fields that hold delimiters or line ends; null for nothing."
+    )
+    encoding: str = Field(default="utf-8", description="How text is written: utf-8, latin-1, cp1252, shift_jis …")
+    max_line_bytes: Size = Field(
+        default=16 * 1024 * 1024,
+        ge=1,
+        description="A longer line becomes a dead letter that holds its beginning; reading goes on after it.",
+    )
+    store: StoreOptions | None = Field(default=None, description="How to reach the object store: see below.")
+
+    _files: Files = PrivateAttr()
+    _format: FileFormat = PrivateAttr()
+
+    @field_validator("encoding")
+    @classmethod
+    def _lines_can_be_found(cls, encoding: str) -> str:
+        try:
+            name = codecs.lookup(encoding).name
+            if name == "utf-8-sig":
+                return "utf-8"
+            if "\n".encode(name) == b"\n":
+                return name
+        except (LookupError, UnicodeError, TypeError):
+            raise ValueError("there is no such encoding: expected one that Python knows, such as latin-1") from None
+        raise ValueError("expected an encoding in which a line ends with one byte; UTF-16 and UTF-32 must be converted")
+
+    @model_validator(mode="after")
+    def _it_can_be_read(self) -> FilesSource:
+        remote = is_url(self.path)
+        if remote:
+            checked_url(self.path, self.store)
+        elif self.store:
+            raise ValueError("store is for a path that begins with s3://, gs:// or az://")
+        name = PurePosixPath(self.path)
+        packed = name.suffix in PACKED
+        suffix = PurePosixPath(name.stem).suffix if packed else name.suffix
+        layout = self.format or FORMATS.get(suffix)
+        if layout is None:
+            raise ValueError("the end of the path doesn't tell the format: say format: jsonl, csv, parquet or text")
+        many = any(sign in self.path for sign in "*?[")
+        if self.mode == "tail" and (remote or many or packed or layout == "parquet"):
+            raise ValueError("mode tail is for one file on a disk, of text and not packed")
+        if layout == "text" and (self.key not in (None, CONTENT) or self.time):
+            raise ValueError("key and time point into a record, and format is text")
+        if layout != "csv" and (self.columns or self.delimiter):
+            raise ValueError("columns and delimiter are for format csv")
+        self._format = FileFormat(
+            layout,
+            None if self.compression == "auto" else self.compression,
+            Fields(key=None if self.key == CONTENT else self.key, time=self.time),
+            Dialect(self.columns, self.delimiter or ("\t" if suffix == ".tsv" else ","), self.quote, self.encoding),
+            self.max_line_bytes,
+        )
+        try:
+            self._files = Objects(self.path, self.store or StoreOptions()) if remote else LocalFiles(self.path)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
+        """See `Source.read`. Positions are those of `FilePlace`."""
+        place = place_of(resume_from)
+        came = self._tail().records(place) if self.mode == "tail" else self._walk().records(place)
+        if not (self.key or self.time):
+            yield from came
+            return
+        for record in came:
+            if isinstance(record, Record):
+                self._name(record)
+            yield record
+
+    def _tail(self) -> Tail:
+        return Tail(self.path, self._format.reading, interval=self.interval, settle=self.settle)
+
+    def _walk(self) -> Walk:
+        manner = Manner(self.order, self.mode == "watch", self._format.grows, self.interval, self.settle)
+        return Walk(self._files, manner, lambda file, place: self._format.begin(self._files, file, place))
+
+    def _name(self, record: Record) -> None:
+        """Gives it the key and the time that it holds. In JSON lines they were looked for already."""
+        if self.key == CONTENT:
+            content_key(record)
+        if isinstance(record.data, dict):
+            if self.key and self.key != CONTENT:
+                record.key = as_key(resolve(self.key, record.data))
+            if self.time:
+                found: Any = resolve(self.time, record.data)
+                record.time = found if isinstance(found, datetime) else as_time(found)

@@ -1,0 +1,59 @@
+"""Patience: how often a server is tried again, and how long is waited in between."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import structlog
+
+from millrace_pipeline.backoff import Backoff
+from millrace_pipeline.errors import SourceUnavailable
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no answer now. Passed on as a value: an exception would carry the URL along in its chain.
+
+    `retry_after` is how many seconds the server asked to wait, if it did.
+    """
+
+    reason: str
+    retry_after: float | None = None
+
+
+class Patience:
+    """Waits after each failure, at random and up to twice as long as after the last, from `first` to `cap` seconds.
+
+    `place` is what has failed, in words without secrets; `event` what the log calls it.
+    """
+
+    def __init__(self, place: str, event: str, *, first: float, cap: float, failures: int) -> None:
+        self._place = place
+        self._event = event
+        self._cap = cap
+        self._most = failures
+        self._backoff = Backoff(first, cap)
+        self._worked = False
+        self._log = structlog.get_logger().bind(url=place)
+
+    def after(self, failure: Failure, *, at_least: float = 0.0) -> None:
+        """Returns when it is time to try again; `at_least` seconds are waited in any case, and the jitter after them.
+
+        Raises SourceUnavailable where it is for the caller to wait: it failed too often in a row, or the server asked
+        for more than `cap`.
+        """
+        asked_for = failure.retry_after or 0.0
+        # On top of what the server wants at least, so that its many clients don't come back together.
+        wait = max(at_least + self._backoff.next(), asked_for)
+        failures = self._backoff.failures
+        if failures >= self._most or asked_for > self._cap:
+            reason = f"{self._place}: {failure.reason}"
+            raise SourceUnavailable(reason, retry_after=failure.retry_after, worked=self._worked)
+        self._log.warning(self._event, reason=failure.reason, failures=failures, retry_in=round(wait, 3))
+        time.sleep(wait)
+
+    def reset(self) -> None:
+        """It worked: the next failure is the first again."""
+        self._backoff.reset()
+        self._worked = True

@@ -1,0 +1,171 @@
+"""A CSV file being read: a record a row, by the names in its header."""
+
+from __future__ import annotations
+
+import csv
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from millrace_producer.sources.base import DeadLetter, Record
+from millrace_producer.sources.reading.base import SHOWN_BYTES, Reading, not_encoded, too_long
+from millrace_producer.sources.reading.lines import Head, Lines
+
+csv.field_size_limit(1 << 30)  # what is too long is said by the source's own limit
+
+
+class Dialect(NamedTuple):
+    """How a CSV file is written. Without `columns` its first row names them."""
+
+    columns: Sequence[str] | None = None
+    delimiter: str = ","
+    quote: str | None = '"'
+    encoding: str = "utf-8"
+
+
+class CsvReading(Reading):
+    """A record a row: a mapping of strings.
+
+    A row may span lines, within quotes. Where a quote is never closed, only the line that opens it is bad: the next
+    ones are read as if it weren't there.
+    """
+
+    def __init__(self, lines: Lines, dialect: Dialect, *, limit: int, mark: str | None = None) -> None:
+        self.offset = 0
+        self._mark = mark
+        self._lines = lines
+        self._dialect = dialect
+        self._columns = list(dialect.columns) if dialect.columns else None
+        self._limit = limit
+        self._head = Head()
+        self._resume: tuple[int, Head] | None = None
+
+    def go_on(self, offset: int) -> None:
+        """See `Reading.go_on`. It does so once it has read the header."""
+        self._resume = (offset, Head(self._lines.head(offset)))
+
+    def records(self, final: bool) -> Iterator[Record | DeadLetter]:
+        if self._resume:
+            self._columns = self._columns or next((names_of(row) for row in self._rows(final) if type(row) is list), [])
+            self.offset, self._head = self._resume
+            self._lines.skip_to(self._resume[0])
+            self._resume = None
+        for row in self._rows(final):
+            if isinstance(row, DeadLetter):
+                yield row
+            elif self._columns is None:
+                self._columns = names_of(row)
+            elif len(row) == len(self._columns):
+                yield Record(dict(zip(self._columns, row, strict=True)))
+            else:
+                yield DeadLetter(self._raw, f"{len(row)} fields, where the header has {len(self._columns)}")
+
+    def close(self) -> None:
+        self._lines.close()
+
+    @property
+    def mark(self) -> str:
+        return self._mark or self._head.text
+
+    def _rows(self, final: bool) -> Iterator[list[str] | DeadLetter]:
+        """Each row, or a dead letter for what is none; `offset` stands behind it, its bytes are `_raw`."""
+        lines = _RowLines(self._lines.upto_now(final), self._dialect.encoding, self._limit)
+        while not lines.ended:
+            for row in self._parsed(lines):
+                if not final and lines.ran_out:  # the rest of the row is still to come
+                    self._lines.skip_to(self.offset)
+                    self.rest = True
+                    return
+                if wrong := lines.wrong or (lines.ran_out and "a quote that is opened here is never closed"):
+                    lines.give_back_all_but_one()
+                    self._step_behind(lines)
+                    yield DeadLetter(self._raw[:SHOWN_BYTES], wrong)
+                    break
+                self._step_behind(lines)
+                if row:
+                    yield row
+        self.rest = self._lines.rest
+
+    def _parsed(self, lines: _RowLines) -> Iterator[list[str]]:
+        quote = self._dialect.quote
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
+        reader = csv.reader(lines, delimiter=self._dialect.delimiter, quotechar=quote, quoting=quoting)
+        try:
+            yield from reader
+        except csv.Error as error:
+            lines.wrong = str(error)
+            yield []
+
+    def _step_behind(self, lines: _RowLines) -> None:
+        raw, self.offset = lines.take()
+        if self._head.left:
+            self._head.add(raw)
+        self._raw = raw.rstrip(b"\r\n")
+
+
+class _RowLines:
+    """The lines that a CSV reader asks for, row after row, so that it is known which they were."""
+
+    def __init__(self, lines: Iterator[tuple[bytes, int]], encoding: str, limit: int) -> None:
+        self._lines = lines
+        self._again: deque[tuple[bytes, int]] = deque()
+        self._encoding = encoding
+        self._limit = limit
+        self._of_row: list[tuple[bytes, int]] = []
+        self._size = 0
+        self.wrong = ""
+        """What is wrong with a line of this row."""
+        self.ran_out = False
+        """Whether a line of this row was asked for that isn't there."""
+        self.ended = False
+
+    def __iter__(self) -> _RowLines:
+        return self
+
+    def __next__(self) -> str:
+        if self.wrong:
+            raise StopIteration
+        if self._size > self._limit:
+            self.wrong = f"a quote that is opened here isn't closed within max_line_bytes, {self._limit}"
+            raise StopIteration
+        found = self._again.popleft() if self._again else next(self._lines, None)
+        if found is None:
+            self.ran_out = bool(self._of_row)
+            self.ended = not self._of_row
+            raise StopIteration
+        line, offset = found
+        self._of_row.append(found)
+        self._size += len(line)
+        if len(line) > self._limit:
+            self.wrong = too_long(line, self._limit).reason
+        try:
+            return line[3 if offset == len(line) and line.startswith(b"\xef\xbb\xbf") else 0 :].decode(self._encoding)
+        except UnicodeDecodeError as error:
+            within = "a quote is opened here, and a line within it is " if len(self._of_row) > 1 else ""
+            self.wrong = self.wrong or within + not_encoded(error, self._encoding)
+            return ""
+
+    def take(self) -> tuple[bytes, int]:
+        """The bytes of the row, and where it ends; the next row begins."""
+        raw = b"".join(line for line, _ in self._of_row)
+        offset = self._of_row[-1][1]
+        self._of_row, self._size, self.wrong, self.ran_out = [], 0, "", False
+        return raw, offset
+
+    def give_back_all_but_one(self) -> None:
+        """The row's first line stands alone; the others are given again."""
+        self._again.extendleft(reversed(self._of_row[1:]))
+        del self._of_row[1:]
+
+
+def names_of(header: Sequence[str]) -> list[str]:
+    """The columns' names: a number for one without, a number behind one that another has already."""
+    names: list[str] = []
+    for number, name in enumerate(header, 1):
+        base = name.strip() or f"column_{number}"
+        name, again = base, 1
+        while name in names:
+            again += 1
+            name = f"{base}_{again}"
+        names.append(name)
+    return names

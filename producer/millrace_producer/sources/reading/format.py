@@ -1,0 +1,88 @@
+"""What files hold, and how readings of them are made."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import PurePath
+from typing import BinaryIO, Literal, NamedTuple
+
+from millrace_producer.sources.fields import Fields
+from millrace_producer.sources.reading.base import LineReading, Reading, json_line, text_line
+from millrace_producer.sources.reading.csv import CsvReading, Dialect
+from millrace_producer.sources.reading.files import File, Files, unreadable
+from millrace_producer.sources.reading.lines import HEAD_BYTES, Head, Lines
+from millrace_producer.sources.reading.packed import PACKED, Compression, unpacked
+from millrace_producer.sources.reading.parquet import ParquetReading
+from millrace_producer.sources.reading.place import FilePlace
+
+log = logging.getLogger(__name__)
+
+Layout = Literal["jsonl", "csv", "parquet", "text"]
+
+
+class FileFormat(NamedTuple):
+    """How all files of a source are written. Without `compression` each file's name says whether it is packed."""
+
+    layout: Layout
+    compression: Compression | None
+    fields: Fields
+    dialect: Dialect
+    limit: int
+    """The bytes that a line may have."""
+
+    def packed(self, name: str) -> Compression:
+        """How a file of this name is packed. Parquet has that inside."""
+        if self.layout == "parquet":
+            return "none"
+        return self.compression or PACKED.get(PurePath(name).suffix, "none")
+
+    def grows(self, name: str) -> bool:
+        """Whether records may be added to a file of this name."""
+        return self.layout != "parquet" and self.packed(name) == "none"
+
+    def begin(self, files: Files, file: File, place: FilePlace | None) -> Reading | None:
+        """A reading of the file: from the place, if that is in it, else from its start. None where it is done.
+
+        Raises FileNotFoundError, SourceUnavailable, SourceRefused.
+        """
+        opened = files.open(file)
+        try:
+            fixed = None if files.growing and self.grows(file.name) else files.mark(file, opened)
+            reading = self.reading(opened, self.packed(file.name), fixed)
+            if place is None or place.file != file.name:
+                return reading
+            if not _is_the_same(place, fixed, file, opened):
+                log.warning("%s was replaced by another: it is read from its start", file.name)
+                return reading
+            if place.offset is None:
+                reading.close()
+                return None
+            reading.go_on(place.offset)
+        except OSError as error:
+            opened.close()
+            raise unreadable(file.name, error) from error
+        except BaseException:
+            opened.close()
+            raise
+        return reading
+
+    def reading(self, file: BinaryIO, compression: Compression, mark: str | None = None) -> Reading:
+        """A reading of an open file from its start. Without a mark, that is how the file begins."""
+        if self.layout == "parquet":
+            return ParquetReading(file, mark or "")
+        lines = Lines(unpacked(file, compression), self.limit)
+        if self.layout == "csv":
+            return CsvReading(lines, self.dialect, limit=self.limit, mark=mark)
+        encoding = self.dialect.encoding
+        make = json_line(self.fields, encoding) if self.layout == "jsonl" else text_line(encoding)
+        return LineReading(lines, make, limit=self.limit, mark=mark)
+
+
+def _is_the_same(place: FilePlace, fixed: str | None, file: File, opened: BinaryIO) -> bool:
+    """Whether the file still holds what it held up to the place."""
+    if fixed is not None:
+        return fixed == place.mark
+    offset = place.offset or 0
+    head = opened.read(min(offset, HEAD_BYTES))
+    opened.seek(0)
+    return file.size >= offset and Head(head).text == place.mark

@@ -1,0 +1,88 @@
+"""A Parquet file being read: a record a row, row group by row group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from millrace_producer.sources.base import DeadLetter, Record
+from millrace_producer.sources.reading.base import SHOWN_BYTES, Reading
+
+ROWS_AT_ONCE = 1000
+
+
+class ParquetReading(Reading):
+    """A record a row. The offset is the number of rows before it; row groups that were read are not touched again."""
+
+    def __init__(self, file: BinaryIO, mark: str) -> None:
+        self.offset = 0
+        self._mark = mark
+        self._file = file
+        self._parquet: pq.ParquetFile | None = None
+
+    def go_on(self, offset: int) -> None:
+        """Goes on after so many rows."""
+        self.offset = offset
+
+    def records(self, final: bool) -> Iterator[Record | DeadLetter]:  # noqa: ARG002 - it is complete or it is none
+        parquet = self._parquet = self._parquet or pq.ParquetFile(self._file, pre_buffer=False)
+        start, groups = 0, parquet.metadata.num_row_groups
+        for group in range(groups):
+            end = start + parquet.metadata.row_group(group).num_rows
+            if end > self.offset:
+                skip = self.offset - start
+                for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], use_threads=False):
+                    if skip >= batch.num_rows:
+                        skip -= batch.num_rows
+                        continue
+                    yield from self._of(batch.slice(skip))
+                    skip = 0
+            start = end
+
+    def close(self) -> None:
+        self._file.close()
+
+    @property
+    def mark(self) -> str:
+        return self._mark
+
+    def _of(self, batch: pa.RecordBatch) -> Iterator[Record | DeadLetter]:
+        batch = batch.cast(pa.schema([field.with_type(sayable(field.type)) for field in batch.schema]), safe=False)
+        try:
+            rows: list[dict[str, Any]] = batch.to_pylist()
+        except (ValueError, OverflowError):
+            yield from self._one_by_one(batch)
+            return
+        for row in rows:
+            self.offset += 1
+            yield Record(row)
+
+    def _one_by_one(self, batch: pa.RecordBatch) -> Iterator[Record | DeadLetter]:
+        for number in range(batch.num_rows):
+            self.offset += 1
+            row = batch.slice(number, 1)
+            try:
+                yield Record(row.to_pylist()[0])
+            except (ValueError, OverflowError) as error:
+                shown = ", ".join(f"{name}: {' '.join(str(row.column(name)).split())}" for name in batch.schema.names)
+                yield DeadLetter(shown.encode()[:SHOWN_BYTES], f"a row that Python can't hold: {error}")
+
+
+def sayable(kind: pa.DataType) -> pa.DataType:
+    """The same type with times to the microsecond, which is as far as Python's go."""
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_time64(kind) and kind.unit == "ns":
+        return pa.time64("us")
+    if pa.types.is_duration(kind) and kind.unit == "ns":
+        return pa.duration("us")
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(sayable(field.type)) for field in kind.fields])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(sayable(kind.value_type)))
+    if pa.types.is_map(kind):
+        return pa.map_(sayable(kind.key_type), sayable(kind.item_type))
+    return kind

@@ -1,0 +1,246 @@
+"""Redis: a list, a stream or a channel that others put things into."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, TypeAlias
+
+import structlog
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+
+from millrace_pipeline.envelope import encode_json
+from millrace_pipeline.errors import QueueError
+from millrace_pipeline.flows.units import Duration
+from millrace_pipeline.redis.external import Entry, TheirChannel, TheirList, TheirStream
+from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
+from millrace_producer.sources.fields import Fields
+from millrace_producer.sources.redisgroup import BATCH, WAIT_SECONDS, EntryLetter, EntryRecord, Membership, translated
+
+log = structlog.get_logger(__name__)
+
+OLDEST_MS = 946_684_800_000
+"""The year 2000. The ids of a stream begin with its clock, unless somebody made them up."""
+
+Records: TypeAlias = Iterator[Record | DeadLetter]
+
+_ID = re.compile(r"\d+-\d+")
+
+
+class RedisSource(Source):
+    """Takes what others put into a Redis list or stream, or say on a channel.
+
+    A list: each element is moved to a list of ours, and removed there once it is published; it is on our list once. A
+    stream: read on from the id of the last entry that is on our list, each is there once; or in a consumer group, which
+    producers share, and in which an entry is acknowledged once it is published: it may come again, and dedupe, on by
+    default then, leaves it out. A channel: at most once, for Redis keeps nothing of what is said while nobody listens.
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    url: SecretStr = Field(description="The server, as in REDIS_URL: redis://user:password@host:6379/0.")
+    key: str = Field(min_length=1, description="Name of the list, stream or channel; of channels also a pattern.")
+    kind: Literal["list", "stream", "channel"] = Field(default="list", description="What it is.")
+    end: Literal["right", "left"] = Field(
+        default="right", description="List: the end to take from. right is the oldest where others use LPUSH."
+    )
+    reader: str = Field(
+        default="millrace",
+        pattern=r"^[\w.-]+$",
+        description="List: a name for whoever reads it. Flows that share a list need one each.",
+    )
+    group: str | None = Field(
+        default=None, min_length=1, description="Stream: the consumer group in which producers share the entries."
+    )
+    idle: Annotated[Duration, Field(ge=0.1)] = Field(
+        default=60, description="Stream with a group: entries whose consumer was silent for so long are taken over."
+    )
+    start: Literal["earliest", "latest"] = Field(
+        default="earliest", description="Stream: where to begin where there is no checkpoint, or no such group."
+    )
+    field: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Stream: the field with the data. Default: an object of all fields.",
+    )
+    format: Literal["json", "text"] = Field(
+        default="json",
+        description="json: what is taken is JSON, what is not becomes a dead letter. text: it becomes a JSON string.",
+    )
+    until_empty: bool = Field(
+        default=False, description="List, stream: come to an end when there is nothing more now, rather than wait."
+    )
+    _lists: list[TheirList] = PrivateAttr(default_factory=list)
+    _members: list[Membership] = PrivateAttr(default_factory=list)
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> RedisSource:
+        for name, kinds in {
+            "end": "list",
+            "reader": "list",
+            "group": "stream",
+            "start": "stream",
+            "field": "stream",
+            "idle": "stream",
+            "until_empty": "list or stream",
+        }.items():
+            if name in self.model_fields_set and self.kind not in kinds:
+                raise ValueError(f"{name} is for a {kinds}")
+        with _refusing():
+            TheirChannel(self.url.get_secret_value(), self.key)
+        return self
+
+    @property
+    def exclusive(self) -> bool:  # type: ignore[override]
+        """A group shares the entries among its members; otherwise two producers would both read all."""
+        return self.group is None
+
+    @property
+    def redelivers(self) -> bool:  # type: ignore[override]
+        """What is acknowledged after it was published may come again between the two."""
+        return self.group is not None
+
+    def read(self, resume_from: Position | None) -> Records:
+        """See `Source.read`. Positions are `numbering:number` in a list, ids of a stream; others have none."""
+        self._give_back()
+        with translated():
+            if self.kind == "channel":
+                yield from self._heard()
+            elif self.kind == "list":
+                yield from self._taken(resume_from)
+            elif self.group is None:
+                yield from self._followed(resume_from)
+            else:
+                yield from self._shared()
+
+    def published(self, records: Sequence[Record | DeadLetter]) -> None:
+        """Removes from our list, acknowledges to the group."""
+        with translated():
+            for taken in self._lists:
+                numbering, number = _number(records[-1].position)
+                taken.remove(numbering, number)
+        for member in self._members:
+            member.acknowledge(records)
+
+    def close(self) -> None:
+        """Lets the group's others have at once what we hold."""
+        self._give_back()
+
+    def _give_back(self) -> None:
+        lists, self._lists[:] = self._lists[:], []
+        members, self._members[:] = self._members[:], []
+        for taken in lists:
+            taken.close_removing()
+        for member in members:
+            member.close()
+
+    def _taken(self, resume_from: Position | None) -> Records:
+        theirs = TheirList(self.url.get_secret_value(), self.key, self.reader)
+        self._lists.append(theirs)
+        end = self.end.upper()
+        fields = Fields(self.format)
+        try:
+            numbering, number = self._place(theirs, resume_from)
+            while True:
+                found = theirs.fetch(BATCH, end, number)
+                if found.numbering != numbering or found.done > number:
+                    raise SourceUnavailable(f"somebody else reads the list {self.key} as {self.reader}")
+                for element in found.elements:
+                    record = fields.record(element, position=f"{numbering}:{number + 1}")
+                    if isinstance(record, Record):
+                        record.key = f"{numbering}:{number}"
+                    number += 1
+                    yield record
+                if not found.elements:
+                    if self.until_empty:
+                        return
+                    theirs.wait(end, WAIT_SECONDS)
+        finally:
+            theirs.close()
+
+    def _place(self, theirs: TheirList, resume_from: Position | None) -> tuple[str, int]:
+        """Where to go on: what was published and not removed before the kill is behind us."""
+        found = theirs.fetch(0, "RIGHT", 0)
+        if resume_from is None:
+            return found.numbering, found.done
+        numbering, number = _number(resume_from)
+        if numbering == found.numbering and found.done <= number <= found.moved:
+            theirs.remove(numbering, number)
+            return numbering, number
+        # That Redis has forgotten what it told us, or it is another one.
+        log.warning("redis_list_numbered_anew", key=self.key, resume_from=resume_from)
+        theirs.number_anew()
+        found = theirs.fetch(0, "RIGHT", 0)
+        return found.numbering, found.done
+
+    def _followed(self, resume_from: Position | None) -> Records:
+        if resume_from is not None and not (isinstance(resume_from, str) and _ID.fullmatch(resume_from)):
+            raise SourceRefused("the checkpoint is not the id of a stream's entry, but of another source")
+        theirs = TheirStream(self.url.get_secret_value(), self.key)
+        try:
+            last = resume_from or ("0-0" if self.start == "earliest" else theirs.last_id())
+            while True:
+                entries = theirs.behind(last, BATCH, 0 if self.until_empty else WAIT_SECONDS)
+                for entry in entries:
+                    last = entry[0]
+                    yield self._record(entry, last)
+                if not entries and self.until_empty:
+                    return
+        finally:
+            theirs.close()
+
+    def _shared(self) -> Records:
+        assert self.group is not None
+        member = Membership(self.url.get_secret_value(), self.key, self.group, self.idle)
+        self._members.append(member)
+        for entry in member.entries(self.start, until_empty=self.until_empty):
+            yield self._record(entry, None)
+
+    def _heard(self) -> Records:
+        theirs = TheirChannel(self.url.get_secret_value(), self.key)
+        try:
+            theirs.subscribe()
+            while True:
+                if (said := theirs.listen(WAIT_SECONDS)) is not None:
+                    yield Fields(self.format).record(said[1], type=said[0])
+        finally:
+            theirs.close()
+
+    def _record(self, entry: Entry, position: str | None) -> Record | DeadLetter:
+        id, fields = entry
+        if self.field is not None and (value := fields.get(self.field.encode())) is not None:
+            record = Fields(self.format).record(value, position=position)
+        else:
+            record = self._of_all(fields, position)
+        if isinstance(record, DeadLetter):
+            return EntryLetter(record.original, f"entry {id}: {record.reason}", position, id)
+        ms = int(id.partition("-")[0])
+        time = datetime.fromtimestamp(ms / 1000, UTC) if OLDEST_MS <= ms < 100 * OLDEST_MS else None
+        return EntryRecord(record.data, id, position, time=time, checked=record.checked, entry=id)
+
+    def _of_all(self, fields: Mapping[bytes, bytes], position: str | None) -> Record | DeadLetter:
+        reason = f"no field {self.field!r}"
+        if self.field is None:
+            try:
+                text = encode_json({name.decode(): value.decode() for name, value in fields.items()})
+                return Record(text, checked=True)
+            except UnicodeDecodeError:
+                reason = "a field that is not UTF-8"
+        return DeadLetter(b"\n".join(name + b": " + value for name, value in fields.items()), reason, position)
+
+
+def _number(position: Any) -> tuple[str, int]:
+    numbering, _, number = position.partition(":") if isinstance(position, str) else ("", "", "")
+    if not number.isdecimal():
+        raise SourceRefused("the checkpoint is not a number in a list of Redis, but of another source")
+    return numbering, int(number)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except QueueError as error:
+        raise ValueError(str(error).replace("REDIS_URL", "url")) from None

@@ -1,0 +1,171 @@
+"""Rounds: what is made of an API's pages from its first to its last, and where to go on after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from millrace_pipeline.envelope import decode_json, resolve, timestamp
+from millrace_pipeline.errors import EnvelopeError, SourceRefused
+from millrace_producer.sources.base import DeadLetter, Position, Record
+from millrace_producer.sources.fields import Fields
+from millrace_producer.sources.incremental import Mark, compare, identity_of, mark_of, misfit_of
+from millrace_producer.sources.lookahead import mark_last
+from millrace_producer.sources.restapi import Api, PageGone, Validators
+from millrace_producer.sources.timetable import now
+
+if TYPE_CHECKING:
+    from millrace_producer.sources.rest import RestSource
+
+log = structlog.get_logger(__name__)
+
+_NOT_ASCENDING = "doesn't ascend from record to record: ask the API for that order, or set ordered: false"
+
+
+class Rounds:
+    """Rounds of an API whose records come in any order.
+
+    In the middle of a round a position is a page and how many of its records have come; at its end the highest value of
+    the incremental field, or when it ended.
+    """
+
+    def __init__(self, api: Api, options: RestSource, resume_from: Position | None) -> None:
+        self._api = api
+        self._fields = Fields("json", options.key, options.time)
+        self._incremental = options.incremental
+        self._mark = Mark()  # up to which the rounds before have read
+        self._highest = Mark()  # of this round, so far
+        self._page: Any = None
+        self._done = 0
+        self._validators = Validators()
+        self.finished: datetime | None = None
+        """When the last round ended, where the position says that it has."""
+        if resume_from is not None:
+            self._resume(resume_from)
+
+    def round(self) -> Iterator[Record | DeadLetter]:
+        """Every record from where we are to the last page."""
+        self._api.begin(self._validators)
+        resumed = self._page is not None
+        try:
+            yield from self._rest_of_round()
+            return
+        except PageGone as error:
+            if not resumed:
+                raise
+            log.warning("rest_page_gone", reason=str(error))
+        self._page, self._done, self._highest = None, 0, self._mark
+        yield from self._rest_of_round()
+
+    def _rest_of_round(self) -> Iterator[Record | DeadLetter]:
+        for (record, place), is_last in mark_last(self._records()):
+            record.position = self._end() if is_last else place
+            yield record
+        self._mark = self._highest = self._highest.settled()
+        self._page, self._done, self._validators = None, 0, Validators()
+
+    def _records(self) -> Iterator[tuple[Record | DeadLetter, Position]]:
+        asked = self._incremental.asked(self._mark) if self._incremental else {}
+        done = self._done
+        for token, page in self._api.pages(self._page, asked):
+            begun = self._begun(token)
+            for number, raw in enumerate(page.records, 1):
+                record = self._record(raw)
+                if record is not None and number > done:
+                    yield record, {**begun, "record": number}
+            done = 0
+
+    def _record(self, raw: bytes) -> Record | DeadLetter | None:
+        """The record, or None where it has come in a round before."""
+        if self._incremental is None:
+            return self._fields.record(raw)
+        record, value, identity = read_field(raw, self._incremental.field, self._fields)
+        if isinstance(record, DeadLetter):
+            if identity in self._mark.at:
+                return None
+            self._highest = self._highest.noted(identity)
+        elif self._mark.has(value, identity):
+            return None
+        else:
+            self._highest = self._highest.raised(value, identity)
+        return record
+
+    def _begun(self, token: Any) -> dict[str, Any]:
+        """The position of a page, before any of its records."""
+        if self._incremental is None:
+            return {"page": token}
+        marks = {"mark": self._mark, "highest": self._highest}
+        return {"page": token, **{name: self._incremental.position(mark) for name, mark in marks.items()}}
+
+    def _end(self) -> dict[str, Any]:
+        """The position of the round's last record."""
+        if self._incremental is not None:
+            return self._incremental.position(self._highest.settled())
+        validators = self._api.validators()
+        return {"finished": timestamp(now()), **({"validators": validators} if any(validators) else {})}
+
+    def _resume(self, position: Position) -> None:
+        try:
+            if "page" in position:
+                self._page, self._done = position["page"], int(position["record"])
+                self._mark, self._highest = mark_of(position.get("mark")), mark_of(position.get("highest"))
+            elif self._incremental is not None:
+                self._mark = self._highest = mark_of(position)
+            else:
+                self.finished = datetime.fromisoformat(position["finished"])
+                self._validators = Validators(*position.get("validators", ()))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise SourceRefused("the checkpoint is not one of this source as it is set up now") from None
+
+
+class OrderedRounds:
+    """Rounds of an API whose records ascend by the incremental field: each is a place to go on from."""
+
+    finished: datetime | None = None
+
+    def __init__(self, api: Api, options: RestSource, resume_from: Position | None) -> None:
+        assert options.incremental is not None
+        self._api = api
+        self._fields = Fields("json", options.key, options.time)
+        self._incremental = options.incremental
+        self._mark = mark_of(resume_from)
+
+    def round(self) -> Iterator[Record | DeadLetter]:
+        """Every record beyond the mark."""
+        self._api.begin()
+        latest: Any = None
+        for _, page in self._api.pages(None, self._incremental.asked(self._mark)):
+            for raw in page.records:
+                record, value, identity = read_field(raw, self._incremental.field, self._fields)
+                if isinstance(record, DeadLetter):
+                    if identity in self._mark.at:
+                        continue
+                    self._mark = self._mark.noted(identity)
+                else:
+                    if latest is not None and compare(value, latest) < 0:
+                        raise SourceRefused(f"{self._incremental.field} {_NOT_ASCENDING}")
+                    latest = value
+                    if self._mark.has(value, identity):
+                        continue
+                    self._mark = self._mark.raised(value, identity)
+                record.position = self._incremental.position(self._mark)
+                yield record
+        self._mark = self._mark.settled()
+
+
+def read_field(raw: bytes, pointer: str, fields: Fields) -> tuple[Record | DeadLetter, Any, str]:
+    """The record, its value of the incremental field, and what it is known by; a dead letter where it has none."""
+    try:
+        data = decode_json(raw)
+    except EnvelopeError as error:
+        return DeadLetter(raw, str(error)), None, identity_of(raw, None)
+    value = resolve(pointer, data)
+    if value is None:
+        return DeadLetter(raw, f"has nothing at {pointer}, which its source goes by"), None, identity_of(raw, None)
+    if misfit := misfit_of(value):
+        return DeadLetter(raw, f"{pointer}, which its source goes by: {misfit}"), None, identity_of(raw, None)
+    record = fields.of(raw, data)
+    return record, value, identity_of(raw, record.key)

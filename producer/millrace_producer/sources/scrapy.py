@@ -1,0 +1,162 @@
+"""Scrapy: a spider of this project or of your own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
+from millrace_producer.sources.crawlprocess import CrawlProcess, Ended, Failed, Item, Job, NoItem, without_secrets
+
+log = logging.getLogger(__name__)
+
+OWN_PROJECT = Path(__file__).resolve().parents[1]
+
+CRAWL_AGAIN_SECONDS = 60.0
+"""A crawl that broke off half way begins anew at its first page: no sooner than this, for the site's sake."""
+
+ENDS = frozenset({"finished", "closespider_itemcount", "closespider_pagecount", "closespider_timeout"})
+"""Scrapy's reasons for closing that mean that all is well: no more pages, or as many as were asked for."""
+
+LOSSES = (
+    "retry/max_reached",
+    "httperror/response_ignored_count",
+    "spider_exceptions/count",
+    "robotstxt/forbidden",
+    "quotes/malformed",
+    "books/malformed",
+    "books/missing",
+)
+"""Counters of a crawl that missed something although it came to its end."""
+
+GONE = frozenset({404, 410})
+
+
+class ScrapySource(Source):
+    """Runs a Scrapy spider and reads its items.
+
+    The crawl runs in a process of its own with the project's settings and item pipelines; each item that comes out of
+    them becomes a record. A crawl can't go on where it stopped: after a restart it begins anew, and the flow's `dedupe`
+    keeps what was published before off the list.
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    spider: str = Field(min_length=1, description="The spider's name, as `scrapy list` shows it.")
+    project: Path | None = Field(
+        default=None, description="Folder that holds the project's scrapy.cfg. Default: Millrace's own project."
+    )
+    args: dict[str, str | bool | int | float] = Field(
+        default_factory=dict, repr=False, description="Arguments of the spider, as `scrapy crawl -a` takes them."
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict, repr=False, description="Scrapy settings for this crawl, as `scrapy crawl -s` takes them."
+    )
+    key: str | None = Field(
+        default="content",
+        description="What names a record: a JSON pointer into the item (/id), or content for a hash of all it holds.",
+    )
+    finish_reasons: list[str] = Field(
+        default_factory=list,
+        description="Reasons of the spider's own (CloseSpider) that mean that the crawl is done, not that it failed.",
+    )
+
+    def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
+        """See `Source.read`. There are no positions: every crawl begins at the beginning."""
+        if resume_from is not None:
+            log.info("the checkpoint of spider %s is of no use: a crawl begins at the beginning", self.spider)
+        project = (self.project or OWN_PROJECT).expanduser().resolve()
+        if not (project / "scrapy.cfg").is_file():
+            raise SourceRefused(f"{project} holds no scrapy.cfg: project is the folder of one")
+        job = Job(self.spider, {name: _argument(value) for name, value in self.args.items()}, self.settings, self.key)
+        last: Ended | Failed | None = None
+        with CrawlProcess(job, project) as crawl:
+            for message in crawl:
+                if isinstance(message, Item):
+                    yield Record(bytes(message.data), key=message.key, type=message.type)
+                elif isinstance(message, NoItem):
+                    yield DeadLetter(message.original, message.reason)
+                else:
+                    last = message
+            status = crawl.exit_status()
+            if isinstance(last, Ended):
+                self.judge(last)
+            elif isinstance(last, Failed):
+                failed = SourceRefused if last.lasting else SourceUnavailable
+                raise failed(_told(f"spider {self.spider} can't be run: {last.message}", crawl.last_words))
+            else:
+                how = f"signal {-status}" if status < 0 else f"exit status {status}"
+                raise SourceUnavailable(_told(f"the crawl of {self.spider} broke off with {how}", crawl.last_words))
+
+    def judge(self, crawl: Ended) -> None:
+        """Returns if the crawl did what it should. Raises SourceUnavailable or SourceRefused, saying why, if not."""
+        stats = crawl.stats
+        pages, items = pages_fetched(stats), int(stats.get("item_scraped_count", 0))
+        trouble = troubles(stats)
+        told = f"the crawl of {self.spider} closed with {crawl.finish_reason!r} after {pages} pages and {items} items"
+        if trouble:
+            told += f": {', '.join(trouble)}"
+
+        if crawl.finish_reason in ENDS or crawl.finish_reason in self.finish_reasons:
+            if items or (pages and not stats.get("spider_exceptions/count")):
+                lost = any(name in stats for name in LOSSES)
+                log.log(logging.WARNING if lost else logging.INFO, "%s", told)
+                return
+            if not trouble and not stats.get("downloader/request_count"):
+                hint = "a spider needs start_urls or `async def start(self)`; Scrapy no longer calls start_requests()"
+                raise SourceRefused(f"spider {self.spider} made no request: {hint}")
+            statuses = set(_statuses(stats))
+            if not pages and (stats.get("robotstxt/forbidden") or (statuses and statuses <= GONE)):
+                raise SourceRefused(told)
+        elif crawl.finish_reason == "robots_forbidden":
+            raise SourceRefused(told)
+        raise SourceUnavailable(told, retry_after=crawl.retry_after or (CRAWL_AGAIN_SECONDS if pages else None))
+
+
+def pages_fetched(stats: Mapping[str, int | float]) -> int:
+    """Responses with a 2xx status, robots.txt not counted."""
+    return sum(count for status, count in _statuses(stats).items() if 200 <= status < 300)
+
+
+def troubles(stats: Mapping[str, int | float]) -> list[str]:
+    """What went wrong in a crawl, from its counters: "6 × 500", "2 × ConnectionRefusedError"."""
+    found = [f"{count} × {status}" for status, count in _statuses(stats).items() if status >= 400]
+    for prefix in ("downloader/exception_type_count/", "spider_exceptions/"):
+        for name, count in stats.items():
+            kind = name.removeprefix(prefix)
+            if kind not in (name, "count") and not kind.endswith("IgnoreRequest"):
+                found.append(f"{count} × {kind.rpartition('.')[2]}")
+    for name, meaning in (
+        ("robotstxt/forbidden", "forbidden by robots.txt"),
+        ("offsite/filtered", "outside allowed_domains"),
+        ("quotes/malformed", "not laid out as expected"),
+        ("books/malformed", "not laid out as expected"),
+        ("books/missing", "books without a page"),
+    ):
+        if stats.get(name):
+            found.append(f"{stats[name]} {meaning}")
+    return found
+
+
+def _statuses(stats: Mapping[str, int | float]) -> dict[int, int]:
+    """How many responses had which status, those for robots.txt not counted."""
+    counts: dict[int, int] = {}
+    for prefix, sign in (("downloader/response_status_count/", 1), ("robotstxt/response_status_count/", -1)):
+        for name, count in stats.items():
+            status = name.removeprefix(prefix)
+            if status != name and status.isdigit():
+                counts[int(status)] = counts.get(int(status), 0) + sign * int(count)
+    return {status: count for status, count in sorted(counts.items()) if count > 0}
+
+
+def _argument(value: str | bool | int | float) -> str:
+    """As it would stand on the command line: spiders expect text."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _told(reason: str, last_words: list[str]) -> str:
+    return "\n  ".join([without_secrets(reason), *last_words])

@@ -1,0 +1,275 @@
+"""One WebSocket kept open: connecting, listening, and connecting again where it broke off.
+
+No message made here holds a header, a query string, what was subscribed to or what a server gave as its reason.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+
+import requests
+import structlog
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidStatus,
+    WebSocketException,
+)
+from websockets.frames import CloseCode
+from websockets.http11 import Response
+from websockets.proxy import get_proxy
+from websockets.sync.client import ClientConnection, connect
+from websockets.uri import parse_uri
+
+from millrace_pipeline.errors import SourceRefused
+from millrace_pipeline.web import retry_after, shown, status_text
+from millrace_producer.addresses import PrivateAddress, is_private, leads_elsewhere
+from millrace_producer.sources.guard import connect_public
+from millrace_producer.sources.patience import Failure, Patience
+from millrace_producer.sources.webclient import REDIRECTS
+
+CLOSE_SECONDS = 1.0
+"""How long a server may take to say goodbye, too."""
+
+MESSAGES_AHEAD = 256
+"""So many messages are received while others are still on their way to the list. Then the server has to wait."""
+
+_NOT_NOW = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to listen, what to say there, and what to put up with. Seconds throughout."""
+
+    url: str
+    patience: Patience
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    secret_headers: dict[str, str] = field(default_factory=dict, repr=False)
+    secret_params: dict[str, str] = field(default_factory=dict, repr=False)
+    subscribe: Sequence[str] = field(default=(), repr=False)
+    connect_timeout: float = 10
+    ping_interval: float = 20
+    ping_timeout: float = 20
+    max_message_bytes: int = 4 * 1024 * 1024
+    max_redirects: int = 5
+    allow_private: bool = False
+    end_at_close: bool = False
+
+
+class _Answered(Exception):
+    """The server answered the handshake with something else. As its own kind, so that nobody follows a redirect."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__()
+        self.response = response
+
+
+class _Connection(ClientConnection):
+    def handshake(self, *args: Any, **options: Any) -> None:
+        try:
+            super().handshake(*args, **options)
+        except InvalidStatus as error:
+            raise _Answered(error.response) from None
+
+
+class SocketClient:
+    """Listens at one place, for ever; with `end_at_close`, until the server closes in good order.
+
+    `resume` gives the query parameters that say where to go on, asked for at each connection. A lost connection is made
+    again as the place's patience says; a server that is silent is sent a ping, and lost if it doesn't answer.
+
+    Raises SourceRefused for an answer that won't change, and SourceUnavailable as `Patience` does.
+    """
+
+    def __init__(self, place: Place, resume: Callable[[], Mapping[str, str]]) -> None:
+        # It writes whole requests, secrets included, at debug level.
+        logging.getLogger("websockets.client").setLevel(logging.ERROR)
+        self._place = place
+        self._resume = resume
+        self._shown = shown(place.url)
+        self._log = structlog.get_logger().bind(url=self._shown)
+
+    def messages(self) -> Generator[bytes, None, None]:
+        """What is said, byte for byte. Close it to hang up."""
+        while True:
+            with ExitStack() as held:
+                connection = self._connected(held)
+                lost = connection if isinstance(connection, Failure) else (yield from self._listen(connection))
+                if lost is None:
+                    self._log.info("websocket_ended")
+                    return
+            self._place.patience.after(lost)
+
+    def _listen(self, connection: ClientConnection) -> Generator[bytes, None, Failure | None]:
+        """The messages of one connection, until it is lost; returns why, or None where there are no more."""
+        place = self._place
+        try:
+            with suppress(ConnectionClosed):  # what was said before that is still to be heard; then `recv` says so, too
+                for message in place.subscribe:
+                    connection.send(message)
+            while (received := self._received(connection)) is not None:
+                place.patience.reset()
+                yield received
+        except ConnectionClosed as error:
+            return self._closed(error)
+        except OSError as error:
+            return Failure(error.strerror or type(error).__name__)
+        except WebSocketException as error:
+            return Failure(f"the connection is in disorder: {type(error).__name__}")
+        return Failure(f"silent for {place.ping_interval:g} s, and answers no ping within {place.ping_timeout:g} s")
+
+    def _received(self, connection: ClientConnection) -> bytes | None:
+        """The next message, however long that takes; None where the server is silent and doesn't answer a ping.
+
+        We ping only while we wait: while the list is full nobody reads, and an answer could not be heard.
+        """
+        interval, timeout = self._place.ping_interval, self._place.ping_timeout
+        answered, until = None, 0.0
+        while True:
+            left = until - time.monotonic()
+            waiting = answered is not None and not answered.is_set()
+            if waiting and left <= 0:
+                return None
+            try:
+                return connection.recv(min(interval, left) if waiting else interval, decode=False)
+            except TimeoutError:
+                if answered is None or answered.is_set():
+                    with suppress(ConnectionClosed):
+                        answered, until = connection.ping(), time.monotonic() + timeout
+
+    def _closed(self, error: ConnectionClosed) -> Failure | None:
+        if error.sent and error.sent.code == CloseCode.MESSAGE_TOO_BIG and not error.rcvd_then_sent:
+            limit = self._place.max_message_bytes
+            self._log.warning("websocket_message_too_large", limit=limit)
+            return Failure(f"sent a message of more than max_message_bytes, {limit}")
+        if error.rcvd is None:
+            return Failure("closed by the server, without a word")
+        if self._place.end_at_close and error.rcvd.code == CloseCode.NORMAL_CLOSURE:
+            return None
+        return Failure(f"closed by the server with {error.rcvd.code}")
+
+    def _connected(self, held: ExitStack) -> ClientConnection | Failure:
+        """A connection, redirects followed, that is closed with `held`; or why there is none now."""
+        place = self._place
+        url = place.url
+        for _ in range(place.max_redirects + 1):
+            answer = self._attempt(url, held)
+            if isinstance(answer, Failure):
+                return answer
+            if isinstance(answer, ClientConnection):
+                self._log.info("websocket_connected")
+                return answer
+            if answer.status_code not in REDIRECTS:
+                return self._no(answer)
+            url = self._redirect_target(url, answer)
+        raise self._refused(f"more than {place.max_redirects} redirects")
+
+    def _attempt(self, url: str, held: ExitStack) -> ClientConnection | Response | Failure:
+        place = self._place
+        away = _leads_away(place.url, url)
+        guarded = not place.allow_private and leads_elsewhere(_http(place.url), _http(url))
+        params: dict[str, str] = dict(self._resume()) | ({} if away else place.secret_params)
+        headers = place.headers | ({} if away else place.secret_headers)
+        reason: str
+        try:
+            reached = self._reached(url) if guarded else None
+            return held.enter_context(
+                connect(
+                    _with_params(url, params),
+                    sock=reached,
+                    additional_headers=headers,
+                    user_agent_header=None,
+                    open_timeout=place.connect_timeout,
+                    ping_interval=None,
+                    close_timeout=CLOSE_SECONDS,
+                    max_size=place.max_message_bytes,
+                    max_queue=MESSAGES_AHEAD,
+                    create_connection=_Connection,
+                )
+            )
+        except _Answered as answered:
+            return answered.response
+        except TimeoutError:
+            return Failure(f"no connection within {place.connect_timeout:g} s")
+        except OSError as error:
+            return Failure(error.strerror or type(error).__name__)
+        except (InvalidMessage, EOFError) as error:
+            return Failure(f"no answer in HTTP: {type(error).__name__}")
+        except InvalidHandshake as error:
+            reason = f"is no WebSocket: {type(error).__name__}"
+        except (WebSocketException, ValueError) as error:
+            reason = f"can't be asked for: {type(error).__name__}"
+        raise self._refused(reason)
+
+    def _reached(self, url: str) -> socket.socket | None:
+        """A connection to a public address, if nobody stands between. Raises SourceRefused for one that isn't."""
+        parts = urlsplit(_http(url))
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+        def reach(address: str) -> socket.socket:
+            return socket.create_connection((address, port), timeout=self._place.connect_timeout)
+
+        try:
+            if get_proxy(parse_uri(url)) is None:
+                reached = connect_public(host, port, reach)
+                reached.settimeout(None)
+                return reached
+            private = is_private(host)
+        except PrivateAddress:
+            private = True
+        if private:
+            raise self._refused(f"leads to {shown(url)}, a private address: if that is meant, set allow_private")
+        return None
+
+    def _redirect_target(self, url: str, answer: Response) -> str:
+        try:
+            target = _websocket(urljoin(url, answer.headers.get("Location", "")))
+            parts = urlsplit(target)
+            usable = "Location" in answer.headers and parts.hostname and parts.scheme in ("ws", "wss")
+        except (ValueError, LookupError):
+            usable = False
+        if not usable:
+            raise self._refused(f"answered {status_text(answer.status_code)} without a usable Location")
+        if (urlsplit(url).scheme, parts.scheme) == ("wss", "ws"):
+            raise self._refused("redirects from wss to ws")
+        if self._place.subscribe and _leads_away(self._place.url, target):
+            raise self._refused("redirects to another host, which must not learn what is said by subscribe")
+        self._log.info("websocket_redirected", to=shown(target))
+        return target
+
+    def _no(self, answer: Response) -> Failure:
+        reason = f"answered {status_text(answer.status_code)}"
+        if answer.status_code >= 500 or answer.status_code in _NOT_NOW:
+            return Failure(reason, retry_after(answer.headers.get("Retry-After")))
+        raise self._refused(f"{reason}, expected a WebSocket")
+
+    def _refused(self, reason: str) -> SourceRefused:
+        return SourceRefused(f"{self._shown}: {reason}")
+
+
+def _leads_away(url: str, target: str) -> bool:
+    """Whether a redirect leads to another host, which must not learn what was meant for this one."""
+    return bool(requests.Session().should_strip_auth(_http(url), _http(target)))  # type: ignore[no-untyped-call]
+
+
+def _http(url: str) -> str:
+    return "http" + url[2:] if url[:2].lower() == "ws" else url
+
+
+def _websocket(url: str) -> str:
+    return "ws" + url[4:] if url[:4].lower() == "http" else url
+
+
+def _with_params(url: str, params: Mapping[str, str]) -> str:
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True)) | dict(params)
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), "")) if params else url

@@ -1,0 +1,113 @@
+"""Server-sent events: a URL that keeps talking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from millrace_pipeline.envelope import timestamp
+from millrace_pipeline.flows.units import Size
+from millrace_pipeline.web import checked_url
+from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused
+from millrace_producer.sources.eventclient import EventClient, Limits
+from millrace_producer.sources.fields import Fields, Format
+from millrace_producer.sources.weboptions import Wait, WebOptions
+
+WIKIMEDIA_HOST = "stream.wikimedia.org"
+
+
+class SseSource(WebOptions, Source):
+    """Reads server-sent events (`text/event-stream`) from a URL.
+
+    Every event becomes a record of its data, byte for byte, with the event's name as `type` and the last event id as
+    its position: a restart sends it as `Last-Event-ID` and the server goes on after it.
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    exclusive: ClassVar[bool] = True
+
+    url: str = Field(repr=False, description="Where the events come from; http or https.")
+    format: Format = Field(
+        default="json",
+        description="json: the data is JSON, what is not becomes a dead letter. text: the data becomes a JSON string.",
+    )
+    key: str | None = Field(
+        default=None,
+        description="JSON pointer to the record's key. Default: /meta/id for stream.wikimedia.org, else none.",
+    )
+    time: str | None = Field(
+        default=None,
+        description="JSON pointer to the time of the event, ISO 8601 or Unix seconds. "
+        "Default: /meta/dt for stream.wikimedia.org, else none.",
+    )
+    since: datetime | None = Field(
+        default=None,
+        description="Where to begin, as the query parameter `since`; only sent while there is no checkpoint.",
+    )
+    read_timeout: Wait = Field(
+        default=60,
+        description="Silence (comments count as talk) after which the connection is made anew; also how long the "
+        "headers may take in all.",
+    )
+    max_event_bytes: Size = Field(
+        default=4 * 1024 * 1024,
+        ge=1,
+        description="A larger event is dropped and logged; reading goes on after it.",
+    )
+    backoff_max: Wait = Field(
+        default=30, description="The longest wait, also of what the server's `retry` field may ask for."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _an_http_url(cls, url: str) -> str:
+        return checked_url(url, "https://stream.wikimedia.org/v2/stream/recentchange")
+
+    @model_validator(mode="after")
+    def _pointers_need_json(self) -> SseSource:
+        if self.format == "text" and (self.key or self.time):
+            raise ValueError("key and time point into JSON, and format is text")
+        return self
+
+    def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
+        """See `Source.read`. Positions are event ids; a stream without any has none and starts anew after a restart."""
+        if resume_from is not None and not isinstance(resume_from, str):
+            raise SourceRefused(f"the checkpoint is a {type(resume_from).__name__}, not an event id")
+        fields = Fields(self.format, *self._pointers())
+        has_ids = resume_from is not None
+        with closing(self._client(resume_from)) as events:
+            for event in events:
+                has_ids = has_ids or bool(event.id)
+                yield fields.record(event.raw, position=event.id if has_ids else None, type=event.event)
+
+    def _client(self, resume_from: str | None) -> EventClient:
+        headers = {"User-Agent": self.user_agent} | {name.title(): value for name, value in self.headers.items()}
+        return EventClient(
+            self.url,
+            headers=headers,
+            last_id=resume_from or "",
+            since=timestamp(self.since) if self.since and resume_from is None else None,
+            limits=Limits(
+                connect_timeout=self.connect_timeout,
+                read_timeout=self.read_timeout,
+                max_event_bytes=self.max_event_bytes,
+                max_redirects=self.max_redirects,
+                max_failures=self.max_failures,
+                backoff_initial=self.backoff_initial,
+                backoff_max=self.backoff_max,
+            ),
+            allow_private=self.allow_private,
+        )
+
+    def _pointers(self) -> tuple[str | None, str | None]:
+        """Where the key and the time stand: as given (null means nowhere), or as Wikimedia's events have them."""
+        wikimedia = self.format == "json" and urlsplit(self.url).hostname == WIKIMEDIA_HOST
+        key = "/meta/id" if wikimedia and "key" not in self.model_fields_set else self.key
+        time = "/meta/dt" if wikimedia and "time" not in self.model_fields_set else self.time
+        return key, time

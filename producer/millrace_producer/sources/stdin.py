@@ -1,0 +1,102 @@
+"""Standard input: what another program prints."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from millrace_pipeline.flows.units import Size
+from millrace_pipeline.process.supervisor import SUPERVISED
+from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
+from millrace_producer.sources.fields import Fields, Format
+
+STDIN = 0
+READ_BYTES = 65_536
+
+KEPT_BYTES = 4096
+"""So much is kept of a line that is too long."""
+
+_FINAL = (errno.EBADF, errno.EISDIR)
+
+
+class StdinSource(Source):
+    """Reads lines from standard input until it ends: `… | millrace produce FLOW`.
+
+    Every line becomes a record, empty ones excepted. What has come through a pipe can't be asked for again, so there
+    are no positions: with `dedupe` on a key, the program can be run once more and only what is missing is published.
+    """
+
+    format: Format = Field(
+        default="json",
+        description="json: every line is JSON, what is not becomes a dead letter. text: a line becomes a JSON string.",
+    )
+    key: str | None = Field(default=None, description="JSON pointer to the record's key, such as /id.")
+    time: str | None = Field(default=None, description="JSON pointer to the record's time, ISO 8601 or Unix seconds.")
+    max_line_bytes: Size = Field(
+        default=16 * 1024 * 1024,
+        ge=1,
+        description="A longer line becomes a dead letter that holds its beginning; reading goes on after it.",
+    )
+
+    def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:  # noqa: ARG002
+        """See `Source.read`. There is no going back: what is left of the input is read, whatever was before."""
+        if os.environ.get(SUPERVISED):
+            # Standard input is the supervisor's then: its end says that he is gone.
+            raise SourceRefused("a service that `millrace run` started has no input: use … | millrace produce FLOW")
+        fields = Fields(self.format, self.key, self.time)
+        for line in self._lines():
+            if isinstance(line, DeadLetter):
+                yield line
+            elif line := line.removesuffix(b"\r"):
+                yield fields.record(line)
+
+    def _lines(self) -> Iterator[bytes | DeadLetter]:
+        """Whole lines without their ends; of one that is too long, its beginning. The last one may lack its end."""
+        begun = _Line(self.max_line_bytes)
+        while chunk := _received():
+            *ends, rest = chunk.split(b"\n")
+            for end in ends:
+                yield begun.finish(end)
+            begun.add(rest)
+        if begun.size:
+            yield begun.finish(b"")
+
+
+class _Line:
+    """A line whose end has not come yet. What is beyond the limit is counted, and not kept."""
+
+    def __init__(self, limit: int) -> None:
+        self.size = 0
+        self._limit = limit
+        self._parts: list[bytes] = []
+
+    def add(self, part: bytes) -> None:
+        self.size += len(part)
+        self._parts.append(part)
+        if self.size > self._limit:
+            self._parts = [b"".join(self._parts)[:KEPT_BYTES]]
+
+    def finish(self, part: bytes) -> bytes | DeadLetter:
+        """The line, with this as its last part; what is added from now on is another."""
+        self.add(part)
+        line, size = b"".join(self._parts), self.size
+        self.size, self._parts = 0, []
+        if size > self._limit:
+            return DeadLetter(line, f"a line of {size} bytes, more than max_line_bytes: only its beginning was kept")
+        return line
+
+
+def _received() -> bytes:
+    """The next bytes of the input, as soon as there are any; none once it has ended."""
+    while True:
+        try:
+            return os.read(STDIN, READ_BYTES)
+        except BlockingIOError:  # whoever shares the pipe or terminal has made it so
+            select.select([STDIN], [], [])
+        except OSError as error:
+            reason = f"standard input: {error.strerror}"
+            raise SourceRefused(reason) if error.errno in _FINAL else SourceUnavailable(reason) from None

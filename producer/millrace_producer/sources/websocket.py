@@ -1,0 +1,135 @@
+"""A WebSocket: a server that keeps talking once it was told about what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from millrace_pipeline.envelope import decode_json, encode_json, resolve
+from millrace_pipeline.errors import ConfigError, EnvelopeError
+from millrace_pipeline.extras import need
+from millrace_pipeline.flows.units import Size
+from millrace_pipeline.web import shown
+from millrace_producer.sources.auth import Auth
+from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused
+from millrace_producer.sources.fields import Fields, Format
+from millrace_producer.sources.weboptions import Wait, WebOptions
+
+if TYPE_CHECKING:
+    from millrace_producer.sources.socketclient import SocketClient
+
+
+class Resume(BaseModel):
+    """How to ask the server for what came after a message, where it can be asked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    field: str = Field(min_length=1, description="JSON pointer to a message's place in the stream, such as /time_us.")
+    parameter: str = Field(min_length=1, description="The query parameter that takes the last one, such as cursor.")
+
+
+class WebsocketSource(WebOptions, Source):
+    """Listens to a WebSocket, and connects again when it breaks off.
+
+    Every message becomes a record, byte for byte. What was said while nobody listened is lost, unless the server can be
+    asked for it by `resume`.
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    exclusive: ClassVar[bool] = True
+
+    url: str = Field(repr=False, description="Where to listen; ws or wss.")
+    auth: Auth | None = Field(default=None, description="How to say who we are: bearer, basic, header or query.")
+    subscribe: list[Any] = Field(
+        default_factory=list, repr=False, description="What to say once connected: text as it is, all else as JSON."
+    )
+    format: Format = Field(
+        default="json",
+        description="json: a message is JSON, what is not becomes a dead letter. text: it becomes a JSON string.",
+    )
+    key: str | None = Field(default=None, description="JSON pointer to the record's key, such as /id.")
+    time: str | None = Field(default=None, description="JSON pointer to the record's time, ISO 8601 or Unix seconds.")
+    resume: Resume | None = Field(default=None, description="How to ask for what came after the last message.")
+    ping_interval: Wait = Field(default=20, description="Silence after which the server is asked whether it is there.")
+    ping_timeout: Wait = Field(default=20, description="How long it may take to answer that.")
+    max_message_bytes: Size = Field(
+        default=4 * 1024 * 1024, ge=1, description="A larger message is dropped, and the connection made anew."
+    )
+    end_at_close: bool = Field(
+        default=False, description="The source has ended when the server closes in good order, with code 1000."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _a_websocket_url(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("ws", "wss") and parts.hostname and parts.port != 0 and not parts.fragment
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError("expected a URL such as wss://stream.example.org/v1/events")
+        if parts.username or parts.password:
+            raise ValueError("a user and password in the URL: expected them in auth, as {type: basic, username: …}")
+        return url
+
+    @model_validator(mode="after")
+    def _it_can_be_heard(self) -> WebsocketSource:
+        if self.format == "text" and (self.key or self.time or self.resume):
+            raise ValueError("key, time and resume point into JSON, and format is text")
+        try:
+            need("websockets", "websocket", "source websocket")
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
+        """See `Source.read`. A position is the value of `resume.field`; without `resume` there are none."""
+        if isinstance(resume_from, dict | list | bool):
+            raise SourceRefused(f"the checkpoint is a {type(resume_from).__name__}, not a value of resume.field")
+        fields = Fields(self.format, self.key, self.time)
+        position = resume_from if self.resume else None
+
+        def resume() -> Mapping[str, str]:
+            return {self.resume.parameter: str(position)} if self.resume and position is not None else {}
+
+        with closing(self._client(resume).messages()) as messages:
+            for message in messages:
+                position = self._place(message, position)
+                yield fields.record(message, position=position)
+
+    def _client(self, resume: Callable[[], Mapping[str, str]]) -> SocketClient:
+        # Not before it is used: the library is an extra.
+        from millrace_producer.sources.socketclient import Place, SocketClient
+
+        place = Place(
+            self.url,
+            self.patience(shown(self.url), "websocket_disconnected"),
+            headers={"User-Agent": self.user_agent},
+            secret_headers=self.headers | (self.auth.headers() if self.auth else {}),
+            secret_params=self.auth.params() if self.auth else {},
+            subscribe=[said if isinstance(said, str) else encode_json(said).decode() for said in self.subscribe],
+            connect_timeout=self.connect_timeout,
+            ping_interval=self.ping_interval,
+            ping_timeout=self.ping_timeout,
+            max_message_bytes=self.max_message_bytes,
+            max_redirects=self.max_redirects,
+            allow_private=self.allow_private,
+            end_at_close=self.end_at_close,
+        )
+        return SocketClient(place, resume)
+
+    def _place(self, message: bytes, before: Position | None) -> Position | None:
+        """Where we are after this message: where we were before, if it doesn't say."""
+        if self.resume is None:
+            return None
+        try:
+            found = resolve(self.resume.field, decode_json(message))
+        except EnvelopeError:
+            return before
+        return found if isinstance(found, str | int | float) and not isinstance(found, bool) else before

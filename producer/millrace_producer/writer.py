@@ -1,0 +1,165 @@
+"""Writer: puts a program's own records on a flow's list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from millrace_pipeline.envelope import Position, Record, checked_text, encode_json
+from millrace_pipeline.errors import RecordError
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.queue import Client, Queue
+from millrace_pipeline.queue.marks import mark
+from millrace_producer.contract import Contract
+from millrace_producer.publisher import Publisher
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Writer:
+    """Publishes records to a flow, in place of a producer and a source. Use it as a context manager.
+
+    Records are published in batches, as the flow's `publish`, `dedupe` and `queue` say, from a thread of the writer's
+    own. `flush` returns once all that was written is on the list; so does leaving the block. Each is then there once,
+    also where Redis' reply was lost. What was written and not flushed is lost with the process: write it again, under
+    the same `key`, and the flow's `dedupe` leaves out what was there.
+
+    A `position` written with a record is kept in the same step as the record is published, and is `position` when the
+    program starts again: from there it goes on, with nothing lost and nothing twice.
+
+    `write` blocks while the list is full. Calls wait out an outage of Redis. `queue` is the flow's Queue, `redis` a
+    redis-py client for anything else. `published`, `duplicates` and `dead` count the records of this writer.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        redis_url: str,
+        *,
+        take_over: bool = False,
+        parting: Callable[[], None] | None = None,
+    ) -> None:
+        """`take_over` makes the list this flow's, whatever project it is marked with; `parting` is called by `close`.
+
+        Raises ConfigError where the list is another project's.
+        """
+        self.flow = flow
+        self._parting = parting
+        self.queue = Queue(redis_url, flow.queue.key, replicas=flow.queue.replicas, fsync=flow.queue.fsync)
+        mark(self.queue, flow.project, take_over=take_over)
+        self._publisher = Publisher(
+            self.queue,
+            flow=flow.name,
+            source=flow.name,
+            records=flow.publish.records,
+            linger=flow.publish.linger,
+            max_ready=flow.queue.max_ready,
+            seen_seconds=flow.dedupe.window if flow.dedupe else 0,
+            key=flow.dedupe.key if flow.dedupe else None,
+            contract=Contract.of(flow),
+        )
+
+    @property
+    def position(self) -> Position | None:
+        """The position that was written last and is published, by this program or the one before it."""
+        return self.queue.checkpoint(self.flow.name)
+
+    @property
+    def published(self) -> int:
+        """Records that are on the list, or set aside as dead letters."""
+        return self._publisher.published
+
+    @property
+    def duplicates(self) -> int:
+        """Records that dedupe left out."""
+        return self._publisher.duplicates
+
+    @property
+    def dead(self) -> int:
+        """Records that were set aside as dead letters."""
+        return self._publisher.dead
+
+    @cached_property
+    def redis(self) -> Client:
+        """A redis-py client of the same Redis. It never sends a command again by itself."""
+        return self.queue.client()
+
+    def write(
+        self,
+        data: Any,
+        *,
+        key: str | None = None,
+        position: Position | None = None,
+        type: str | None = None,
+        time: datetime | None = None,
+    ) -> None:
+        """Takes one record: anything JSON can say, a pydantic model, or `bytes` that are JSON.
+
+        The others are as in a source's Record. Raises RecordError for what is no JSON, and what made an earlier publish
+        fail for good.
+        """
+        if isinstance(data, bytes):
+            checked_text(data)
+        else:
+            data = encode_json(data)
+        self._publisher.put(Record(data, key, position, type, time, checked=True))
+
+    def write_dataframe(self, frame: Any, *, key: str | None = None) -> None:
+        """Takes every row of a data frame as a record: of pandas, polars, Arrow, DuckDB or anything else that gives an
+        Arrow stream. `key` names the column that is the record's key.
+
+        Times keep microseconds. Raises TypeError for what is no data frame, RecordError where there is no such column.
+        """
+        for row in _rows(frame):
+            if key is not None and key not in row:
+                raise RecordError(f"no column {key!r}: there are {', '.join(row)}")
+            name = None if key is None or row[key] is None else str(row[key])
+            self.write(row, key=name)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Returns once all that was written is on the list. Raises QueueUnavailable after `timeout` seconds."""
+        self._publisher.flush(timeout)
+
+    def close(self) -> None:
+        """Flushes and stops."""
+        try:
+            self._publisher.close()
+        finally:
+            self.queue.close()
+            if "redis" in self.__dict__:
+                self.redis.close()
+            if self._parting is not None:
+                self._parting()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _rows(frame: Any) -> Iterator[dict[str, Any]]:
+    if not hasattr(frame, "__arrow_c_stream__"):
+        raise TypeError(f"{type(frame).__name__} is no data frame: expected one of pandas, polars or Arrow")
+    import pyarrow as pa
+
+    reader = pa.RecordBatchReader.from_stream(frame)
+    schema = pa.schema([field.with_type(_exact(field.type)) for field in reader.schema])
+    for batch in reader:
+        table = pa.Table.from_batches([batch]).cast(schema, safe=False)
+        yield from table.to_pylist()
+
+
+def _exact(kind: pa.DataType) -> pa.DataType:
+    """The type as Python's own can hold it: nanoseconds would be pandas' timestamps."""
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    return pa.duration("us") if pa.types.is_duration(kind) else kind
