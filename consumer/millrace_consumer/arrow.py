@@ -11,10 +11,10 @@ import pyarrow as pa
 from pydantic import BaseModel, RootModel
 from pydantic_core import PydanticSerializationError
 
-from millrace_consumer.batch import Batch
 from millrace_consumer.columns import INSTANT, Column, columns_of_fields
-from millrace_consumer.sinks.partition import moment
+from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import ConfigError, RecordsRejected
+from millrace_pipeline.moment import moment
 
 PLAIN = pa.schema([("id", pa.string()), ("time", INSTANT), ("data", pa.string())])
 """The columns without a model: the envelope's id, its time (null where it is none), and the record as JSON text."""
@@ -23,23 +23,26 @@ PLAIN = pa.schema([("id", pa.string()), ("time", INSTANT), ("data", pa.string())
 _MISFITS = (pa.ArrowException, ValueError, TypeError, OverflowError, AttributeError, PydanticSerializationError)
 
 
-def table_of(batch: Batch) -> pa.Table:
-    """The records as a table, in order.
+def table_of_envelopes(envelopes: Sequence[Envelope], lines: Sequence[bytes]) -> pa.Table:
+    """Return records without a model as a table of the columns `PLAIN`, in order; `lines` are their data as JSON."""
+    columns = [
+        _array("id", [envelope.id for envelope in envelopes], Column(pa.string())),
+        _array("time", [envelope.time for envelope in envelopes], Column(INSTANT, moment)),
+        _array("data", lines, Column(pa.string(), bytes.decode)),
+    ]
+    return _table(columns, PLAIN)
+
+
+def table_of_rows(rows: Sequence[Any], model: type[BaseModel]) -> pa.Table:
+    """Return objects that have the model's fields as a table of its columns, in order.
 
     Raises RecordsRejected naming those that don't fit the columns, ConfigError where the model makes none.
     """
-    schema = schema_of(batch.model)
-    if batch.model is None:
-        columns = [
-            _array("id", [envelope.id for envelope in batch.envelopes], Column(pa.string())),
-            _array("time", [envelope.time for envelope in batch.envelopes], Column(INSTANT, moment)),
-            _array("data", batch.lines, Column(pa.string(), bytes.decode)),
-        ]
-    else:
-        rows = batch.rows or []
-        columns = [
-            _array(name, list(map(attrgetter(name), rows)), column) for name, column in columns_of(batch.model).items()
-        ]
+    columns = [_array(name, list(map(attrgetter(name), rows)), column) for name, column in columns_of(model).items()]
+    return _table(columns, schema_of(model))
+
+
+def _table(columns: list[pa.Array | dict[int, str]], schema: pa.Schema) -> pa.Table:
     _raise_rejected(columns)
     return pa.table(columns, schema=schema)
 

@@ -117,9 +117,11 @@ class Batch:
     @cached_property
     def table(self) -> pa.Table:
         """The records as an Arrow table: typed columns with a model, else `id`, `time` and `data` as JSON text."""
-        from millrace_consumer.arrow import table_of
+        from millrace_consumer.arrow import table_of_envelopes, table_of_rows
 
-        return table_of(self)
+        if self.model is None:
+            return table_of_envelopes(self.envelopes, self.lines)
+        return table_of_rows(self.rows or [], self.model)
 
     @property
     def _raws(self) -> list[msgspec.Raw] | None:
@@ -165,9 +167,3 @@ def _each(form: Callable[[F], T], items: list[F]) -> list[T]:
             except _NO_SUCH_FORM as error:
                 reasons[index] = str(error)
         raise RecordsRejected(reasons) from None
-
-
-def field_names(model: type[BaseModel]) -> list[str]:
-    """The names that a model's record has: its fields and computed fields, in order, without those it excludes."""
-    fields = [name for name, field in model.model_fields.items() if not field.exclude]
-    return [*fields, *model.model_computed_fields]

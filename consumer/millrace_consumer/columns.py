@@ -35,7 +35,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import Url, to_json
 
-from millrace_consumer.batch import field_names
+from millrace_consumer.modelfields import field_names
 
 INSTANT = pa.timestamp("us", tz="UTC")
 

@@ -8,34 +8,17 @@ import time
 import zlib
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from millrace.practice.feed import Answer, Feed, Visit
 from millrace.practice.timeline import Timeline
-
-if TYPE_CHECKING:
-    from millrace.practice.stream import PracticeStream
 
 PATH = "/v2/stream/recentchange"
 
 EVENTS_A_WRITE = 64
 TICK_SECONDS = 0.02
 """At a rate, what falls due within this is sent together: a write an event would cost most of a core."""
-
-
-class Visit(NamedTuple):
-    """One request for the stream, as it came. Header names are in lower case."""
-
-    path: str
-    headers: dict[str, str]
-
-
-class Answer(NamedTuple):
-    """What to answer a request with instead of the stream."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
 
 
 class EventStreamHandler(BaseHTTPRequestHandler):
@@ -68,7 +51,7 @@ class EventStreamHandler(BaseHTTPRequestHandler):
         """Says nothing: `visits` says it all."""
 
     @property
-    def _stream(self) -> PracticeStream:
+    def _stream(self) -> Feed:
         return self.server.stream  # type: ignore[attr-defined,no-any-return]
 
     def _start(self, query: dict[str, list[str]]) -> tuple[int, Timeline]:

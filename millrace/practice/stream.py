@@ -20,48 +20,18 @@ import signal
 import socket
 import sys
 import threading
-import time
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
-from millrace.practice import recentchange
-from millrace.practice.serving import PATH, Answer, EventStreamHandler, Visit
-from millrace.practice.timeline import Timeline
+from millrace.practice.feed import Feed
+from millrace.practice.serving import PATH, EventStreamHandler
 from millrace_pipeline.process.signals import hear
 
 
-class Events(Protocol):
-    """Where the data of the events comes from."""
-
-    def data(self, number: int, moment_ms: int) -> bytes:
-        """The data of event `number`, which happened at that time (milliseconds since 1970)."""
-
-
-class GeneratedEvents:
-    """Events of our own making."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def data(self, number: int, moment_ms: int) -> bytes:
-        return recentchange.event(self.seed, number, moment_ms)
-
-
-class RecordedEvents:
-    """The lines of a JSONL file, byte for byte."""
-
-    def __init__(self, path: Path) -> None:
-        self.lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
-
-    def data(self, number: int, moment_ms: int) -> bytes:  # noqa: ARG002
-        return self.lines[number]
-
-
-class PracticeStream:
+class PracticeStream(Feed):
     """The practice stream on loopback, in a thread, for as long as the block lasts.
 
     `port` 0 takes a free one. `rate` is events a second since `start` (seconds since 1970, by default now), 0 as fast
@@ -89,21 +59,17 @@ class PracticeStream:
         gzip: bool = False,
         chunk_bytes: int | None = None,
     ) -> None:
-        self.timeline = Timeline(int((time.time() if start is None else start) * 1000), rate)
-        self.events: Events = GeneratedEvents(seed)
-        self.total = total
-        if replay is not None:
-            recorded = RecordedEvents(replay)
-            self.events = recorded
-            self.total = min(len(recorded.lines), sys.maxsize if total is None else total)
-        self.end = end
-        self.keep_alive = keep_alive
-        self.gzip = gzip
-        self.chunk_bytes = chunk_bytes
-        self.visits: list[Visit] = []
-        self.stopping = threading.Event()
-        self._answers: deque[Answer] = deque()
-        self._drops: deque[int] = deque()
+        super().__init__(
+            rate=rate,
+            total=total,
+            seed=seed,
+            start=start,
+            end=end,
+            replay=replay,
+            keep_alive=keep_alive,
+            gzip=gzip,
+            chunk_bytes=chunk_bytes,
+        )
         self._server = _Server((host, port), self)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="practice-stream", daemon=True
@@ -117,30 +83,6 @@ class PracticeStream:
     @property
     def connections(self) -> int:
         return len(self._server.open)
-
-    def data(self, number: int) -> bytes:
-        """The data of event `number`, as a client gets it."""
-        return self.events.data(number, self.timeline.moment_of(number))
-
-    def drop_next(self, *after: int) -> None:
-        """The next connections break off in the middle of an event, each after that many whole ones."""
-        self._drops.extend(after)
-
-    def answer_next(self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> None:
-        """The next request that nothing is set for yet gets this instead of the stream."""
-        self._answers.append(Answer(status, dict(headers or {}), body))
-
-    def next_answer(self) -> Answer | None:
-        """What the request that asks is to be answered with instead of the stream."""
-        with contextlib.suppress(IndexError):
-            return self._answers.popleft()
-        return None
-
-    def next_drop(self) -> int | None:
-        """After how many events the connection that asks is to break off."""
-        with contextlib.suppress(IndexError):
-            return self._drops.popleft()
-        return None
 
     def start(self) -> None:
         self._thread.start()

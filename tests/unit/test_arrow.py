@@ -29,7 +29,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from millrace_consumer.arrow import PLAIN, schema_of, table_of
+from millrace_consumer.arrow import PLAIN, schema_of
 from millrace_consumer.batch import Batch
 from millrace_consumer.transforms import apply
 from millrace_pipeline.envelope import Envelope, encode_json
@@ -136,7 +136,7 @@ def test_a_field_of_each_type_comes_back_from_parquet(
     tmp_path: Path, annotation: Any, arrow: pa.DataType, given: Any, found: Any
 ) -> None:
     model = create_model("Model", field=(annotation, ...))
-    table = table_of(typed(model, {"field": given}))
+    table = typed(model, {"field": given}).table
     assert table.schema.field("field").type == arrow
     pq.write_table(table, tmp_path / "t.parquet")
     assert pq.read_table(tmp_path / "t.parquet")["field"].to_pylist() == [found]
@@ -162,7 +162,7 @@ def test_computed_fields_are_columns_and_excluded_fields_are_not() -> None:
         def cents(self) -> int:
             return int(self.price * 100)
 
-    assert table_of(typed(Order, {"price": "1.5"})).to_pylist() == [{"price": Decimal("1.5"), "cents": 150}]
+    assert typed(Order, {"price": "1.5"}).table.to_pylist() == [{"price": Decimal("1.5"), "cents": 150}]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_exactly_the_records_that_do_not_fit_a_column_are_named(annotation: Any,
     values = [good, bad, good, bad]
     records = [{"field": value, "other": 1 if n < 3 else 2**65} for n, value in enumerate(values)]
     with pytest.raises(RecordsRejected) as rejection:
-        table_of(typed(model, *records))
+        _ = typed(model, *records).table
     assert list(rejection.value.reasons) == ([1, 3] if bad is not None else [3])
     assert "does not fit" in rejection.value.reasons[3]
 
@@ -192,22 +192,22 @@ def test_without_a_model_the_columns_are_id_time_and_text() -> None:
     batch = Batch(
         "b", [Envelope(str(i), "s", "t", when, msgspec.Raw(b'{"n":1e999}')) for i, when in enumerate(moments)]
     )
-    table = table_of(batch)
+    table = batch.table
     assert table.schema == PLAIN
     assert table["time"].to_pylist() == [dt.datetime(2026, 11, 21, 1, 30, 0, 500000, dt.UTC), None, None]
     assert table["data"].to_pylist() == ['{"n":1e999}'] * 3
 
 
 def test_an_empty_batch_has_the_columns_of_its_model() -> None:
-    assert table_of(Batch("b", [], model=Inner, rows=[])).schema == schema_of(Inner)
+    assert Batch("b", [], model=Inner, rows=[]).table.schema == schema_of(Inner)
 
 
 def test_a_set_has_the_same_order_in_every_process() -> None:
     program = (
-        "from pydantic import create_model; from millrace_consumer.arrow import table_of;"
+        "from pydantic import create_model;"
         "from millrace_consumer.batch import Batch;"
         "from millrace_pipeline.envelope import Envelope; M = create_model('M', f=(set[str], ...));"
-        "print(table_of(Batch('b', [Envelope('1', 's', 't')], model=M, rows=[M(f=set('abcdef'))])).to_pylist())"
+        "print(Batch('b', [Envelope('1', 's', 't')], model=M, rows=[M(f=set('abcdef'))]).table.to_pylist())"
     )
     found = {
         subprocess.run(
@@ -228,7 +228,7 @@ def test_a_column_of_structs_within_structs_tells_what_is_null_from_what_is_empt
         f: Outer | None = None
 
     given = [None, {"n": 1}, {"n": 2, "inner": {"a": 3, "tags": ["x"]}}, None]
-    table = table_of(typed(Model, *({"f": value} for value in given)))
+    table = typed(Model, *({"f": value} for value in given)).table
     assert table["f"].null_count == 2
     assert table["f"].to_pylist() == [
         None,
@@ -236,7 +236,7 @@ def test_a_column_of_structs_within_structs_tells_what_is_null_from_what_is_empt
         {"n": 2, "inner": {"a": 3, "tags": ["x"]}},
         None,
     ]
-    assert table_of(typed(Model, {"f": None}))["f"].type == table["f"].type
+    assert typed(Model, {"f": None}).table["f"].type == table["f"].type
 
 
 def test_a_record_is_named_for_what_is_deep_in_its_struct() -> None:
@@ -244,6 +244,6 @@ def test_a_record_is_named_for_what_is_deep_in_its_struct() -> None:
         f: Outer | None = None
 
     with pytest.raises(RecordsRejected) as rejection:
-        table_of(typed(Model, {"f": None}, {"f": {"n": 1}}, {"f": {"n": 2**64}}))
+        _ = typed(Model, {"f": None}, {"f": {"n": 1}}, {"f": {"n": 2**64}}).table
     assert list(rejection.value.reasons) == [2]
     assert "f: does not fit struct<" in rejection.value.reasons[2]

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 from pydantic import BaseModel
 
-from millrace_consumer.batch import Batch, field_names
+from millrace_consumer.batch import Batch
+from millrace_consumer.modelfields import field_names
 from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import RecordsRejected
 

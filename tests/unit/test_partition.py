@@ -22,9 +22,9 @@ from millrace_consumer.sinks.partition import (
     component,
     directory_names,
     field_name,
-    moment,
     partition_text,
 )
+from millrace_pipeline.moment import moment
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=400)
 ALIKE = st.text("aAbBßẞéÉe\u0301\u00c5\u212bﬁfiıI.% /_=", min_size=1, max_size=6)

@@ -15,7 +15,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, Field, RootModel, field_validator
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
-from millrace_consumer.batch import Batch, field_names
+from millrace_consumer.batch import Batch
+from millrace_consumer.modelfields import field_names
 from millrace_consumer.sinks.base import RecordsRejected
 from millrace_consumer.sinks.files import FileSink
 from millrace_pipeline.envelope import resolve

@@ -14,12 +14,12 @@ from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, model_valid
 from millrace_consumer.arrow import schema_of
 from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
-from millrace_consumer.sinks.partition import moment
 from millrace_consumer.sinks.placed import PlacedSink
 from millrace_pipeline.envelope import resolve
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.extras import need
 from millrace_pipeline.killpoints import killpoint
+from millrace_pipeline.moment import moment
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable

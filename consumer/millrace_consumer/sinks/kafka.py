@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import BaseModel, PrivateAttr
 
 from millrace_consumer.batch import Batch
-from millrace_consumer.sinks.base import RecordsRejected, Sink
+from millrace_consumer.sinks.base import RecordsRejected
 from millrace_consumer.sinks.kafkanotes import session_of
+from millrace_consumer.sinks.kafkaoptions import KafkaOptions
 from millrace_pipeline.envelope import encode_json, resolve
 from millrace_pipeline.errors import ConfigError
-from millrace_pipeline.extras import need
-from millrace_pipeline.flows.units import Duration
 from millrace_pipeline.killpoints import killpoint
 
 if TYPE_CHECKING:
     from millrace_consumer.sinks.kafkasession import KafkaSession
-
-OURS = {
-    "bootstrap.servers": "brokers",
-    "metadata.broker.list": "brokers",
-    "transactional.id": None,
-    "enable.idempotence": None,
-    "isolation.level": None,
-    "delivery.report.only.error": None,
-}
-"""Settings of librdkafka that follow from our options, or from what is promised."""
 
 MESSAGE_BYTES = 1_000_000
 """How large a message may be unless `message.max.bytes` says otherwise."""
@@ -38,57 +27,14 @@ SESSIONS = 2
 """Transactional producers that are kept: our own consumer's, and that of one whose batches were taken over."""
 
 
-class KafkaSink(Sink):
+class KafkaSink(KafkaOptions):
     """Exactly once for readers of committed messages: a batch and a note of its id are one transaction.
 
     One message a record, in the order of the batch within each partition. Before a batch is written that may have been
     written before, the notes of its consumer are read back.
     """
 
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-    brokers: str = Field(min_length=1, description="Where to begin: `host:port`, or several with commas between them.")
-    topic: str = Field(min_length=1, max_length=249, description="The topic to write to.")
-    key: str | None = Field(
-        None,
-        min_length=1,
-        description="Field or JSON pointer of the message's key, which says its partition. Default: the record's id.",
-    )
-    envelope: bool = Field(
-        False, description="Write whole CloudEvents envelopes, with id, source, type and time, not only their data."
-    )
-    ledger: str | None = Field(
-        None, min_length=1, max_length=249, description="The topic of the notes. Default: `<topic>.ledger`."
-    )
-    timeout: Annotated[Duration, Field(gt=0, le=600)] = Field(
-        10, description="How long to wait for a broker before the cluster counts as unavailable."
-    )
-    config: dict[str, str | int | float | bool] = Field(
-        default_factory=dict,
-        repr=False,
-        description="Further settings of librdkafka, such as `security.protocol` or `sasl.password`.",
-    )
-
     _sessions: dict[str, KafkaSession] = PrivateAttr(default_factory=dict)
-
-    @field_validator("config")
-    @classmethod
-    def _not_ours(cls, config: dict[str, Any]) -> dict[str, Any]:
-        for name in config:
-            if name in OURS:
-                option = OURS[name]
-                raise ValueError(f"{name} is ours to set" + (f": see the option {option}" if option else ""))
-        return config
-
-    def model_post_init(self, context: Any) -> None:
-        """Raises ConfigError where the client library isn't installed."""
-        super().model_post_init(context)
-        need("confluent_kafka", "kafka", "sink kafka")
-
-    @property
-    def notes(self) -> str:
-        """The topic of the notes."""
-        return self.ledger or f"{self.topic}.ledger"
 
     def check(self, model: type[BaseModel] | None) -> None:  # noqa: ARG002 - it takes any record
         """Refuses settings that librdkafka doesn't know, and notes among the messages."""

@@ -31,7 +31,7 @@ from millrace_consumer.sinks.kafkanotes import Written
 from millrace_pipeline.killpoints import killpoint
 
 if TYPE_CHECKING:
-    from millrace_consumer.sinks.kafka import KafkaSink
+    from millrace_consumer.sinks.kafkaoptions import KafkaOptions
 
 RECORD_TO_BLAME = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 """What a broker says of a single message."""
@@ -65,7 +65,7 @@ class KafkaSession:
     So does every method, and then another is to be made.
     """
 
-    def __init__(self, sink: KafkaSink, name: str) -> None:
+    def __init__(self, sink: KafkaOptions, name: str) -> None:
         self._sink = sink
         self._key = f"{sink.topic}/{name}".encode()
         self._refused: list[tuple[KafkaError, bytes | None, bytes | None]] = []

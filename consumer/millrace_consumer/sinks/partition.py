@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from enum import Enum
 from hashlib import sha256
 from typing import Any
@@ -33,8 +33,6 @@ _LOWER = re.compile(r"[a-z0-9_.\-]")
 _UNSAFE = frozenset("\"#%'*/:=?\\{}[]^<>|")
 # Control, format (bidi overrides, zero width), surrogate, private, unassigned; line, paragraph and odd spaces.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
-_MILLISECONDS_FROM = 1e11
-_LEAP_SECOND = re.compile(r"(?<=T\d\d:\d\d):60")  # which Python doesn't know
 
 
 def field_name(pointer: str) -> str:
@@ -83,29 +81,6 @@ def directory_names(fields: Sequence[str], keys: Iterable[Sequence[str | None]])
         if not meeting:
             return names
         lower_only |= meeting
-
-
-def moment(value: Any) -> datetime | None:
-    """A time in UTC: of RFC 3339 text, or of seconds (from 1e11 on milliseconds) since 1970. None where it is none."""
-    try:
-        if isinstance(value, bool):
-            return None
-        if isinstance(value, int | float):
-            return datetime.fromtimestamp(value / 1000 if abs(value) >= _MILLISECONDS_FROM else value, UTC)
-        if isinstance(value, str):
-            value = _parsed(value)
-        if not isinstance(value, datetime):
-            return datetime(value.year, value.month, value.day, tzinfo=UTC) if isinstance(value, date) else None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _parsed(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        return datetime.fromisoformat(_LEAP_SECOND.sub(":59", text.upper()))  # RFC 3339 allows t and z
 
 
 def _encoded(text: str, *, lower_only: bool = False) -> list[str]:

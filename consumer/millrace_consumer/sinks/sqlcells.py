@@ -19,9 +19,9 @@ from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from millrace_consumer.batch import Batch
-from millrace_consumer.sinks.partition import moment
 from millrace_pipeline.envelope import in_utc
 from millrace_pipeline.errors import RecordsRejected
+from millrace_pipeline.moment import moment
 
 AS_THEY_ARE = frozenset({NoneType, str, int, float, bool, bytes, Decimal, datetime, date, timedelta, UUID})
 

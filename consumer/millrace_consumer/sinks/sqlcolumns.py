@@ -30,7 +30,7 @@ from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
 from pydantic_core import Url
 
-from millrace_consumer.batch import field_names
+from millrace_consumer.modelfields import field_names
 from millrace_pipeline.errors import ConfigError
 
 

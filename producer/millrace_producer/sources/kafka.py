@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import PrivateAttr
 
-from millrace_pipeline.extras import need
-from millrace_pipeline.flows.units import Duration
-from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused
+from millrace_producer.sources.base import DeadLetter, Position, Record, SourceRefused
+from millrace_producer.sources.kafkaoptions import KafkaOptions
 
 if TYPE_CHECKING:
     from millrace_producer.sources.kafkareading import KafkaReading
 
-OURS = {
-    "auto.offset.reset": "start",
-    "bootstrap.servers": "brokers",
-    "enable.auto.commit": None,
-    "enable.auto.offset.store": None,
-    "enable.partition.eof": "until_empty",
-    "group.id": "group",
-    "metadata.broker.list": "brokers",
-}
-"""Settings of librdkafka that follow from our options, or from what is promised."""
 
-
-class KafkaSource(Source):
+class KafkaSource(KafkaOptions):
     """Reads topics of a Kafka cluster.
 
     Without `group` one producer reads all partitions, and the offsets are kept beside the list, in the same step as the
@@ -38,79 +26,7 @@ class KafkaSource(Source):
     A record's key is `topic:partition:offset`, its type the topic, its time the message's timestamp.
     """
 
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-    brokers: str = Field(min_length=1, description="Where to begin: `host:port`, or several with commas between them.")
-    topics: list[Annotated[str, Field(min_length=1)]] = Field(
-        min_length=1, description="The topics to read. With `group`, one that begins with ^ is a pattern."
-    )
-    group: str | None = Field(
-        default=None,
-        min_length=1,
-        description="The consumer group in which producers share the partitions, and which offsets are committed to. "
-        "Default: none; one producer reads, the others stand by, and offsets are kept beside the list.",
-    )
-    partitions: list[Annotated[int, Field(ge=0)]] | None = Field(
-        default=None, min_length=1, description="Read only these partitions of each topic. Then one producer reads."
-    )
-    start: Literal["earliest", "latest"] = Field(
-        default="earliest", description="Where to begin in a partition for which no offset is known."
-    )
-    data: Literal["value", "message"] = Field(
-        default="value",
-        description="value: a record's data is the message's value. message: an object of topic, partition, offset, "
-        "timestamp, key, headers and value.",
-    )
-    format: Literal["json", "text"] = Field(
-        default="json",
-        description="json: values are JSON, what is not becomes a dead letter. text: they become JSON strings.",
-    )
-    until_empty: bool = Field(
-        default=False, description="Come to an end when everything there is was read, rather than wait for more."
-    )
-    timeout: Annotated[Duration, Field(gt=0, le=600)] = Field(
-        default=10, description="How long to wait for a broker before the cluster counts as unavailable."
-    )
-    config: dict[str, str | int | float | bool] = Field(
-        default_factory=dict,
-        repr=False,
-        description="Further settings of librdkafka, such as `security.protocol` or `sasl.password`.",
-    )
     _reading: list[KafkaReading] = PrivateAttr(default_factory=list)
-
-    @field_validator("config")
-    @classmethod
-    def _not_ours(cls, config: dict[str, Any]) -> dict[str, Any]:
-        for name in config:
-            if name in OURS:
-                option = OURS[name]
-                raise ValueError(f"{name} is ours to set" + (f": see the option {option}" if option else ""))
-        return config
-
-    @model_validator(mode="after")
-    def _patterns_need_a_group(self) -> KafkaSource:
-        if (self.group is None or self.partitions) and any(topic.startswith("^") for topic in self.topics):
-            raise ValueError("a pattern among the topics needs a group, and no partitions")
-        return self
-
-    def model_post_init(self, _: Any) -> None:
-        """Raises ConfigError where the client library isn't installed."""
-        need("confluent_kafka", "kafka", "source kafka")
-
-    @property
-    def exclusive(self) -> bool:  # type: ignore[override]
-        """A group shares the partitions among its members; otherwise two producers would both read all."""
-        return not self.shares
-
-    @property
-    def redelivers(self) -> bool:  # type: ignore[override]
-        """What is committed after it was published may come again between the two."""
-        return self.group is not None
-
-    @property
-    def shares(self) -> bool:
-        """Whether the cluster deals out the partitions."""
-        return self.group is not None and self.partitions is None
 
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """See `Source.read`. Positions are the next offsets: `{"topic:partition": 42}`; a group has none."""

@@ -23,7 +23,7 @@ from millrace_producer.sources.kafkaerrors import REFUSALS, error_of, said, tell
 from millrace_producer.sources.kafkamessage import KafkaLetter, KafkaRecord, Place, name_of, record_of
 
 if TYPE_CHECKING:
-    from millrace_producer.sources.kafka import KafkaSource
+    from millrace_producer.sources.kafkaoptions import KafkaOptions
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +47,7 @@ A member that died is noticed by its silence, long before."""
 class KafkaReading:
     """Reads from `offsets`, or from where the group stopped. Other threads may call `acknowledge` and `close`."""
 
-    def __init__(self, source: KafkaSource, offsets: dict[str, int]) -> None:
+    def __init__(self, source: KafkaOptions, offsets: dict[str, int]) -> None:
         self._source = source
         self._offsets = dict(offsets)
         self._owned: set[Place] = set()

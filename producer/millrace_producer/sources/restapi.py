@@ -22,7 +22,7 @@ from millrace_producer.sources.patience import Failure
 from millrace_producer.sources.webclient import WebClient
 
 if TYPE_CHECKING:
-    from millrace_producer.sources.rest import RestSource
+    from millrace_producer.sources.restoptions import RestOptions
 
 CHUNK_BYTES = 1024 * 1024
 READ_TIMEOUTS_AN_ANSWER = 5
@@ -65,7 +65,7 @@ class PageGone(SourceRefused):
 class Api:
     """What a REST source asks, and how. Made for one read of it."""
 
-    def __init__(self, options: RestSource) -> None:
+    def __init__(self, options: RestOptions) -> None:
         self._options = options
         self._auth = options.auth
         self._pagination = options.pagination or OnePage()

@@ -18,7 +18,7 @@ from millrace_producer.sources.restapi import Api, PageGone, Validators
 from millrace_producer.sources.timetable import now
 
 if TYPE_CHECKING:
-    from millrace_producer.sources.rest import RestSource
+    from millrace_producer.sources.restoptions import RestOptions
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +32,7 @@ class Rounds:
     the incremental field, or when it ended.
     """
 
-    def __init__(self, api: Api, options: RestSource, resume_from: Position | None) -> None:
+    def __init__(self, api: Api, options: RestOptions, resume_from: Position | None) -> None:
         self._api = api
         self._fields = Fields("json", options.key, options.time)
         self._incremental = options.incremental
@@ -126,7 +126,7 @@ class OrderedRounds:
 
     finished: datetime | None = None
 
-    def __init__(self, api: Api, options: RestSource, resume_from: Position | None) -> None:
+    def __init__(self, api: Api, options: RestOptions, resume_from: Position | None) -> None:
         assert options.incremental is not None
         self._api = api
         self._fields = Fields("json", options.key, options.time)

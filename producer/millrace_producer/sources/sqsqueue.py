@@ -28,7 +28,7 @@ from millrace_producer.sources.base import DeadLetter, Record, SourceRefused, So
 from millrace_producer.sources.held import Held
 
 if TYPE_CHECKING:
-    from millrace_producer.sources.sqs import SqsSource
+    from millrace_producer.sources.sqsoptions import SqsOptions
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +59,7 @@ class SqsLetter(DeadLetter):
 class SqsQueue:
     """Receives in one thread; `delete` and `close` may be called from others."""
 
-    def __init__(self, source: SqsSource) -> None:
+    def __init__(self, source: SqsOptions) -> None:
         self._source = source
         config = Config(
             connect_timeout=source.timeout,
