@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from millrace.practice.stream import PracticeStream, RecordedEvents
+from millrace.practice.feed import RecordedEvents
+from millrace.practice.stream import PracticeStream
 from millrace_producer.sources.sse import SseSource
 from tests.contracts.source_contract import Origin, SourceContract
 
