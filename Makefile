@@ -50,16 +50,23 @@ bench: $(VENV)/bench/ready ## Millrace beside its peers, every row of docs/how-t
 bench-quick: $(VENV)/bench/ready ## The same, smaller: fails on a wrong answer, never on a time; two minutes
 	@$(VENV)/bench/bin/python -m bench --quick $(ARGS)
 
-lock: $(VENV)/runtime ## Resolve all dependencies anew into requirements*.txt
+lock: $(VENV)/runtime ## Resolve all dependencies anew into requirements/
 	$(call say,resolving)
 	@test -x $(VENV)/uv/bin/uv || { $(BIN)/python -m venv $(VENV)/uv && $(VENV)/uv/bin/python -m pip install -qq 'uv>=0.9,<1'; }
-	@$(RESOLVE) pyproject.toml -o requirements.txt
-	@$(RESOLVE) --group build -c requirements.txt -o requirements-build.txt
-	@$(RESOLVE) pyproject.toml --extra all -c requirements.txt -o requirements-all.txt
-	@$(RESOLVE) pyproject.toml --extra all --group dev -c requirements-all.txt -c requirements-build.txt -o requirements-dev.txt
-	@$(RESOLVE) pyproject.toml bench/requirements.in -c requirements.txt -o bench/requirements.txt
+	@$(RESOLVE) pyproject.toml --extra all -o requirements/all.txt
+	@$(RESOLVE) pyproject.toml -c requirements/all.txt -o requirements/base.txt
+	@$(RESOLVE) --group build -c requirements/all.txt -o requirements/build.txt
+	@for extra in $(EXTRAS); do \
+	  $(RESOLVE) pyproject.toml --extra $$extra -c requirements/all.txt -o requirements/$$extra.txt && \
+	  $(BIN)/python requirements/subtract requirements/$$extra.txt requirements/base.txt || exit 1; done
+	@$(RESOLVE) pyproject.toml --extra all --group dev -c requirements/all.txt -c requirements/build.txt -o requirements/dev.txt
+	@$(RESOLVE) pyproject.toml bench/requirements.in -c requirements/all.txt -o bench/requirements.txt
+	@printf -- '-r %s.txt\n' $(EXTRAS) > requirements/all.txt
+	@$(BIN)/python requirements/subtract requirements/dev.txt requirements/all.txt requirements/build.txt
+	@$(BIN)/python requirements/subtract bench/requirements.txt requirements/base.txt
+EXTRAS = aws delta duckdb kafka objects pandas polars postgres schedule websocket
 # No address of any index ends up in the files: they hold on every machine, whatever its pip is told.
-RESOLVE = $(VENV)/uv/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+RESOLVE = $(VENV)/uv/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
 clean: ## Remove what make, the tests and the tools left here; never data/
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -72,21 +79,21 @@ $(VENV)/pip:
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(VENV)/runtime: requirements.txt requirements-build.txt pyproject.toml | $(VENV)/pip
+$(VENV)/runtime: requirements/base.txt requirements/build.txt pyproject.toml | $(VENV)/pip
 	$(call say,installing what Millrace needs: a minute the first time)
-	@$(PIP) -r requirements.txt -r requirements-build.txt
+	@$(PIP) -r requirements/base.txt -r requirements/build.txt
 	@$(BIN)/python -m pip --disable-pip-version-check install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/all: requirements-dev.txt $(VENV)/runtime
+$(VENV)/all: $(wildcard requirements/*.txt) $(VENV)/runtime
 	$(call say,installing what its tests and checks need)
-	@$(PIP) -r requirements-dev.txt
+	@$(PIP) -r requirements/dev.txt
 	@touch $@
 
 # Apart, since the peers bring dependencies of their own.
-$(VENV)/bench/ready: bench/requirements.txt requirements-build.txt pyproject.toml | $(VENV)/pip
+$(VENV)/bench/ready: bench/requirements.txt requirements/build.txt pyproject.toml | $(VENV)/pip
 	$(call say,installing what the benchmarks measure against: half a minute)
 	@$(PYTHON) -m venv --clear $(VENV)/bench
-	@$(VENV)/bench/bin/python -m pip --disable-pip-version-check install -qq --require-hashes -r bench/requirements.txt -r requirements-build.txt
+	@$(VENV)/bench/bin/python -m pip --disable-pip-version-check install -qq --require-hashes -r bench/requirements.txt -r requirements/build.txt
 	@$(VENV)/bench/bin/python -m pip --disable-pip-version-check install -qq --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -16,4 +16,5 @@ def need(module: str, extra: str, what: str) -> ModuleType:
         library = module.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != library:
             raise
-        raise ConfigError(f"{what} needs {library}: pip install 'millrace[{extra}]'") from error
+        mend = f"pip install 'millrace[{extra}]', or in Docker EXTRAS={extra} docker compose build"
+        raise ConfigError(f"{what} needs {library}: {mend}") from error
