@@ -19,6 +19,7 @@ from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import RecordsRejected
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.logs import stay_quiet
+from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.queue import Claim
 from millrace_producer.contract import Contract
 from millrace_producer.entries import Entries, Entry
@@ -84,6 +85,7 @@ class Inline:
                 reading.close()
             self.source.close()
             self.sink.close()
+            repeats.summarise()
         if failed is not None:
             raise failed
 
@@ -169,7 +171,7 @@ class Inline:
 
     def _set_aside(self, letter: DeadLetter) -> None:
         self.dead.append(letter)
-        log.warning("record_set_aside", flow=self.flow.name, reason=letter.reason)
+        repeats.warn("record_dead_lettered", kind=letter.reason, flow=self.flow.name, reason=letter.reason)
 
 
 def run_inline(flow: Flow, *, records: int | None = None) -> Inline:

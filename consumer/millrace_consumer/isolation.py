@@ -23,4 +23,4 @@ def isolate(queue: Queue, flow: Flow, claim: Claim) -> None:
     letter = DeadLetter(claim.lines[0], reason)
     queue.ack(claim, delivered=0, foreign=int(is_foreign(claim.lines[0], flow.queue.key)), dead=[letter])
     metrics.dead.labels(flow.name).inc()
-    log.error("record_set_aside", flow=flow.name, batch=claim.id, reason=reason)
+    log.error("record_dead_lettered", flow=flow.name, batch=claim.id, reason=reason)

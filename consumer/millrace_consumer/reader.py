@@ -25,6 +25,7 @@ from millrace_pipeline.errors import LeaseLost, QueueError, RecordsRejected
 from millrace_pipeline.extras import need
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process import metrics
+from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.queue import Claim, Client, Done, Queue
 from millrace_pipeline.queue.marks import mark
 
@@ -158,7 +159,7 @@ class Reader:
         metrics.filtered.labels(self.flow.name).inc(sum(part.filtered for part in done))
         for letter in (letter for part in done for letter in part.dead):
             metrics.dead.labels(self.flow.name).inc()
-            log.warning("record_set_aside", flow=self.flow.name, reason=letter.reason)
+            repeats.warn("record_dead_lettered", kind=letter.reason, flow=self.flow.name, reason=letter.reason)
 
     def stop(self) -> None:
         """Ends the messages, from another thread or a signal handler: at once, or after the one in hand."""
@@ -173,8 +174,9 @@ class Reader:
             try:
                 self.queue.release(held.claim) if failed is None else self.queue.abandon(held.claim, failed)
             except QueueError as error:
-                log.warning("batch_left_to_its_lease", flow=self.flow.name, reason=str(error))
+                log.warning("batch_release_failed", flow=self.flow.name, reason=str(error))
         self._held = []
+        repeats.summarise()
         self.queue.close()
         if "redis" in self.__dict__:
             self.redis.close()

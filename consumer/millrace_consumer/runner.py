@@ -118,7 +118,7 @@ class Consumer:
         try:
             self.queue.release_ahead()
         except QueueError as error:
-            log.warning("batch_left_to_its_lease", flow=self.flow.name, reason=str(error))
+            log.warning("batch_release_failed", flow=self.flow.name, reason=str(error))
 
     @property
     def idle(self) -> bool:

@@ -20,6 +20,7 @@ from millrace_pipeline.errors import LeaseLost, QueueError, RecordsRejected, Sin
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.process import metrics
+from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.queue import Claim, Queue
 
 log = structlog.get_logger(__name__)
@@ -178,7 +179,13 @@ class Writer:
         for counter, more in zip(self._counters, (1, delivery.delivered, delivery.filtered, len(dead)), strict=True):
             counter.inc(more)
         for letter in dead:
-            self._log.warning("record_set_aside", batch=delivery.claim.id, reason=letter.reason)
+            repeats.warn(
+                "record_dead_lettered",
+                kind=letter.reason,
+                flow=self._flow.name,
+                batch=delivery.claim.id,
+                reason=letter.reason,
+            )
         self._log.info(
             "batch_delivered",
             batch=delivery.claim.id,
@@ -209,7 +216,7 @@ def give_back(flow: Flow, queue: Queue, claim: Claim) -> None:
     try:
         queue.release(claim)
     except QueueError as error:
-        log.warning("batch_left_to_its_lease", **what, lease_seconds=flow.lease, reason=str(error))
+        log.warning("batch_release_failed", **what, lease_seconds=flow.lease, reason=str(error))
     else:
         log.warning("batch_released", **what)
 

@@ -11,13 +11,11 @@ from millrace_pipeline import envelope
 from millrace_pipeline.fitting import fitted
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process import metrics
+from millrace_pipeline.process.repeats import repeats
 
 log = structlog.get_logger(__name__)
 
 Kind = Literal["evolve", "freeze", "quarantine"]
-
-REASONS_TOLD = 100
-"""So many different reasons are logged, each once: a source that has changed sends the same misfit a million times."""
 
 
 class Contract:
@@ -32,7 +30,6 @@ class Contract:
         self._model = model
         self._flow = flow
         self._extra: Literal["forbid"] | None = None if model.model_config.get("extra") == "allow" else "forbid"
-        self._told: set[str] = set()
 
     @classmethod
     def of(cls, flow: Flow) -> Contract | None:
@@ -46,7 +43,5 @@ class Contract:
         if not isinstance(found, str):
             return None
         metrics.misfits.labels(self._flow).inc()
-        if found not in self._told and len(self._told) < REASONS_TOLD:
-            self._told.add(found)
-            log.warning("record_does_not_fit", flow=self._flow, contract=self.kind, reason=found)
+        repeats.warn("record_does_not_fit", kind=found, flow=self._flow, contract=self.kind, reason=found)
         return found

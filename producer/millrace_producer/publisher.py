@@ -21,6 +21,7 @@ from millrace_pipeline.errors import (
 )
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.process import metrics
+from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.queue import Queue
 from millrace_producer.confirmation import Confirmation
 from millrace_producer.contract import Contract
@@ -287,7 +288,7 @@ class Publisher:
         metrics.duplicates.labels(self._flow).inc(result.duplicates)
         metrics.lag.labels(self._flow).set(result.lag)
         for letter in dead:
-            log.warning("record_set_aside", flow=self._flow, reason=letter.reason)
+            repeats.warn("record_dead_lettered", kind=letter.reason, flow=self._flow, reason=letter.reason)
         log.debug("records_published", flow=self._flow, records=result.records, duplicates=result.duplicates)
 
     def _look_again(self) -> None:
@@ -346,7 +347,7 @@ class Publisher:
         if self._held_back:
             self._held_back = False
             metrics.held_back.labels(self._flow).set(0)
-            log.info("producer_goes_on", flow=self._flow, lag=self._lag)
+            log.info("producer_resumed", flow=self._flow, lag=self._lag)
 
     def _raise_error(self) -> None:
         if self.error is not None:

@@ -155,6 +155,6 @@ def test_the_end_of_the_grace_gives_back_what_a_slow_sink_holds(place: Place) ->
     consumer = place.consume(MILLRACE_GRACE_SECONDS="0.5")
     consumer.until(lambda: in_the_sink(place, consumer))
     assert consumer.terminate(QUICKLY) == 0
-    assert consumer.events("grace_over")
+    assert consumer.events("grace_expired")
     assert consumer.events("batch_released")
     assert place.books().leases[0].attempts == 0

@@ -219,7 +219,7 @@ def test_giving_back_while_redis_is_away_leaves_the_batch_to_its_lease_and_ends_
     server.kill()
     terminate_twice(consumer)
     assert consumer.wait(QUICKLY) == 0
-    assert consumer.events("batch_left_to_its_lease", records=5)
+    assert consumer.events("batch_release_failed", records=5)
     assert "Traceback" not in consumer.said
 
 

@@ -119,7 +119,7 @@ def test_the_sink_holds_what_the_services_would_have_written(folder: Place) -> N
     assert (told["read"], told["delivered"], told["filtered"], told["duplicates"], told["dead"]) == (30, 25, 1, 1, 3)
     assert (books.delivered, books.filtered, books.dead) == (25, 1, 3)
     assert len(folder.files()) == 3  # in batches, as the flow says
-    assert {told["reason"] for told in run.events("record_set_aside")} >= {"not JSON", "an eight"}
+    assert {told["reason"] for told in run.events("record_dead_lettered")} >= {"not JSON", "an eight"}
 
 
 def test_it_ends_after_so_many_records_of_an_endless_stream(place: Place) -> None:

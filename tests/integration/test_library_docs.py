@@ -64,7 +64,7 @@ def test_a_program_prints_what_it_prints_and_a_record_that_is_set_aside_is_told_
         timeout=60,
     )
     assert done.stdout == "done\n"
-    assert "record_set_aside" in done.stderr
+    assert "record_dead_lettered" in done.stderr
     assert "no good" in done.stderr
 
 

@@ -115,7 +115,7 @@ def test_two_consumers_that_share_a_table_write_each_record_once(place: Place, t
     for consumer in consumers:
         assert consumer.terminate() == 0, consumer.said
         assert not consumer.events("sink_unavailable"), "it waits for its turn"
-        assert not consumer.events("record_set_aside")
+        assert not consumer.events("record_dead_lettered")
     assert table.numbers() == list(range(published))
     assert f"{published:,} records of {published:,} delivered: each once (by its /n)" in verified(place, code=0)
 

@@ -24,7 +24,7 @@ from millrace_consumer.sinks.partition import (
     field_name,
     partition_text,
 )
-from millrace_pipeline.moment import moment
+from millrace_pipeline.moment import read_moment
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=400)
 ALIKE = st.text("aAbBßẞéÉe\u0301\u00c5\u212bﬁfiıI.% /_=", min_size=1, max_size=6)
@@ -130,14 +130,14 @@ def test_a_pointer_is_named_by_its_last_step() -> None:
     ],
 )
 def test_a_time_is_found_in_utc(value: Any, hour: str) -> None:
-    found = moment(value)
+    found = read_moment(value)
     assert found is not None
     assert found.isoformat()[:13] == hour
 
 
 @pytest.mark.parametrize("value", ["", "yesterday", "0001-01-01T00:00:00+23:00", 10**400, float("nan"), True, {}, None])
 def test_what_is_no_time_is_none(value: Any) -> None:
-    assert moment(value) is None
+    assert read_moment(value) is None
 
 
 @pytest.mark.parametrize("partition", [[""], ["/"], ["a", "A"], ["/a/x", "/b/x"], ["x" * 65], ["é" * 40]])

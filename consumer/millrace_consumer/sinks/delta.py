@@ -19,7 +19,7 @@ from millrace_pipeline.envelope import resolve
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.extras import need
 from millrace_pipeline.killpoints import killpoint
-from millrace_pipeline.moment import moment
+from millrace_pipeline.moment import read_moment
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable
@@ -180,7 +180,9 @@ class DeltaSink(PlacedSink):
         return dict(sorted(reasons.items()))
 
     def _moment(self, batch: Batch, index: int) -> datetime | None:
-        return moment(batch.envelopes[index].time if self.time is None else resolve(self.time, batch.records[index]))
+        return read_moment(
+            batch.envelopes[index].time if self.time is None else resolve(self.time, batch.records[index])
+        )
 
     def _fitting(self, rows: pa.Table, places: Sequence[int], wanted: pa.Schema) -> pa.Table:
         """The rows with the types of the table's columns.

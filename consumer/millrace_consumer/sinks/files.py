@@ -16,7 +16,7 @@ from millrace_consumer.sinks.places import Place, place_of
 from millrace_pipeline.envelope import resolve
 from millrace_pipeline.errors import RecordError
 from millrace_pipeline.killpoints import killpoint
-from millrace_pipeline.moment import moment
+from millrace_pipeline.moment import read_moment
 
 EVENT_TIME = ("date", "hour")
 """The two partitions that are not a field of the record but the day and the hour (UTC) in which it happened."""
@@ -142,7 +142,7 @@ class FileSink(PlacedSink):
             return batch.envelopes[index].time if self.time is None else resolve(self.time, batch.records[index])
 
         def value(index: int) -> str | None:
-            when = moment(time_of(index))
+            when = read_moment(time_of(index))
             return when.isoformat()[place] if when else None
 
         return value

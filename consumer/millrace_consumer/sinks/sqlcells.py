@@ -21,7 +21,7 @@ from pydantic_core import PydanticSerializationError, to_json, to_jsonable_pytho
 from millrace_consumer.batch import Batch
 from millrace_pipeline.envelope import in_utc
 from millrace_pipeline.errors import RecordsRejected
-from millrace_pipeline.moment import moment
+from millrace_pipeline.moment import read_moment
 
 AS_THEY_ARE = frozenset({NoneType, str, int, float, bool, bytes, Decimal, datetime, date, timedelta, UUID})
 
@@ -36,7 +36,7 @@ def plain_cells(batch: Batch) -> dict[str, list[Any]]:
     """Of records without a model: `id`, `time` and `data`, by these names."""
     return {
         "id": batch.ids,
-        "time": [moment(envelope.time) for envelope in batch.envelopes],
+        "time": [read_moment(envelope.time) for envelope in batch.envelopes],
         "data": [line.decode() for line in batch.lines],
     }
 

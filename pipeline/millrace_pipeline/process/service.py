@@ -11,6 +11,7 @@ import structlog
 
 from millrace_pipeline.process import logs
 from millrace_pipeline.process.health import Check, Health
+from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.process.signals import hear
 from millrace_pipeline.process.supervisor import SUPERVISED
@@ -52,6 +53,7 @@ class Service:
     ) -> None:
         if self._health:
             self._health.close()
+        repeats.summarise()
         log.info("service_stopped")
 
     def _where(self) -> dict[str, str]:
@@ -85,7 +87,7 @@ class Service:
         self.stop()
 
     def _grace_is_over(self) -> None:
-        log.warning("grace_over", seconds=self.settings.grace_seconds)
+        log.warning("grace_expired", seconds=self.settings.grace_seconds)
         self.give_up.set()
 
 

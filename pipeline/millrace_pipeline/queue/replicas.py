@@ -38,7 +38,7 @@ class Replicas:
         with self._lock:
             if holding >= self.wanted:
                 if self.shortage is not None:
-                    log.info("replicas_enough", queue=self._key, holding=holding, wanted=self.wanted)
+                    log.info("replicas_restored", queue=self._key, holding=holding, wanted=self.wanted)
                 self.shortage = None
             elif self.shortage is None:
                 log.warning("replicas_missing", queue=self._key, holding=holding, wanted=self.wanted)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from operator import attrgetter
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from millrace_pipeline.envelope import checked_text, decode_json, in_utc, resolve, steps_of
+from millrace_pipeline.envelope import checked_text, decode_json, resolve, steps_of
 from millrace_pipeline.errors import EnvelopeError, RecordError
+from millrace_pipeline.moment import TimeUnit, read_moment
+from millrace_pipeline.process.repeats import repeats
 from millrace_producer.sources.base import DeadLetter, Position, Record
 
 Format = Literal["json", "text"]
@@ -22,8 +24,15 @@ class Fields:
     `json`: they are JSON and stay as they are; `key` and `time` are pointers into it. `text`: they become a string.
     """
 
-    def __init__(self, format: Format = "json", key: str | None = None, time: str | None = None) -> None:
+    def __init__(
+        self,
+        format: Format = "json",
+        key: str | None = None,
+        time: str | None = None,
+        time_unit: TimeUnit = "auto",
+    ) -> None:
         self.format = format
+        self.time_unit = time_unit
         self.key = key
         self.time = time
         self._look = _lookup(key, time) if key or time else None
@@ -43,17 +52,47 @@ class Fields:
         except EnvelopeError:
             # A number too large for Python is JSON all the same; it only can't be looked into.
             return Fields(self.format).record(raw, position=position, type=type)
-        return Record(raw, as_key(key), position, type, as_time(time), checked=True)
+        return Record(raw, self.as_key(key), position, type, self.as_time(time), checked=True)
 
     def of(self, raw: bytes, value: Any, *, position: Position | None = None, type: str | None = None) -> Record:
         """The record of JSON bytes whose value is known."""
         return Record(
             raw,
-            key=as_key(resolve(self.key, value)) if self.key else None,
+            key=self.as_key(resolve(self.key, value)) if self.key else None,
             position=position,
             type=type,
-            time=as_time(resolve(self.time, value)) if self.time else None,
+            time=self.as_time(resolve(self.time, value)) if self.time else None,
         )
+
+    def as_key(self, found: Any) -> str | None:
+        """Return what the pointer found as a key. Where it found none that is said, once, and counted."""
+        if self.key is None:
+            return None
+        key = as_key(found)
+        if key is None:
+            repeats.warn(
+                "record_without_key",
+                kind=self.key,
+                key=self.key,
+                found=_shown(found),
+                mend="it can't be known again: is the pointer right? A record's key is text or a whole number",
+            )
+        return key
+
+    def as_time(self, found: Any) -> datetime | None:
+        """Return what the pointer found as a time. Where it found none that is said, once, and counted."""
+        if self.time is None:
+            return None
+        moment = read_moment(found, self.time_unit)
+        if moment is None:
+            repeats.warn(
+                "time_not_understood",
+                kind=self.time,
+                time=self.time,
+                found=_shown(found),
+                mend="it gets the time when it is published: is the pointer right, or time_unit missing?",
+            )
+        return moment
 
 
 Lookup: TypeAlias = Callable[[bytes], tuple[Any, Any]]
@@ -119,18 +158,8 @@ def as_key(found: Any) -> str | None:
     return str(found) if isinstance(found, int) and not isinstance(found, bool) else None
 
 
-def as_time(found: Any) -> datetime | None:
-    """What a pointer found, as a time: ISO 8601 or Unix seconds; None for anything else, and for none in UTC."""
-    try:
-        if isinstance(found, str):
-            moment = datetime.fromisoformat(found)
-            in_utc(moment)
-            return moment
-        if isinstance(found, int | float) and not isinstance(found, bool):
-            return datetime.fromtimestamp(found, UTC)
-    except (ValueError, OverflowError, OSError):
-        pass
-    return None
+def _shown(found: Any) -> str:
+    return "nothing" if found is None else repr(found)[:60]
 
 
 def _text(raw: bytes) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
@@ -15,7 +14,7 @@ from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.units import Duration, Size
 from millrace_pipeline.objectstore import StoreOptions, is_url
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source
-from millrace_producer.sources.fields import Fields, as_key, as_time
+from millrace_producer.sources.fields import Fields
 from millrace_producer.sources.reading.base import CONTENT, content_key
 from millrace_producer.sources.reading.bucket import checked_url
 from millrace_producer.sources.reading.csv import Dialect
@@ -25,6 +24,7 @@ from millrace_producer.sources.reading.packed import PACKED
 from millrace_producer.sources.reading.place import place_of
 from millrace_producer.sources.reading.tail import Tail
 from millrace_producer.sources.reading.walk import Manner, Order, Walk
+from millrace_producer.sources.recordoptions import RecordOptions
 
 FORMATS: dict[str, Layout] = {
     ".jsonl": "jsonl",
@@ -41,7 +41,7 @@ FORMATS: dict[str, Layout] = {
 OneCharacter = Annotated[str, Field(min_length=1, max_length=1)]
 
 
-class FilesSource(Source):
+class FilesSource(RecordOptions, Source):
     """Reads files: JSON Lines, CSV, Parquet or plain text, packed or not, from a disk or an object store.
 
     The position is a file and an offset in it: files are read in an order in which all before it are done. Ends when
@@ -80,9 +80,6 @@ class FilesSource(Source):
     key: str | None = Field(
         default=None,
         description="What names a record: a JSON pointer (/id) or field, or content for a hash of all it holds.",
-    )
-    time: str | None = Field(
-        default=None, description="JSON pointer to the record's time, or its field: ISO 8601 or Unix seconds."
     )
     columns: list[str] | None = Field(
         default=None, min_length=1, description="Names of a CSV's columns. Default: its first row has them."
@@ -140,7 +137,7 @@ class FilesSource(Source):
         self._format = FileFormat(
             layout,
             None if self.compression == "auto" else self.compression,
-            Fields(key=None if self.key == CONTENT else self.key, time=self.time),
+            Fields("json", None if self.key == CONTENT else self.key, self.time, self.time_unit),
             Dialect(self.columns, self.delimiter or ("\t" if suffix == ".tsv" else ","), self.quote, self.encoding),
             self.max_line_bytes,
         )
@@ -157,9 +154,10 @@ class FilesSource(Source):
         if not (self.key or self.time):
             yield from came
             return
+        fields = self.fields()
         for record in came:
             if isinstance(record, Record):
-                self._name(record)
+                self._name(record, fields)
             yield record
 
     def _tail(self) -> Tail:
@@ -169,13 +167,12 @@ class FilesSource(Source):
         manner = Manner(self.order, self.mode == "watch", self._format.grows, self.interval, self.settle)
         return Walk(self._files, manner, lambda file, place: self._format.begin(self._files, file, place))
 
-    def _name(self, record: Record) -> None:
+    def _name(self, record: Record, fields: Fields) -> None:
         """Gives it the key and the time that it holds. In JSON lines they were looked for already."""
         if self.key == CONTENT:
             content_key(record)
         if isinstance(record.data, dict):
             if self.key and self.key != CONTENT:
-                record.key = as_key(resolve(self.key, record.data))
+                record.key = fields.as_key(resolve(self.key, record.data))
             if self.time:
-                found: Any = resolve(self.time, record.data)
-                record.time = found if isinstance(found, datetime) else as_time(found)
+                record.time = fields.as_time(resolve(self.time, record.data))

@@ -13,11 +13,12 @@ from millrace_producer.sources.auth import Auth
 from millrace_producer.sources.base import Source
 from millrace_producer.sources.incremental import Incremental
 from millrace_producer.sources.pagination import Pagination
+from millrace_producer.sources.recordoptions import RecordOptions
 from millrace_producer.sources.timetable import Timed
 from millrace_producer.sources.weboptions import Wait, WebOptions
 
 
-class RestOptions(Timed, WebOptions, Source):
+class RestOptions(RecordOptions, Timed, WebOptions, Source):
     """What to ask for, as whom, how to go from page to page and from round to round."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -30,8 +31,6 @@ class RestOptions(Timed, WebOptions, Source):
     records: str = Field(
         default="", description="JSON pointer to the records in an answer: a list, or one record. Default: all of it."
     )
-    key: str | None = Field(default=None, description="JSON pointer to a record's key, such as /id.")
-    time: str | None = Field(default=None, description="JSON pointer to a record's time, ISO 8601 or Unix seconds.")
     pagination: Pagination | None = Field(
         default=None, description="How the next page is asked for: link, next, cursor, page or offset."
     )

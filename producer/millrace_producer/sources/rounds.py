@@ -34,7 +34,7 @@ class Rounds:
 
     def __init__(self, api: Api, options: RestOptions, resume_from: Position | None) -> None:
         self._api = api
-        self._fields = Fields("json", options.key, options.time)
+        self._fields = options.fields()
         self._incremental = options.incremental
         self._mark = Mark()  # up to which the rounds before have read
         self._highest = Mark()  # of this round, so far
@@ -129,7 +129,7 @@ class OrderedRounds:
     def __init__(self, api: Api, options: RestOptions, resume_from: Position | None) -> None:
         assert options.incremental is not None
         self._api = api
-        self._fields = Fields("json", options.key, options.time)
+        self._fields = options.fields()
         self._incremental = options.incremental
         self._mark = mark_of(resume_from)
 

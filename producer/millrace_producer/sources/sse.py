@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from millrace_pipeline.envelope import timestamp
 from millrace_pipeline.flows.units import Size
@@ -16,12 +16,13 @@ from millrace_pipeline.web import checked_url
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused
 from millrace_producer.sources.eventclient import EventClient, Limits
 from millrace_producer.sources.fields import Fields, Format
+from millrace_producer.sources.recordoptions import RecordOptions
 from millrace_producer.sources.weboptions import Wait, WebOptions
 
 WIKIMEDIA_HOST = "stream.wikimedia.org"
 
 
-class SseSource(WebOptions, Source):
+class SseSource(RecordOptions, WebOptions, Source):
     """Reads server-sent events (`text/event-stream`) from a URL.
 
     Every event becomes a record of its data, byte for byte, with the event's name as `type` and the last event id as
@@ -39,12 +40,13 @@ class SseSource(WebOptions, Source):
     )
     key: str | None = Field(
         default=None,
-        description="JSON pointer to the record's key. Default: /meta/id for stream.wikimedia.org, else none.",
+        description="What names a record: a field, or a JSON pointer such as /id. Default: /meta/id for "
+        "stream.wikimedia.org, else nothing does.",
     )
     time: str | None = Field(
         default=None,
-        description="JSON pointer to the time of the event, ISO 8601 or Unix seconds. "
-        "Default: /meta/dt for stream.wikimedia.org, else none.",
+        description="When a record happened: a field, or a JSON pointer such as /at. It holds ISO 8601, RFC 2822, or a "
+        "number since 1970. Default: /meta/dt for stream.wikimedia.org, else when it was published.",
     )
     since: datetime | None = Field(
         default=None,
@@ -69,17 +71,11 @@ class SseSource(WebOptions, Source):
     def _an_http_url(cls, url: str) -> str:
         return checked_url(url, "https://stream.wikimedia.org/v2/stream/recentchange")
 
-    @model_validator(mode="after")
-    def _pointers_need_json(self) -> SseSource:
-        if self.format == "text" and (self.key or self.time):
-            raise ValueError("key and time point into JSON, and format is text")
-        return self
-
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """See `Source.read`. Positions are event ids; a stream without any has none and starts anew after a restart."""
         if resume_from is not None and not isinstance(resume_from, str):
             raise SourceRefused(f"the checkpoint is a {type(resume_from).__name__}, not an event id")
-        fields = Fields(self.format, *self._pointers())
+        fields = Fields(self.format, *self._pointers(), self.time_unit)
         has_ids = resume_from is not None
         with closing(self._client(resume_from)) as events:
             for event in events:

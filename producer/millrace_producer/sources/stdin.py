@@ -12,7 +12,8 @@ from pydantic import Field
 from millrace_pipeline.flows.units import Size
 from millrace_pipeline.process.supervisor import SUPERVISED
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
-from millrace_producer.sources.fields import Fields, Format
+from millrace_producer.sources.fields import Format
+from millrace_producer.sources.recordoptions import RecordOptions
 
 STDIN = 0
 READ_BYTES = 65_536
@@ -23,7 +24,7 @@ KEPT_BYTES = 4096
 _FINAL = (errno.EBADF, errno.EISDIR)
 
 
-class StdinSource(Source):
+class StdinSource(RecordOptions, Source):
     """Reads lines from standard input until it ends: `… | millrace produce FLOW`.
 
     Every line becomes a record, empty ones excepted. What has come through a pipe can't be asked for again, so there
@@ -34,8 +35,6 @@ class StdinSource(Source):
         default="json",
         description="json: every line is JSON, what is not becomes a dead letter. text: a line becomes a JSON string.",
     )
-    key: str | None = Field(default=None, description="JSON pointer to the record's key, such as /id.")
-    time: str | None = Field(default=None, description="JSON pointer to the record's time, ISO 8601 or Unix seconds.")
     max_line_bytes: Size = Field(
         default=16 * 1024 * 1024,
         ge=1,
@@ -47,7 +46,7 @@ class StdinSource(Source):
         if os.environ.get(SUPERVISED):
             # Standard input is the supervisor's then: its end says that he is gone.
             raise SourceRefused("a service that `millrace run` started has no input: use … | millrace produce FLOW")
-        fields = Fields(self.format, self.key, self.time)
+        fields = self.fields(self.format)
         for line in self._lines():
             if isinstance(line, DeadLetter):
                 yield line

@@ -16,7 +16,8 @@ from millrace_pipeline.flows.units import Size
 from millrace_pipeline.web import shown
 from millrace_producer.sources.auth import Auth
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused
-from millrace_producer.sources.fields import Fields, Format
+from millrace_producer.sources.fields import Format
+from millrace_producer.sources.recordoptions import RecordOptions
 from millrace_producer.sources.weboptions import Wait, WebOptions
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Resume(BaseModel):
     parameter: str = Field(min_length=1, description="The query parameter that takes the last one, such as cursor.")
 
 
-class WebsocketSource(WebOptions, Source):
+class WebsocketSource(RecordOptions, WebOptions, Source):
     """Listens to a WebSocket, and connects again when it breaks off.
 
     Every message becomes a record, byte for byte. What was said while nobody listened is lost, unless the server can be
@@ -52,8 +53,6 @@ class WebsocketSource(WebOptions, Source):
         default="json",
         description="json: a message is JSON, what is not becomes a dead letter. text: it becomes a JSON string.",
     )
-    key: str | None = Field(default=None, description="JSON pointer to the record's key, such as /id.")
-    time: str | None = Field(default=None, description="JSON pointer to the record's time, ISO 8601 or Unix seconds.")
     resume: Resume | None = Field(default=None, description="How to ask for what came after the last message.")
     ping_interval: Wait = Field(default=20, description="Silence after which the server is asked whether it is there.")
     ping_timeout: Wait = Field(default=20, description="How long it may take to answer that.")
@@ -92,7 +91,7 @@ class WebsocketSource(WebOptions, Source):
         """See `Source.read`. A position is the value of `resume.field`; without `resume` there are none."""
         if isinstance(resume_from, dict | list | bool):
             raise SourceRefused(f"the checkpoint is a {type(resume_from).__name__}, not a value of resume.field")
-        fields = Fields(self.format, self.key, self.time)
+        fields = self.fields(self.format)
         position = resume_from if self.resume else None
 
         def resume() -> Mapping[str, str]:

@@ -1,0 +1,37 @@
+"""Record options: where in what a source reads a record's key and time are, for all sources that read JSON."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from millrace_pipeline.moment import TimeUnit
+from millrace_producer.items import CONTENT
+from millrace_producer.sources.fields import Fields, Format
+
+
+class RecordOptions(BaseModel):
+    """What names a record, and when it happened."""
+
+    key: str | None = Field(
+        default=None, description="What names a record: a field, or a JSON pointer such as /id. Default: nothing does."
+    )
+    time: str | None = Field(
+        default=None,
+        description="When a record happened: a field, or a JSON pointer such as /at. It holds ISO 8601, RFC 2822, or a "
+        "number since 1970. Default, and where it holds no time: when it was published.",
+    )
+    time_unit: TimeUnit = Field(
+        default="auto", description="What a number in `time` counts: s, ms, us or ns. auto: its size tells."
+    )
+
+    @model_validator(mode="after")
+    def _pointers_need_json(self) -> Self:
+        if getattr(self, "format", None) == "text" and (self.time or self.key not in (None, CONTENT)):
+            raise ValueError("key and time point into JSON, and format is text")
+        return self
+
+    def fields(self, format: Format = "json") -> Fields:
+        """Return what finds them."""
+        return Fields(format, self.key, self.time, self.time_unit)

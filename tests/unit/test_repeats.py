@@ -1,0 +1,47 @@
+"""Repeats: one warning of a kind is said, the others are counted, and the count is told."""
+
+from __future__ import annotations
+
+from structlog.testing import capture_logs
+
+from millrace_pipeline.process.repeats import AGAIN_SECONDS, KINDS, Repeats
+
+
+def test_one_of_a_kind_is_said_and_the_others_are_counted() -> None:
+    repeats = Repeats(clock=lambda: 0.0)
+    with capture_logs() as said:
+        for number in range(500):
+            reason = f"field 'f{number}' holds {number}"
+            repeats.warn("record_dead_lettered", kind=reason, flow="a", reason=reason)
+        repeats.summarise()
+        repeats.summarise()
+    assert [line.get("more_like_this") for line in said] == [None, 499]
+    assert {line["reason"] for line in said} == {"field 'f0' holds 0"}
+
+
+def test_other_reasons_and_other_flows_are_other_kinds() -> None:
+    repeats = Repeats(clock=lambda: 0.0)
+    with capture_logs() as said:
+        for flow, reason in (("a", "not JSON"), ("a", "too large"), ("b", "not JSON")):
+            repeats.warn("record_dead_lettered", kind=reason, flow=flow, reason=reason)
+        repeats.summarise()
+    assert len(said) == 3
+
+
+def test_a_kind_that_goes_on_is_told_again_after_a_while() -> None:
+    clock = iter((0.0, 1.0, 2.0, AGAIN_SECONDS + 1))
+    repeats = Repeats(clock=lambda: next(clock))
+    with capture_logs() as said:
+        for _ in range(4):
+            repeats.warn("gone", kind="x")
+    assert [line.get("more_like_this") for line in said] == [None, 3]
+
+
+def test_reasons_without_end_take_no_more_memory_than_some() -> None:
+    repeats = Repeats(clock=lambda: 0.0)
+    with capture_logs() as said:
+        for number in range(KINDS + 500):
+            repeats.warn("gone", kind="".join(chr(97 + int(digit)) for digit in str(number)))
+        repeats.summarise()
+    assert len(said) == KINDS + 2
+    assert said[-1]["more_like_this"] == 499
