@@ -34,8 +34,8 @@ class Batch:
     Asking for a form raises RecordsRejected, naming the records that can't take it (a number that Python can't hold).
     `id` is safe as a file name. `envelopes` holds one envelope a record, in the order of publication. With a `model`,
     `rows` holds an object for each record that has the model's fields, validated: the model's own instance, or one of
-    its twin. `originals` holds each envelope as it stood on the list, or None where it was made or changed since. A
-    sink that knows how many bytes it put out sets `written`.
+    its fast model. `originals` holds each envelope as it stood on the list, or None where it was made or changed since.
+    A sink that knows how many bytes it put out sets `written`.
     """
 
     def __init__(

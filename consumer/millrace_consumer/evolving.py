@@ -13,7 +13,7 @@ from millrace_pipeline.envelope import decode_json
 from millrace_pipeline.errors import EnvelopeError
 
 
-def as_it_is(text: bytes, model: type[BaseModel]) -> BaseModel | None:
+def coerce_partially(text: bytes, model: type[BaseModel]) -> BaseModel | None:
     """The record as an instance of the model that was not validated, or None where it is no object.
 
     A field that fits holds what the model makes of it, one that doesn't what the JSON says, one that is missing its
@@ -31,7 +31,7 @@ def as_it_is(text: bytes, model: type[BaseModel]) -> BaseModel | None:
     for name, field in model.model_fields.items():
         given = next((key for key in _keys(name, field, model) if key in values), None)
         if given is not None:
-            instance.__dict__[name] = _as_far_as_it_goes(values[given], model, name)
+            instance.__dict__[name] = coerce_or_keep(values[given], model, name)
         else:
             instance.__dict__.setdefault(name, None)
     return instance
@@ -46,7 +46,7 @@ def _keys(name: str, field: FieldInfo, model: type[BaseModel]) -> list[str]:
     return [*keys, name] if by_name else keys
 
 
-def _as_far_as_it_goes(value: Any, model: type[BaseModel], name: str) -> Any:
+def coerce_or_keep(value: Any, model: type[BaseModel], name: str) -> Any:
     try:
         return _adapters(model)[name].validate_python(value)
     except MemoryError:

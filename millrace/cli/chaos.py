@@ -24,7 +24,7 @@ from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process import logs
-from millrace_pipeline.process.signals import hear
+from millrace_pipeline.process.signals import on_signal
 from millrace_pipeline.queue import Books
 
 app = typer.Typer()
@@ -104,7 +104,7 @@ def chaos(
     if compose and (flow or flows):
         raise ConfigError("--compose runs both practice flows: leave --flow and --flows out")
     stopping = threading.Event()
-    hear(lambda _: stopping.set(), signal.SIGTERM, signal.SIGINT)
+    on_signal(lambda _: stopping.set(), signal.SIGTERM, signal.SIGINT)
     folder = _new_folder(into)
     events = max(1, int(rate * seconds))
     names = flow or ([one.name for one in choose(settings_with(flows), [])] if flows else list(practiceflows.NAMES))

@@ -38,7 +38,7 @@ def check(
     """Checks the flows file down to each option and import, without running anything.
 
     Errors name file, line, column, field, and what was expected.
-    Exit codes: 0 all is well (there may be warnings); 1 this Redis won't do; 2 the file is wrong.
+    Exit codes: 0 all is well (there may be warnings); 1 this Redis is not usable; 2 the file is wrong.
     """
     settings = settings_with(flows)
     loaded = load_all(settings.flows)
@@ -158,8 +158,8 @@ def _show(console: Console, flows: Flows) -> None:
         )
         table.add_row(*map(escape, row))
     console.print(table)
-    count = "1 flow, it is" if len(flows) == 1 else f"{len(flows)} flows, all"
-    console.print(f"\n[green]{escape(str(flows.path))}: {count} well[/green]", soft_wrap=True)
+    count = "1 flow" if len(flows) == 1 else f"{len(flows)} flows"
+    console.print(f"\n[green]{escape(str(flows.path))}: {count} OK[/green]", soft_wrap=True)
 
 
 def _look_at_redis(console: Console, url: str) -> bool:

@@ -28,7 +28,7 @@ from millrace_pipeline.errors import ConfigError, QueueError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process import logs
 from millrace_pipeline.process.settings import Settings
-from millrace_pipeline.process.signals import hear
+from millrace_pipeline.process.signals import on_signal
 from millrace_pipeline.process.supervisor import Supervisor
 from millrace_pipeline.queue import Queue
 from millrace_pipeline.queue.marks import mark
@@ -85,7 +85,7 @@ def run(
     build_all(chosen)  # a mistake is said once, here, and not by every child
     logs.configure(settings.log, settings.log_level, service="run")
     stopping, at_once = threading.Event(), threading.Event()
-    hear(lambda _: (at_once if stopping.is_set() else stopping).set(), signal.SIGTERM, signal.SIGINT)
+    on_signal(lambda _: (at_once if stopping.is_set() else stopping).set(), signal.SIGTERM, signal.SIGINT)
     with redis_for(settings, chosen, port, take_over=take_over) as (settings, take_over):
         pretty = settings.log == "pretty" or (settings.log == "auto" and sys.stderr.isatty())
         environ = {**os.environ, "REDIS_URL": settings.url, "MILLRACE_LOG": "pretty" if pretty else "json"}

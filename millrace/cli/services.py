@@ -150,13 +150,13 @@ def find(settings: Settings) -> Server:
 
 
 def look_before(url: str) -> None:
-    """Looks at the Redis before anything is trusted to it. Raises ConfigError where it won't do.
+    """Looks at the Redis before anything is trusted to it. Raises ConfigError where it is not usable.
 
     One that doesn't answer yet is no reason to stop: the service waits for it.
     """
     for finding in preflight(url):
         if finding.level == "error" and finding.lasting:
-            raise ConfigError(f"this Redis won't do: {finding.message}. {finding.mend}")
+            raise ConfigError(f"Redis is not usable: {finding.message}. {finding.mend}")
         if finding.level != "ok":
             log.warning("redis_preflight", finding=finding.message, mend=finding.mend)
 

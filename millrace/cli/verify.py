@@ -22,7 +22,7 @@ from millrace_pipeline.errors import ConfigError, QueueUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.flows.units import seconds
 from millrace_pipeline.process.settings import Settings
-from millrace_pipeline.process.signals import hear
+from millrace_pipeline.process.signals import on_signal
 from millrace_pipeline.queue import Books
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class _Rounds:
     def follow(self, until: float, *, as_json: bool) -> int:
         """Looks every second. Returns the exit code: 1 as soon as something differs, or if Redis never answered."""
         stopping = threading.Event()
-        hear(lambda _: stopping.set(), signal.SIGTERM, signal.SIGINT)
+        on_signal(lambda _: stopping.set(), signal.SIGTERM, signal.SIGINT)
         answered = False
         while not stopping.is_set():
             try:

@@ -28,7 +28,7 @@ from typing import Any
 
 from millrace.practice.feed import Feed
 from millrace.practice.serving import PATH, EventStreamHandler
-from millrace_pipeline.process.signals import hear
+from millrace_pipeline.process.signals import on_signal
 
 
 class PracticeStream(Feed):
@@ -152,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--gzip", action="store_true", help="compress for clients that accept it")
     options = vars(parser.parse_args(arguments))
     stop = threading.Event()
-    hear(lambda _: stop.set(), signal.SIGTERM, signal.SIGINT)
+    on_signal(lambda _: stop.set(), signal.SIGTERM, signal.SIGINT)
     with PracticeStream(options.pop("port"), **options) as stream:
         sys.stdout.write(f"practice stream at {stream.url}\n")
         sys.stdout.flush()

@@ -236,7 +236,7 @@ def test_envelopes_are_written_whole_when_asked(topic: str) -> None:
 
 @pytest.mark.parametrize("name", ["transactional.id", "bootstrap.servers", "enable.idempotence", "isolation.level"])
 def test_settings_that_the_promise_rests_on_are_refused(name: str) -> None:
-    with pytest.raises(ValidationError, match=f"{name} is ours to set"):
+    with pytest.raises(ValidationError, match=f"{name} is managed by Millrace"):
         KafkaSink(brokers="h:1", topic="t", config={name: "x"})
 
 

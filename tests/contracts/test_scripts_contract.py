@@ -17,8 +17,8 @@ from millrace_pipeline.flows.project import Project
 from millrace_pipeline.queue import Claim, DeadLetters, Done, Queue, Variants
 from millrace_pipeline.queue.marks import mark
 from millrace_pipeline.redis.connection import Connection
-from millrace_pipeline.redis.external import TheirList
-from millrace_pipeline.redis.remote import Elsewhere
+from millrace_pipeline.redis.external import ExternalList
+from millrace_pipeline.redis.remote import RemoteRedis
 from millrace_pipeline.redis.scripts import SCRIPTS
 
 Verb: TypeAlias = Callable[[], object]
@@ -91,13 +91,13 @@ def claim(queue: Queue) -> Verb:
 
 
 def deliver(queue: Queue) -> Verb:
-    elsewhere, found = Elsewhere(url(queue), queue.keys.ready), claimed(queue)
-    return lambda: elsewhere.deliver("b", writes(queue.keys.ready, found), remember_seconds=60)
+    elsewhere, found = RemoteRedis(url(queue), queue.keys.ready), claimed(queue)
+    return lambda: elsewhere.write_once("b", writes(queue.keys.ready, found), remember_seconds=60)
 
 
-def their_list(queue: Queue) -> TheirList:
+def their_list(queue: Queue) -> ExternalList:
     queue.publish(lines(1, 2, 3))
-    return TheirList(url(queue), queue.keys.ready, "r")
+    return ExternalList(url(queue), queue.keys.ready, "r")
 
 
 def fill(queue: Queue) -> Verb:

@@ -340,8 +340,8 @@ def test_a_setting_that_librdkafka_does_not_know_is_refused_and_named(cluster: K
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"config": {"enable.auto.commit": True}}, "enable.auto.commit is ours to set"),
-        ({"config": {"group.id": "x"}}, "group.id is ours to set: see the option group"),
+        ({"config": {"enable.auto.commit": True}}, "enable.auto.commit is managed by Millrace"),
+        ({"config": {"group.id": "x"}}, "group.id is managed by Millrace: see the option group"),
         ({"topics": ["^a"]}, "a pattern among the topics needs a group"),
         ({"topics": []}, "topics"),
         ({"partitions": [-1]}, "partitions"),

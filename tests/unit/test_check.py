@@ -66,7 +66,7 @@ def errors(beside: Path) -> Errors:
 def test_the_shipped_flows_pass(tmp_path: Path) -> None:
     checked = millrace("check", folder=ROOT)
     assert checked.returncode == 0, checked.stderr
-    assert "flows.yaml: 2 flows, all well" in checked.stdout
+    assert "flows.yaml: 2 flows OK" in checked.stdout
     for shown in ("quotes", "scrapy", "DATA-PIPELINE-KEY", "jsonl", "wikipedia", "RecentChange", "parquet"):
         assert shown in checked.stdout
     assert checked.stderr == ""
@@ -221,7 +221,7 @@ def test_wrong_options_of_the_users_own_are_placed_as_all_others(beside: Path, e
         "flows.yaml:4:5: flows.a.sink.label: is missing: expected a value, as there is no default",
         "flows.yaml:6:20: flows.b.source.type: own_parts:Cuont: own_parts "
         f"({beside}/own_parts.py) has no Cuont: did you mean 'Count'?",
-        "flows.yaml:7:18: flows.b.sink.type: 'own_parts:Half' is no whole sink: expected it to define write",
+        "flows.yaml:7:18: flows.b.sink.type: 'own_parts:Half' is abstract: it must define write",
     ]
 
 

@@ -112,7 +112,7 @@ def test_a_failure_on_one_of_several_rejects_the_record_they_came_from() -> None
 def test_a_result_that_json_cannot_say_is_rejected() -> None:
     outcome = apply(envelopes(b"1", b"2"), [lambda n: object() if n == 1 else n])
     assert outcome.rejected == {
-        0: "a transform returned what is no record: not JSON: object is not something JSON can say"
+        0: "a transform returned something that cannot be a record: not JSON: object is not something JSON can say"
     }
 
 

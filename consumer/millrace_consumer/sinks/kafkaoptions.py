@@ -54,7 +54,7 @@ class KafkaOptions(Sink):
         for name in config:
             if name in OURS:
                 option = OURS[name]
-                raise ValueError(f"{name} is ours to set" + (f": see the option {option}" if option else ""))
+                raise ValueError(f"{name} is managed by Millrace" + (f": see the option {option}" if option else ""))
         return config
 
     def model_post_init(self, context: Any) -> None:

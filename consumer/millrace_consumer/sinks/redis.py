@@ -14,7 +14,7 @@ from millrace_pipeline.errors import ConfigError, QueueError, QueueMisuse
 from millrace_pipeline.flows.units import Duration
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.mark import unmarked
-from millrace_pipeline.redis.remote import Elsewhere
+from millrace_pipeline.redis.remote import RemoteRedis
 
 RECORDS_A_COMMAND = 500
 """A script can hand a command no more than a few thousand words."""
@@ -47,7 +47,7 @@ class RedisSink(Sink):
         7 * 86_400, description="Another server: how long it remembers which batches it has."
     )
 
-    _elsewhere: Elsewhere | None = PrivateAttr(None)
+    _remote: RemoteRedis | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _options_fit(self) -> RedisSink:
@@ -76,7 +76,7 @@ class RedisSink(Sink):
             return
         killpoint("sink.before_write")
         try:
-            self._server().deliver(batch.id, commands, remember_seconds=self.remember)
+            self._server().write_once(batch.id, commands, remember_seconds=self.remember)
         except QueueError as error:
             raise SinkUnavailable(_about_url(error)) from error
         killpoint("sink.after_write")
@@ -94,17 +94,17 @@ class RedisSink(Sink):
 
     def close(self) -> None:
         """Ends the connection."""
-        if self._elsewhere is not None:
-            self._elsewhere.close()
+        if self._remote is not None:
+            self._remote.close()
 
-    def _server(self) -> Elsewhere:
-        if self._elsewhere is None:
+    def _server(self) -> RemoteRedis:
+        if self._remote is None:
             assert self.url is not None
             try:
-                self._elsewhere = Elsewhere(self.url.get_secret_value(), self.key)
+                self._remote = RemoteRedis(self.url.get_secret_value(), self.key)
             except QueueMisuse as error:
                 raise ConfigError(_about_url(error)) from None
-        return self._elsewhere
+        return self._remote
 
     def _commands(self, batch: Batch) -> Iterator[Command]:
         lines = batch.envelope_lines if self.envelope else batch.lines

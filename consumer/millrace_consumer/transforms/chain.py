@@ -12,13 +12,13 @@ from typing import Any, TypeAlias
 import msgspec
 from pydantic import BaseModel
 
-from millrace_consumer.evolving import as_it_is
+from millrace_consumer.evolving import coerce_partially
+from millrace_consumer.fastmodel import fast_model_of
 from millrace_consumer.transforms.concurrent import Concurrent, at_once
 from millrace_consumer.transforms.each import Each
 from millrace_consumer.transforms.frames import FRAMES, LISTS, Frame
 from millrace_consumer.transforms.stage import Row, Stage
 from millrace_consumer.transforms.whole import Whole
-from millrace_consumer.twin import twin_of
 from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.extras import need
 from millrace_pipeline.fitting import all_fitted, fitted
@@ -33,7 +33,7 @@ class Outcome:
     envelopes: list[Envelope]
     """What goes to the sink. Of a record that became several: `<id>:0`, `<id>:1`, ... in order."""
     rows: list[Any] | None
-    """Where the flow has a model, for each of `envelopes` an object with its fields: the model's own, or its twin's."""
+    """Where the flow has a model, for each of `envelopes` an object with its fields: the model's own, or its fast's."""
     origin: Sequence[int]
     """For each of `envelopes` the index of the record it came from."""
     filtered: list[int]
@@ -162,14 +162,14 @@ def _names(id: str, count: int) -> typing.Iterator[str]:
 def _fit(outcome: Outcome, model: type[BaseModel], evolves: bool) -> None:
     """Fits every envelope of the outcome; moves those that don't fit, and what came with them, to `rejected`."""
     texts = [raw if type(raw := envelope.data) is msgspec.Raw else envelope.text for envelope in outcome.envelopes]
-    twin = twin_of(model)
-    outcome.rows = all_fitted(texts, model) if twin is None else twin.of_all(texts)
+    fast = fast_model_of(model)
+    outcome.rows = all_fitted(texts, model) if fast is None else fast.decode_all(texts)
     if outcome.rows is not None:
         return
-    rows = [(twin and twin.of(text)) or fitted(bytes(text), model) for text in texts]
+    rows = [(fast and fast.decode(text)) or fitted(bytes(text), model) for text in texts]
     if evolves:
         rows = [
-            (as_it_is(bytes(text), model) or row) if isinstance(row, str) else row
+            (coerce_partially(bytes(text), model) or row) if isinstance(row, str) else row
             for text, row in zip(texts, rows, strict=True)
         ]
     for index, row in zip(outcome.origin, rows, strict=True):

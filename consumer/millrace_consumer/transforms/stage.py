@@ -44,7 +44,7 @@ def written(values: Iterable[Any]) -> list[bytes]:
     try:
         return [encode_json(value) for value in values]
     except RecordError as error:
-        raise Failed(f"a transform returned what is no record: {error}") from error
+        raise Failed(f"a transform returned something that cannot be a record: {error}") from error
 
 
 def several(result: Any) -> Iterable[Any]:

@@ -93,7 +93,7 @@ class Component(BaseModel):
             raise self._error(f"{shown} is no {kind}: {wanted}", "type")
         if inspect.isabstract(found):
             lacking = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
-            raise self._error(f"{shown} is no whole {kind}: expected it to define {lacking}", "type")
+            raise self._error(f"{shown} is abstract: it must define {lacking}", "type")
         return found
 
     def error(self, message: str) -> ConfigError:

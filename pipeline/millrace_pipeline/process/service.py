@@ -13,7 +13,7 @@ from millrace_pipeline.process import logs
 from millrace_pipeline.process.health import Check, Health
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.process.settings import Settings
-from millrace_pipeline.process.signals import hear
+from millrace_pipeline.process.signals import on_signal
 from millrace_pipeline.process.supervisor import SUPERVISED
 from millrace_pipeline.process.watchdog import Watchdog
 
@@ -40,7 +40,7 @@ class Service:
 
     def __enter__(self) -> Service:
         logs.configure(self.settings.log, self.settings.log_level, service=self.name)
-        hear(self._signal, signal.SIGTERM, signal.SIGINT)
+        on_signal(self._signal, signal.SIGTERM, signal.SIGINT)
         if self.settings.http:
             self._health = Health(self.settings.http, alive=_nothing_to_say, ready=lambda: self.well())
         if os.environ.get(SUPERVISED):

@@ -13,8 +13,8 @@ import threading
 from collections.abc import Callable
 
 
-def hear(heard: Callable[[int], None], *numbers: signal.Signals) -> None:
-    """Calls `heard` from a thread for each of these signals that comes, from now on. Call it in the main thread."""
+def on_signal(callback: Callable[[int], None], *numbers: signal.Signals) -> None:
+    """Call `callback` from a thread for each of these signals that comes, from now on. Call it in the main thread."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -24,7 +24,7 @@ def hear(heard: Callable[[int], None], *numbers: signal.Signals) -> None:
     def listen() -> None:
         while came := os.read(reading, 1):
             if came[0] in numbers:
-                heard(came[0])
+                callback(came[0])
 
     threading.Thread(target=listen, name="signals", daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""Theirs: a list, a stream or a channel that others put things into, for a source that takes them from there.
+"""External: a list, a stream or a channel that others put things into, for a source that takes them from there.
 
 Everything here raises QueueUnavailable, QueueFull and QueueMisuse as the rest of the queue does. A method is for the
 thread that reads, unless it says that it is for others.
@@ -30,7 +30,7 @@ UNCLAIMED_MS = 2**31 - 1
 
 
 class Fetched(NamedTuple):
-    """What `TheirList.fetch` found: see `lua/fetch.lua`."""
+    """What `ExternalList.fetch` found: see `lua/fetch.lua`."""
 
     numbering: str
     done: int
@@ -38,7 +38,7 @@ class Fetched(NamedTuple):
     elements: list[bytes]
 
 
-class TheirList:
+class ExternalList:
     """A list whose elements we move to one of our own before we read them. `reader` tells readers of one list apart."""
 
     def __init__(self, url: str, key: str, reader: str) -> None:
@@ -79,7 +79,7 @@ class TheirList:
         self._removing.close()
 
 
-class TheirStream:
+class ExternalStream:
     """A stream, read by id or in a consumer group under the name `consumer`."""
 
     def __init__(self, url: str, key: str, group: str = "", consumer: str = "") -> None:
@@ -156,7 +156,7 @@ class TheirStream:
                 self._beside.exchange(command)
 
 
-class TheirChannel:
+class ExternalChannel:
     """What is said on a channel, or on those that a pattern fits."""
 
     def __init__(self, url: str, channel: str) -> None:

@@ -1,4 +1,4 @@
-"""Elsewhere: a Redis that is not the queue's, for a sink that writes there."""
+"""Remote Redis: a Redis that is not the queue's, for a sink that writes there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from millrace_pipeline.redis.connection import Command, Connection
 from millrace_pipeline.redis.slot import key_beside
 
 
-class Elsewhere:
+class RemoteRedis:
     """Where `key` is, by way of `url`; of a cluster, the node that has it. For one thread.
 
     What is said is said once: after QueueUnavailable nobody knows whether it was done, and the same batch again
@@ -21,7 +21,7 @@ class Elsewhere:
         self._key = key
         self._connection = Connection(Address(url, key=key, name="millrace-sink"))
 
-    def deliver(self, batch_id: str, writes: Sequence[Command], *, remember_seconds: float) -> None:
+    def write_once(self, batch_id: str, writes: Sequence[Command], *, remember_seconds: float) -> None:
         """Carries out the writes in one step with a note that this batch was delivered, unless there is such a note.
 
         Writes are as `Queue.ack` takes them, to the one key. Raises QueueUnavailable, QueueFull or QueueMisuse.
@@ -32,7 +32,7 @@ class Elsewhere:
         connection.exchange(connection.script("deliver", keys, math.ceil(remember_seconds), *words))
 
     def has(self, batch_id: str) -> bool:
-        """Whether there is such a note. Raises as `deliver` does."""
+        """Whether there is such a note. Raises as `write_once` does."""
         (found,) = self._connection.exchange(("EXISTS", self._ledger(batch_id)))
         return bool(found)
 

@@ -19,7 +19,7 @@ from sseclient import SSEClient
 
 from millrace_pipeline.web import retry_after, shown, status_text
 from millrace_producer.sources.eventstream import EventParser, StreamEvent
-from millrace_producer.sources.patience import Failure, Patience
+from millrace_producer.sources.retry import Failure, Retry
 from millrace_producer.sources.webclient import WebClient
 
 CHUNK_BYTES = 65_536
@@ -65,7 +65,7 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
         self._limits = limits
         self._since = since
         self._custom_headers = {name: value.encode() for name, value in headers.items()}
-        self._patience = Patience(
+        self._retry = Retry(
             shown(url),
             "sse_disconnected",
             first=limits.backoff_initial,
@@ -101,7 +101,7 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
             if isinstance(received, bytes):
                 for event in self._parser.feed(received):
                     if not self._well:
-                        self._patience.reset()
+                        self._retry.reset()
                         self._well = self._received = True
                     self.last_id = event.id
                     yield event
@@ -169,7 +169,7 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
             self.resp = None
 
     def _back_off(self, failure: Failure) -> None:
-        self._patience.after(failure, at_least=(self._parser.retry or 0) / 1000)
+        self._retry.wait_after(failure, at_least=(self._parser.retry or 0) / 1000)
 
     def _headers(self) -> dict[str, str | bytes]:
         headers: dict[str, str | bytes] = {"Accept-Encoding": "gzip, deflate"}

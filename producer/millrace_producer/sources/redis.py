@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 from millrace_pipeline.envelope import encode_json
 from millrace_pipeline.errors import QueueError
 from millrace_pipeline.flows.units import Duration
-from millrace_pipeline.redis.external import Entry, TheirChannel, TheirList, TheirStream
+from millrace_pipeline.redis.external import Entry, ExternalChannel, ExternalList, ExternalStream
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
 from millrace_producer.sources.fields import Fields
 from millrace_producer.sources.redisgroup import BATCH, WAIT_SECONDS, EntryLetter, EntryRecord, Membership, translated
@@ -72,7 +72,7 @@ class RedisSource(Source):
     until_empty: bool = Field(
         default=False, description="List, stream: come to an end when there is nothing more now, rather than wait."
     )
-    _lists: list[TheirList] = PrivateAttr(default_factory=list)
+    _lists: list[ExternalList] = PrivateAttr(default_factory=list)
     _members: list[Membership] = PrivateAttr(default_factory=list)
 
     @model_validator(mode="after")
@@ -89,7 +89,7 @@ class RedisSource(Source):
             if name in self.model_fields_set and self.kind not in kinds:
                 raise ValueError(f"{name} is for a {kinds}")
         with _refusing():
-            TheirChannel(self.url.get_secret_value(), self.key)
+            ExternalChannel(self.url.get_secret_value(), self.key)
         return self
 
     @property
@@ -137,14 +137,14 @@ class RedisSource(Source):
             member.close()
 
     def _taken(self, resume_from: Position | None) -> Records:
-        theirs = TheirList(self.url.get_secret_value(), self.key, self.reader)
-        self._lists.append(theirs)
+        external = ExternalList(self.url.get_secret_value(), self.key, self.reader)
+        self._lists.append(external)
         end = self.end.upper()
         fields = Fields(self.format)
         try:
-            numbering, number = self._place(theirs, resume_from)
+            numbering, number = self._place(external, resume_from)
             while True:
-                found = theirs.fetch(BATCH, end, number)
+                found = external.fetch(BATCH, end, number)
                 if found.numbering != numbering or found.done > number:
                     raise SourceUnavailable(f"somebody else reads the list {self.key} as {self.reader}")
                 for element in found.elements:
@@ -156,40 +156,40 @@ class RedisSource(Source):
                 if not found.elements:
                     if self.until_empty:
                         return
-                    theirs.wait(end, WAIT_SECONDS)
+                    external.wait(end, WAIT_SECONDS)
         finally:
-            theirs.close()
+            external.close()
 
-    def _place(self, theirs: TheirList, resume_from: Position | None) -> tuple[str, int]:
+    def _place(self, external: ExternalList, resume_from: Position | None) -> tuple[str, int]:
         """Where to go on: what was published and not removed before the kill is behind us."""
-        found = theirs.fetch(0, "RIGHT", 0)
+        found = external.fetch(0, "RIGHT", 0)
         if resume_from is None:
             return found.numbering, found.done
         numbering, number = _number(resume_from)
         if numbering == found.numbering and found.done <= number <= found.moved:
-            theirs.remove(numbering, number)
+            external.remove(numbering, number)
             return numbering, number
         # That Redis has forgotten what it told us, or it is another one.
         log.warning("redis_list_numbered_anew", key=self.key, resume_from=resume_from)
-        theirs.number_anew()
-        found = theirs.fetch(0, "RIGHT", 0)
+        external.number_anew()
+        found = external.fetch(0, "RIGHT", 0)
         return found.numbering, found.done
 
     def _followed(self, resume_from: Position | None) -> Records:
         if resume_from is not None and not (isinstance(resume_from, str) and _ID.fullmatch(resume_from)):
             raise SourceRefused("the checkpoint is not the id of a stream's entry, but of another source")
-        theirs = TheirStream(self.url.get_secret_value(), self.key)
+        external = ExternalStream(self.url.get_secret_value(), self.key)
         try:
-            last = resume_from or ("0-0" if self.start == "earliest" else theirs.last_id())
+            last = resume_from or ("0-0" if self.start == "earliest" else external.last_id())
             while True:
-                entries = theirs.behind(last, BATCH, 0 if self.until_empty else WAIT_SECONDS)
+                entries = external.behind(last, BATCH, 0 if self.until_empty else WAIT_SECONDS)
                 for entry in entries:
                     last = entry[0]
                     yield self._record(entry, last)
                 if not entries and self.until_empty:
                     return
         finally:
-            theirs.close()
+            external.close()
 
     def _shared(self) -> Records:
         assert self.group is not None
@@ -199,14 +199,14 @@ class RedisSource(Source):
             yield self._record(entry, None)
 
     def _heard(self) -> Records:
-        theirs = TheirChannel(self.url.get_secret_value(), self.key)
+        external = ExternalChannel(self.url.get_secret_value(), self.key)
         try:
-            theirs.subscribe()
+            external.subscribe()
             while True:
-                if (said := theirs.listen(WAIT_SECONDS)) is not None:
+                if (said := external.listen(WAIT_SECONDS)) is not None:
                     yield Fields(self.format).record(said[1], type=said[0])
         finally:
-            theirs.close()
+            external.close()
 
     def _record(self, entry: Entry, position: str | None) -> Record | DeadLetter:
         id, fields = entry

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import structlog
 
 from millrace_pipeline.errors import QueueError, QueueMisuse
-from millrace_pipeline.redis.external import Entry, TheirStream
+from millrace_pipeline.redis.external import Entry, ExternalStream
 from millrace_producer.sources.base import DeadLetter, Record, SourceRefused, SourceUnavailable
 from millrace_producer.sources.held import Held
 
@@ -47,7 +47,7 @@ class Membership:
     def __init__(self, url: str, key: str, group: str, idle: float) -> None:
         self._idle = idle
         self._look_seconds = min(LOOK_SECONDS, idle / 2)
-        self._stream = TheirStream(url, key, group, f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
+        self._stream = ExternalStream(url, key, group, f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
         self._held = Held(self._hold, every=idle / 3)
         self._closing = threading.Event()
         self._failure: Exception | None = None

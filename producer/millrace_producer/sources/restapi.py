@@ -18,7 +18,7 @@ from millrace_pipeline.envelope import decode_json, place_of, resolve
 from millrace_pipeline.errors import EnvelopeError, SourceRefused
 from millrace_pipeline.web import LONGEST_RETRY_AFTER, retry_after, shown, status_text
 from millrace_producer.sources.pagination import OnePage
-from millrace_producer.sources.patience import Failure
+from millrace_producer.sources.retry import Failure
 from millrace_producer.sources.webclient import WebClient
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Api:
         self._headers: dict[str, str | bytes] = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
         secret = options.headers | (self._auth.headers() if self._auth else {})
         self._headers |= {"User-Agent": options.user_agent} | {name: text.encode() for name, text in secret.items()}
-        self._patience = options.patience(self._shown, "rest_failed")
+        self._retry = options.retry(self._shown, "rest_failed")
         self._web = WebClient(
             options.url,
             "rest",
@@ -109,11 +109,11 @@ class Api:
             token = page.following
 
     def page(self, token: Any, params: dict[str, str]) -> Page:
-        """One page. Raises SourceUnavailable or SourceRefused as `Patience` and `WebClient` do."""
+        """One page. Raises SourceUnavailable or SourceRefused as `Retry` and `WebClient` do."""
         url = self._url(token, params)
         while isinstance(page := self._ask(url, token), Failure):
-            self._patience.after(page)
-        self._patience.reset()
+            self._retry.wait_after(page)
+        self._retry.reset()
         return page
 
     def begin(self, known: Validators | None = None) -> None:

@@ -34,7 +34,7 @@ from millrace_pipeline.errors import SourceRefused
 from millrace_pipeline.web import retry_after, shown, status_text
 from millrace_producer.addresses import PrivateAddress, is_private, leads_elsewhere
 from millrace_producer.sources.guard import connect_public
-from millrace_producer.sources.patience import Failure, Patience
+from millrace_producer.sources.retry import Failure, Retry
 from millrace_producer.sources.webclient import REDIRECTS
 
 CLOSE_SECONDS = 1.0
@@ -51,7 +51,7 @@ class Place:
     """Where to listen, what to say there, and what to put up with. Seconds throughout."""
 
     url: str
-    patience: Patience
+    retry: Retry
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     secret_headers: dict[str, str] = field(default_factory=dict, repr=False)
     secret_params: dict[str, str] = field(default_factory=dict, repr=False)
@@ -87,7 +87,7 @@ class SocketClient:
     `resume` gives the query parameters that say where to go on, asked for at each connection. A lost connection is made
     again as the place's patience says; a server that is silent is sent a ping, and lost if it doesn't answer.
 
-    Raises SourceRefused for an answer that won't change, and SourceUnavailable as `Patience` does.
+    Raises SourceRefused for an answer that won't change, and SourceUnavailable as `Retry` does.
     """
 
     def __init__(self, place: Place, resume: Callable[[], Mapping[str, str]]) -> None:
@@ -107,7 +107,7 @@ class SocketClient:
                 if lost is None:
                     self._log.info("websocket_ended")
                     return
-            self._place.patience.after(lost)
+            self._place.retry.wait_after(lost)
 
     def _listen(self, connection: ClientConnection) -> Generator[bytes, None, Failure | None]:
         """The messages of one connection, until it is lost; returns why, or None where there are no more."""
@@ -117,7 +117,7 @@ class SocketClient:
                 for message in place.subscribe:
                     connection.send(message)
             while (received := self._received(connection)) is not None:
-                place.patience.reset()
+                place.retry.reset()
                 yield received
         except ConnectionClosed as error:
             return self._closed(error)

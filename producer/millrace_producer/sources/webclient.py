@@ -19,7 +19,7 @@ from millrace_pipeline.errors import SourceRefused
 from millrace_pipeline.web import keep_urls_out_of_logs, shown, status_text, why_no_answer
 from millrace_producer.addresses import PrivateAddress, is_private, leads_elsewhere
 from millrace_producer.sources.guard import GuardedAdapter
-from millrace_producer.sources.patience import Failure
+from millrace_producer.sources.retry import Failure
 
 REDIRECTS = (301, 302, 303, 307, 308)
 

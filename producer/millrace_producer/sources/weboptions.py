@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from millrace_pipeline.flows.units import Duration
 from millrace_pipeline.web import checked_headers, sendable
-from millrace_producer.sources.patience import Patience
+from millrace_producer.sources.retry import Retry
 
 Wait = Annotated[Duration, Field(gt=0, le=86_400)]
 
@@ -53,6 +53,6 @@ class WebOptions(BaseModel):
             raise ValueError("holds a line break, a NUL, or blanks at an end")
         return user_agent
 
-    def patience(self, place: str, event: str) -> Patience:
-        """How long to go on with a server that fails; see `Patience`."""
-        return Patience(place, event, first=self.backoff_initial, cap=self.backoff_max, failures=self.max_failures)
+    def retry(self, place: str, event: str) -> Retry:
+        """How long to go on with a server that fails; see `Retry`."""
+        return Retry(place, event, first=self.backoff_initial, cap=self.backoff_max, failures=self.max_failures)

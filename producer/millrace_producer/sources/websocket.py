@@ -108,7 +108,7 @@ class WebsocketSource(RecordOptions, WebOptions, Source):
 
         place = Place(
             self.url,
-            self.patience(shown(self.url), "websocket_disconnected"),
+            self.retry(shown(self.url), "websocket_disconnected"),
             headers={"User-Agent": self.user_agent},
             secret_headers=self.headers | (self.auth.headers() if self.auth else {}),
             secret_params=self.auth.params() if self.auth else {},

@@ -62,7 +62,7 @@ class Tail:
             if found is not None and found.path == self._path:
                 offset = place.offset
             else:
-                yield from self._elsewhere(found, place)
+                yield from self._remote(found, place)
         while True:
             yield from self._follow(offset)
             offset = 0
@@ -76,7 +76,7 @@ class Tail:
                 now = os.fstat(file.fileno())
                 ours = reading.place(str(self._path), inode=now.st_ino)
                 if now.st_size < reading.offset or not _begins_as(ours, os.pread(file.fileno(), HEAD_BYTES, 0)):
-                    yield from self._elsewhere(self._find(ours, but=self._path), ours)
+                    yield from self._remote(self._find(ours, but=self._path), ours)
                     return
                 there = self._look(self._path)
                 moved = there is not None and there.inode != now.st_ino
@@ -87,7 +87,7 @@ class Tail:
                     return
                 sleep(self._interval)
 
-    def _elsewhere(self, found: _Found | None, place: FilePlace) -> Came:
+    def _remote(self, found: _Found | None, place: FilePlace) -> Came:
         """The rest of a file that was rotated away, and those that were rotated after it."""
         if found is None:
             log.warning("%s was replaced and isn't found: what it held behind %s is lost", place.file, place.offset)

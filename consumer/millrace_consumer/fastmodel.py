@@ -1,12 +1,12 @@
-"""Twin: a struct that is read in place of a flow's model, where it says the same and is several times as fast.
+"""Fast model: a struct that is read in place of a flow's model, where it says the same and is several times as fast.
 
 Most models are plain: names, types, defaults. Of such a model a msgspec struct is made with the same fields. What the
 struct takes, the model takes too, and makes the same values of; what it doesn't take may still fit the model (`"1"` for
 an int), and is shown to the model itself. Where a model says anything that is not known here to mean the same (a
-validator, a constraint, a union), it has no twin.
+validator, a constraint, a union), it has no fast model.
 
-The one difference: what a model doesn't know of a record is skipped by its twin, where pydantic refuses more than 200
-levels and integers of more than 4,300 digits.
+The one difference: what a model doesn't know of a record is skipped by its fast model, where pydantic refuses more
+than 200 levels and integers of more than 4,300 digits.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ Schema: TypeAlias = Mapping[str, Any]
 """A part of pydantic's core schema: what a model's validator is made from, so all that it does."""
 
 
-class Twin:
-    """Reads JSON texts as a model's fields: the result has an attribute for each, of the same name and value."""
+class FastModel:
+    """Reads JSON texts as a model's fields: what it returns has an attribute for each, of the same name and value."""
 
     def __init__(self, struct: type[msgspec.Struct]) -> None:
         self._decode = msgspec.json.Decoder(struct, dec_hook=_moment).decode
 
-    def of_all(self, texts: Sequence[bytes | msgspec.Raw]) -> list[Any] | None:
-        """All of the records; None where it doesn't take one of them."""
+    def decode_all(self, texts: Sequence[bytes | msgspec.Raw]) -> list[Any] | None:
+        """Return all of the records, or None where it doesn't take one of them."""
         try:
             return list(map(self._decode, texts))
         except _REFUSALS:
             return None
 
-    def of(self, text: bytes | msgspec.Raw) -> Any | None:
-        """One record; None where it doesn't take it."""
+    def decode(self, text: bytes | msgspec.Raw) -> Any | None:
+        """Return the record, or None where it doesn't take it."""
         try:
             return self._decode(text)
         except _REFUSALS:
@@ -50,14 +50,14 @@ _REFUSALS = (msgspec.DecodeError, ValueError, RecursionError)
 
 
 @lru_cache(maxsize=64)
-def twin_of(model: type[BaseModel]) -> Twin | None:
-    """The twin of a model that is plain enough, else None."""
+def fast_model_of(model: type[BaseModel]) -> FastModel | None:
+    """Return the fast model of a model that is plain enough, else None."""
     schema: Schema = model.__pydantic_core_schema__
     parts: list[Schema] = []
     if schema["type"] == "definitions":
         parts, schema = schema["definitions"], schema["schema"]
     try:
-        return Twin(_struct(schema, {part["ref"]: part for part in parts}, ()))
+        return FastModel(_struct(schema, {part["ref"]: part for part in parts}, ()))
     except (_NoTwin, TypeError, ValueError, KeyError):  # the last: two fields of one name, a default of another kind
         return None
 

@@ -1,4 +1,4 @@
-"""The twin of a model says what the model says: whatever it takes the model takes too, and makes the same of."""
+"""The fast model of a model says what the model says: whatever it takes the model takes too, and makes the same of."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from pydantic import (
 from bench.ours.change import Change
 from flows import Quote, RecentChange
 from millrace_consumer.batch import Batch
+from millrace_consumer.fastmodel import fast_model_of
 from millrace_consumer.transforms import apply
-from millrace_consumer.twin import twin_of
 from millrace_pipeline.envelope import Envelope, encode_json
 from millrace_pipeline.errors import RecordsRejected
 
@@ -37,7 +37,7 @@ class Inner(BaseModel):
 
 
 class Everything(BaseModel):
-    """A field of every type that a twin has."""
+    """A field of every type that a fast model has."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -117,16 +117,16 @@ RECORDS = _objects(NAMES, VALUES).map(lambda members: '{"text":"t"' + (f",{membe
 @example('{"text":"t","whole":"1"}')
 def test_what_a_twin_takes_its_model_takes_and_makes_the_same_of(record: str) -> None:
     text = record.encode()
-    twin = twin_of(Everything)
-    assert twin is not None
-    if (row := twin.of(text)) is not None:
+    fast = fast_model_of(Everything)
+    assert fast is not None
+    if (row := fast.decode(text)) is not None:
         assert same(row, Everything.model_validate_json(text))
 
 
 def test_a_twin_takes_nearly_all_that_is_ordinary() -> None:
     """Else the test before this one would show nothing."""
-    twin = twin_of(Everything)
-    assert twin is not None
+    fast = fast_model_of(Everything)
+    assert fast is not None
     ordinary = Everything(
         text="t",
         whole=2**70,
@@ -141,21 +141,21 @@ def test_a_twin_takes_nearly_all_that_is_ordinary() -> None:
         by_alias="x",
     )
     for text in (ordinary.model_dump_json(by_alias=True).encode(), b'{"text":"t"}', b' {"text":"t","unknown":[{}]}\n'):
-        assert twin.of(text) is not None
+        assert fast.decode(text) is not None
 
 
 def test_recorded_events_are_the_same_by_twin_and_by_model(wikimedia_events: list[bytes]) -> None:
     for model in (RecentChange, Change):
-        twin = twin_of(model)
-        assert twin is not None
-        rows = twin.of_all(wikimedia_events)
+        fast = fast_model_of(model)
+        assert fast is not None
+        rows = fast.decode_all(wikimedia_events)
         assert rows is not None
         assert all(same(row, model.model_validate_json(text)) for row, text in zip(rows, wikimedia_events, strict=True))
 
 
 def test_shipped_models_have_twins() -> None:
-    assert twin_of(RecentChange)
-    assert twin_of(Quote)
+    assert fast_model_of(RecentChange)
+    assert fast_model_of(Quote)
 
 
 class Tree(BaseModel):
@@ -282,8 +282,8 @@ class Swapped(BaseModel):
         *(Pattern, Made, Unhashable, Day, OneOf, Swapped),
     ],
 )
-def test_a_model_that_says_more_than_a_struct_can_has_no_twin(model: type[BaseModel]) -> None:
-    assert twin_of(model) is None
+def test_a_model_that_says_more_than_a_struct_can_has_no_fast_model(model: type[BaseModel]) -> None:
+    assert fast_model_of(model) is None
 
 
 def test_what_only_the_model_takes_is_fitted_by_the_model_and_the_others_go_on() -> None:

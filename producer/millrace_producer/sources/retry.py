@@ -1,4 +1,4 @@
-"""Patience: how often a server is tried again, and how long is waited in between."""
+"""Retry: how often a server is tried again, and how long is waited in between."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Failure:
     retry_after: float | None = None
 
 
-class Patience:
+class Retry:
     """Waits after each failure, at random and up to twice as long as after the last, from `first` to `cap` seconds.
 
     `place` is what has failed, in words without secrets; `event` what the log calls it.
@@ -37,8 +37,8 @@ class Patience:
         self._worked = False
         self._log = structlog.get_logger().bind(url=place)
 
-    def after(self, failure: Failure, *, at_least: float = 0.0) -> None:
-        """Returns when it is time to try again; `at_least` seconds are waited in any case, and the jitter after them.
+    def wait_after(self, failure: Failure, *, at_least: float = 0.0) -> None:
+        """Wait until it is time to try again; `at_least` seconds are waited in any case, and the jitter after them.
 
         Raises SourceUnavailable where it is for the caller to wait: it failed too often in a row, or the server asked
         for more than `cap`.
