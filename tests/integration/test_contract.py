@@ -13,7 +13,7 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
-import pipeline
+import millrace
 from millrace.cli import variants as variants_cli
 from millrace.cli.status import app as status_app
 from millrace.cli.verify import app as verify_app
@@ -264,7 +264,7 @@ class TestCommands:
 
 def test_a_writer_and_an_inline_run_keep_the_contract_too(sales: Place) -> None:
     flow(sales, "freeze")
-    with pipeline.writer("numbers") as writer:
+    with millrace.writer("numbers") as writer:
         writer.write({"n": 1})
         writer.write({"n": 1, "more": 2})
     assert (writer.published, writer.dead) == (2, 1)

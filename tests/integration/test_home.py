@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
-import pipeline
+import millrace
 from millrace.embedded import Embedded
 from millrace.home import Home
 from millrace.server import server_of, without_secrets
@@ -189,10 +189,10 @@ def test_a_reader_and_a_writer_use_the_folder_s_server_and_let_it_go(
     monkeypatch.setenv("MILLRACE_DEFAULT_REDIS_URL", NOBODY)
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.delitem(sys.modules, "theirs", raising=False)
-    with pipeline.writer("log") as writer:
+    with millrace.writer("log") as writer:
         writer.write({"n": 99})
     assert folder.home.running() is None
-    with pipeline.reader("log", until_empty=True) as messages:
+    with millrace.reader("log", until_empty=True) as messages:
         assert [message.data["n"] for message in messages] == [99]
         messages.checkpoint()
     assert folder.home.running() is None

@@ -1,4 +1,4 @@
-"""`pipeline.reader` and `pipeline.writer`: what a program of one's own is promised, on a real server."""
+"""`millrace.reader` and `millrace.writer`: what a program of one's own is promised, on a real server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 import redis
 
-import pipeline
+import millrace
 from millrace_consumer.reader import Reader
 from millrace_pipeline.errors import ConfigError, LeaseLost, QueueUnavailable, RecordError
 from millrace_pipeline.queue import DeadLetters
@@ -58,7 +58,7 @@ def here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def reading(**options: Any) -> Reader:
-    return pipeline.reader("numbers", **{"until_empty": True, **options})
+    return millrace.reader("numbers", **{"until_empty": True, **options})
 
 
 def all_of(messages: Reader) -> list[int]:
@@ -273,7 +273,7 @@ class TestReader:
 
     def test_a_flow_that_is_not_there_is_named(self) -> None:
         with pytest.raises(ConfigError, match="no flow 'nubmers'; there are: numbers"):
-            pipeline.reader("nubmers")
+            millrace.reader("nubmers")
 
 
 class TestFrames:
@@ -338,7 +338,7 @@ class TestFrames:
     )
     def test_a_data_frames_rows_become_records(self, place: Place, make: Any) -> None:
         moment = datetime(2026, 11, 21, 1, 30, 0, 123456, tzinfo=UTC)
-        with pipeline.writer("numbers") as writer:
+        with millrace.writer("numbers") as writer:
             frame = make({"n": [1, None], "word": ["ä", None], "at": [moment, moment], "id": ["a", "b"]})
             writer.write_dataframe(frame, key="id")
         with reading() as messages:
@@ -349,7 +349,7 @@ class TestFrames:
         assert datetime.fromisoformat(seen[0].data["at"]) == moment
 
     def test_types_that_json_does_not_have_are_written_as_text(self, place: Place) -> None:
-        with pipeline.writer("numbers") as writer:
+        with millrace.writer("numbers") as writer:
             writer.write_dataframe(
                 pa.table(
                     {
@@ -371,7 +371,7 @@ class TestFrames:
         }
 
     def test_what_is_no_data_frame_or_has_no_such_column_is_refused(self) -> None:
-        with pipeline.writer("numbers") as writer:
+        with millrace.writer("numbers") as writer:
             with pytest.raises(TypeError, match="list is no data frame"):
                 writer.write_dataframe([{"n": 1}])
             with pytest.raises(RecordError, match="no column 'id': there are n"):
@@ -382,7 +382,7 @@ class TestWriter:
     def test_what_is_written_is_on_the_list_after_a_flush_and_what_is_left_when_the_block_ends(
         self, place: Place
     ) -> None:
-        with pipeline.writer("numbers") as writer:
+        with millrace.writer("numbers") as writer:
             for n in range(25):
                 writer.write({"n": n})
             writer.flush()
@@ -392,18 +392,18 @@ class TestWriter:
         place.assert_once(range(26))
 
     def test_a_position_is_kept_with_the_record_and_read_on_restart(self, place: Place) -> None:
-        with pipeline.writer("numbers") as writer:
+        with millrace.writer("numbers") as writer:
             assert writer.position is None
             for n in range(10):
                 writer.write({"n": n}, position={"offset": n})
-        with pipeline.writer("numbers") as writer:
+        with millrace.writer("numbers") as writer:
             assert writer.position == {"offset": 9}
         assert place.books().checkpoints == {"numbers": {"offset": 9}}
 
     def test_the_flows_dedupe_leaves_out_what_is_written_again(self, place: Place) -> None:
         place.flow(dedupe={"window": "1h"})
         for _ in range(2):
-            with pipeline.writer("numbers") as writer:
+            with millrace.writer("numbers") as writer:
                 for n in range(10):
                     writer.write({"n": n}, key=str(n))
         assert (writer.published, writer.duplicates) == (0, 10)
@@ -411,7 +411,7 @@ class TestWriter:
 
     @pytest.mark.parametrize("data", [{"a": object()}, b"{no json", b'{"a": "\xff"}'])
     def test_what_is_no_json_is_refused_at_once(self, place: Place, data: Any) -> None:
-        with pipeline.writer("numbers") as writer:
+        with millrace.writer("numbers") as writer:
             with pytest.raises(RecordError):
                 writer.write(data)
             writer.write({"n": 1})
@@ -426,7 +426,7 @@ class TestWriter:
                 writer.write({"n": n})
                 written.append(n)
 
-        with pipeline.writer("numbers") as writer:
+        with millrace.writer("numbers") as writer:
             writing = threading.Thread(target=write, args=(writer,))
             writing.start()
             eventually(lambda: place.books().ready >= 20)
@@ -443,7 +443,7 @@ class TestWriter:
         assert place.books().delivered == 80
 
     def test_the_native_client_speaks_to_the_same_redis(self, place: Place) -> None:
-        with pipeline.writer("numbers") as writer:
+        with millrace.writer("numbers") as writer:
             writer.write({"n": 1})
             writer.flush()
             assert isinstance(writer.redis, redis.Redis)
@@ -452,7 +452,7 @@ class TestWriter:
     def test_a_program_that_writes_what_it_reads_is_delivered_by_the_services(self, place: Place) -> None:
         place.flow("raw")
         place.publish(range(30), "raw")
-        with pipeline.reader("raw", until_empty=True) as messages, pipeline.writer("numbers") as writer:
+        with millrace.reader("raw", until_empty=True) as messages, millrace.writer("numbers") as writer:
             for message in messages:
                 writer.write({"n": message.data["n"] + 100}, key=message.id)
                 writer.flush()
@@ -464,9 +464,9 @@ class TestWriter:
 
 SUM = """\
 import os, signal, sys
-import pipeline
+import millrace
 
-with pipeline.reader("numbers", until_empty=True) as messages:
+with millrace.reader("numbers", until_empty=True) as messages:
     state = messages.state or {"sum": 0, "count": 0}
     for handled, message in enumerate(messages, 1):
         state = {"sum": state["sum"] + message.data["n"], "count": state["count"] + 1}

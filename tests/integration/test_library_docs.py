@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import pipeline
+import millrace
 from tests.services import NOWHERE, Place
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "use-as-a-library.md"
@@ -36,7 +36,7 @@ def run(place: Place, code: str) -> str:
 
 def test_the_program_that_reads_counts_and_remembers(flows: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", flows.redis_url)
-    with pipeline.writer("wikipedia", flows=flows.folder / "flows.yaml") as writer:
+    with millrace.writer("wikipedia", flows=flows.folder / "flows.yaml") as writer:
         for number in range(100):
             writer.write({"wiki": f"wiki-{number % 3}"})
     run(flows, READS.replace('reader("wikipedia")', 'reader("wikipedia", until_empty=True)'))

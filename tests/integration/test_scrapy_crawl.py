@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import redis
 
-import producer
 from millrace.embedded import Embedded
 from millrace.practice.site import PracticeSite
 from millrace_pipeline.envelope import Envelope, decode
@@ -23,7 +22,7 @@ from millrace_pipeline.queue import Queue
 from tests.conftest import DATA, eventually
 from tests.integration.scrapyproject import make_project, settled
 
-OUR_PROJECT = Path(producer.__file__).parent
+OUR_PROJECT = Path(__file__).parents[2] / "producer"
 LIST = "DATA-PIPELINE-KEY"
 QUICK = ("-s", "DOWNLOAD_DELAY=0", "-s", "AUTOTHROTTLE_ENABLED=False")
 

@@ -26,6 +26,9 @@ import msgspec
 
 log = logging.getLogger(__name__)
 
+OWN_SETTINGS = "millrace_producer.settings"
+"""Millrace's own project, which is found by its settings: installed from a wheel it has no folder with a scrapy.cfg."""
+
 GRACE_SECONDS = 3.0
 """A crawl that nobody wants any more has so long to close in good order."""
 
@@ -85,10 +88,11 @@ Message: TypeAlias = Item | NoItem | Ended | Failed
 class CrawlProcess:
     """Runs a job in a child process for as long as the block lasts; iterating gives what the child says.
 
-    `project` is the folder that holds its `scrapy.cfg`. Leaving the block ends the child and all that it started.
+    `project` is the folder that holds its `scrapy.cfg`; None is Millrace's own project. Leaving the block ends the child
+    and all that it started.
     """
 
-    def __init__(self, job: Job, project: Path) -> None:
+    def __init__(self, job: Job, project: Path | None) -> None:
         self._job = job
         self._project = project
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
@@ -96,8 +100,10 @@ class CrawlProcess:
     def __enter__(self) -> CrawlProcess:
         reading, writing = os.pipe()
         self._messages = os.fdopen(reading, "rb")
-        # The project is the one in the folder, whatever this process's own environment says.
+        # The project is the one that was asked for, whatever this process's own environment says.
         environment = {name: value for name, value in os.environ.items() if name != "SCRAPY_SETTINGS_MODULE"}
+        if self._project is None:
+            environment["SCRAPY_SETTINGS_MODULE"] = OWN_SETTINGS
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "millrace_producer.sources.crawl", str(writing)],

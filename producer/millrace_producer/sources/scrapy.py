@@ -14,8 +14,6 @@ from millrace_producer.sources.crawlprocess import CrawlProcess, Ended, Failed, 
 
 log = logging.getLogger(__name__)
 
-OWN_PROJECT = Path(__file__).resolve().parents[1]
-
 CRAWL_AGAIN_SECONDS = 60.0
 """A crawl that broke off half way begins anew at its first page: no sooner than this, for the site's sake."""
 
@@ -69,8 +67,8 @@ class ScrapySource(Source):
         """See `Source.read`. There are no positions: every crawl begins at the beginning."""
         if resume_from is not None:
             log.info("the checkpoint of spider %s is of no use: a crawl begins at the beginning", self.spider)
-        project = (self.project or OWN_PROJECT).expanduser().resolve()
-        if not (project / "scrapy.cfg").is_file():
+        project = self.project.expanduser().resolve() if self.project else None
+        if project and not (project / "scrapy.cfg").is_file():
             raise SourceRefused(f"{project} holds no scrapy.cfg: project is the folder of one")
         job = Job(self.spider, {name: _argument(value) for name, value in self.args.items()}, self.settings, self.key)
         last: Ended | Failed | None = None
