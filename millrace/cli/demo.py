@@ -188,7 +188,7 @@ class _Show:
                 if once
                 else f"[bold red]{twice} twice, {found.delivered - len(keys)} missing[/bold red]"
             )
-            files = sorted(path for path in (self.folder / name).rglob("*") if path.is_file())
+            files = sorted(path for path in (self.folder / name).rglob("[!.]*") if path.is_file())
             self.console.print(
                 f"  {name}: {len(files)} files, {rows:,} records of {found.delivered:,} delivered: {verdict}"
             )
@@ -196,6 +196,12 @@ class _Show:
                 self.console.print(f"    e.g. {files[0]}", style="dim", soft_wrap=True)
             for line in _sample(files):
                 self.console.print(f"    {line}", style="cyan", markup=False, no_wrap=True, overflow="ellipsis")
+        for name, found in books.items():
+            if not found.published or self.supervisor.children[f"producer-{name}"].gave_up:
+                ok = False
+                self.console.print(
+                    f"\n[bold red]{name} was not read to its end[/bold red]: its producer's log says why"
+                )
         end = (
             "[green]nothing lost, nothing twice[/green]" if ok else "[bold red]this should not have happened[/bold red]"
         )

@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -23,8 +24,9 @@ from scrapy import signals
 from scrapy.crawler import AsyncCrawlerProcess, Crawler
 from scrapy.http import Response
 from scrapy.settings import SETTINGS_PRIORITIES
+from scrapy.utils.conf import closest_scrapy_cfg
 from scrapy.utils.misc import load_object
-from scrapy.utils.project import get_project_settings
+from scrapy.utils.project import ENVVAR, get_project_settings
 
 from millrace_pipeline.envelope import DeadLetter
 from millrace_producer.items import record_of
@@ -70,6 +72,7 @@ def main() -> None:
 
 def _crawl(job: Job, channel: int) -> Message:
     try:
+        _find_modules(job.path)
         settings = get_project_settings()
         settings.setdict(job.settings | {"TWISTED_REACTOR": ASYNCIO_REACTOR}, priority="cmdline")
         settings.set("LOG_INSTALL_ROOT_HANDLER", bool(settings.get("LOG_FILE")), priority="cmdline")
@@ -97,6 +100,14 @@ def _crawl(job: Job, channel: int) -> Message:
         return Failed(f"{type(failure).__name__}: {failure}", lasting)
     stats = {name: value for name, value in crawler.stats.get_stats().items() if type(value) in (int, float)}
     return Ended(str(crawler.stats.get_value("finish_reason", "broken off")), stats, items.retry_after)
+
+
+def _find_modules(path: list[str]) -> None:
+    """Lets the project import its own modules, then those of this path; never one of either in place of a library."""
+    project = closest_scrapy_cfg()
+    if project and ENVVAR not in os.environ:
+        path = [str(Path(project).parent), *path]
+    sys.path += [folder for folder in path if folder not in sys.path]
 
 
 class ItemWriter(asyncio.Protocol):

@@ -44,12 +44,17 @@ _SECRET_PARAMETER = re.compile(r"(?i)\b([\w.-]*(?:key|token|secret|passw|signatu
 
 
 class Job(msgspec.Struct):
-    """What the child is to do: run this spider with these `-a` arguments and `-s` settings; `key` names the records."""
+    """What the child is to do: run this spider with these `-a` arguments and `-s` settings; `key` names the records.
+
+    `path` is where this process finds modules, those beside the flows file among them: the project's spiders find them
+    too, after the project's own.
+    """
 
     spider: str
     args: dict[str, str]
     settings: dict[str, Any]
     key: str | None
+    path: list[str]
 
 
 class Item(msgspec.Struct, tag_field="says", tag="item"):
@@ -88,8 +93,8 @@ Message: TypeAlias = Item | NoItem | Ended | Failed
 class CrawlProcess:
     """Runs a job in a child process for as long as the block lasts; iterating gives what the child says.
 
-    `project` is the folder that holds its `scrapy.cfg`; None is Millrace's own project. Leaving the block ends the child
-    and all that it started.
+    `project` is the folder that holds its `scrapy.cfg`; None is Millrace's own project. Leaving the block ends the
+    child and all that it started.
     """
 
     def __init__(self, job: Job, project: Path | None) -> None:

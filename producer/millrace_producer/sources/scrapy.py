@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ class ScrapySource(Source):
         project = self.project.expanduser().resolve() if self.project else None
         if project and not (project / "scrapy.cfg").is_file():
             raise SourceRefused(f"{project} holds no scrapy.cfg: project is the folder of one")
-        job = Job(self.spider, {name: _argument(value) for name, value in self.args.items()}, self.settings, self.key)
+        args = {name: _argument(value) for name, value in self.args.items()}
+        job = Job(self.spider, args, self.settings, self.key, sys.path)
         last: Ended | Failed | None = None
         with CrawlProcess(job, project) as crawl:
             for message in crawl:
