@@ -199,9 +199,7 @@ class _Show:
         for name, found in books.items():
             if not found.published or self.supervisor.children[f"producer-{name}"].gave_up:
                 ok = False
-                self.console.print(
-                    f"\n[bold red]{name} was not read to its end[/bold red]: its producer's log says why"
-                )
+                self.console.print(f"\n[bold red]{name} was not read[/bold red]: the log of its producer says why")
         end = (
             "[green]nothing lost, nothing twice[/green]" if ok else "[bold red]this should not have happened[/bold red]"
         )

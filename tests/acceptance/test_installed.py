@@ -1,4 +1,4 @@
-"""Millrace as anyone installs it: a wheel in an environment with no source beside it, used from folders of their own."""
+"""Millrace as anyone installs it: a wheel with no source beside it, used from folders of their own."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_the_shipped_flows_are_checked_and_tried_in_an_empty_folder(installed: I
     assert missing.count("\n") == 1, missing
     for name in ("flows.yaml", "flows.py"):
         (tmp_path / name).write_text((ROOT / name).read_text())
-    assert "2 flows, it is well" in installed.run("millrace", "check", cwd=tmp_path).stdout
+    assert "2 flows, all well" in installed.run("millrace", "check", cwd=tmp_path).stdout
     tried = installed.run("millrace", "test", "quotes", "--record", '{"text": "So it goes."}', cwd=tmp_path).stdout
     assert "record 1 would be written" in tried
 
