@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from millrace import drop_canaries
-from millrace_producer.spiders.quotes import Quote
+from millrace.spiders import Quote
 
 __all__ = ["Quote", "RecentChange", "drop_canaries"]
 

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from millrace.inline import run_inline
     from millrace_consumer.batch import Batch
     from millrace_consumer.reader import Reader
     from millrace_consumer.sinks.base import Sink
-    from millrace_consumer.transforms import drop_canaries
+    from millrace_consumer.transforms import concurrent, drop_canaries
     from millrace_pipeline.envelope import DeadLetter, Envelope, Position, Record
     from millrace_pipeline.errors import (
         ConfigError,
@@ -35,14 +36,16 @@ if TYPE_CHECKING:
         SourceRefused,
         SourceUnavailable,
     )
+    from millrace_pipeline.flows.flow import load
     from millrace_producer.sources.base import Source
     from millrace_producer.writer import Writer
 
 _HOMES = {
+    "millrace.inline": ("run_inline",),
     "millrace_consumer.batch": ("Batch",),
     "millrace_consumer.reader": ("Reader",),
     "millrace_consumer.sinks.base": ("Sink",),
-    "millrace_consumer.transforms": ("drop_canaries",),
+    "millrace_consumer.transforms": ("concurrent", "drop_canaries"),
     "millrace_pipeline.envelope": ("DeadLetter", "Envelope", "Position", "Record"),
     "millrace_pipeline.errors": (
         "ConfigError",
@@ -53,6 +56,7 @@ _HOMES = {
         "SourceRefused",
         "SourceUnavailable",
     ),
+    "millrace_pipeline.flows.flow": ("load",),
     "millrace_producer.sources.base": ("Source",),
     "millrace_producer.writer": ("Writer",),
 }
@@ -75,8 +79,11 @@ __all__ = [
     "SourceRefused",
     "SourceUnavailable",
     "Writer",
+    "concurrent",
     "drop_canaries",
+    "load",
     "reader",
+    "run_inline",
     "writer",
 ]
 

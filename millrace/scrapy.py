@@ -1,4 +1,4 @@
-"""Item pipelines. One line and one setting put the items of any Scrapy project on a Redis list:
+"""What the settings of any Scrapy project can name. One line and one setting put its items on a Redis list:
 
     ITEM_PIPELINES = {"millrace.scrapy.RedisPipeline": 900}
     MILLRACE_KEY = "DATA-PIPELINE-KEY"
@@ -28,7 +28,10 @@ from millrace_pipeline.errors import ConfigError, QueueError
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.queue import Queue
 from millrace_producer.items import CONTENT, record_of
+from millrace_producer.middlewares import PublicRedirects
 from millrace_producer.publisher import Publisher
+
+__all__ = ["PublicRedirects", "RedisPipeline"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +12,7 @@ import redis
 import structlog
 
 from millrace.embedded import Embedded
+from millrace.testing import eventually as eventually
 from millrace_pipeline.queue import Queue
 
 if TYPE_CHECKING:
@@ -21,15 +20,6 @@ if TYPE_CHECKING:
     from tests.services import Place
 
 DATA = Path(os.environ.get("MILLRACE_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
-
-
-def eventually(claim: Callable[[], object], seconds: float = 20.0) -> None:
-    """Returns once the claim holds; fails, showing the claim, if it doesn't within so many seconds."""
-    deadline = time.monotonic() + seconds
-    pause = threading.Event()
-    while not claim():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {claim}"
-        pause.wait(0.01)
 
 
 @pytest.fixture(autouse=True)

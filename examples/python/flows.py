@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from millrace_producer.sources.base import Record
+from millrace import Record
 
 
 def primes(below: int, resume_from: int | None = None) -> Iterator[Record]:

@@ -31,7 +31,7 @@ flows:
       time: /meta/dt
       backoff_max: 2s
     queue: {key: WIKIPEDIA-PIPELINE-KEY, fsync: write}
-    transforms: [millrace_consumer.transforms:drop_canaries]
+    transforms: [millrace:drop_canaries]
     batch: {records: 200, linger: 0.5s}
     lease: 2s
     max_attempts: 1000

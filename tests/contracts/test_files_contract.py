@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from millrace.testing import FaultyOrigin, FaultySourceContract
 from millrace_producer.sources.files import FilesSource
 from millrace_producer.sources.reading.files import File, LocalFiles
-from tests.contracts.source_contract import Origin, SourceContract
 from tests.faults.proxy import Proxy
 from tests.moto_server import CREDENTIALS, REGION, MotoServer
 
@@ -80,7 +80,7 @@ class _Failing(io.BufferedReader):
         return super().read(size)
 
 
-class LocalOrigin(Origin):
+class LocalOrigin(FaultyOrigin):
     """Files `1`, `2` … in a folder, with some records each."""
 
     suffix = ".jsonl"
@@ -182,31 +182,31 @@ class ParquetOrigin(LocalOrigin):
         return written.getvalue()
 
 
-class TestFilesOfLines(SourceContract):
+class TestFilesOfLines(FaultySourceContract):
     @pytest.fixture
     def origin(self, tmp_path: Path) -> LocalOrigin:
         return LocalOrigin(tmp_path)
 
 
-class TestCsvFiles(SourceContract):
+class TestCsvFiles(FaultySourceContract):
     @pytest.fixture
     def origin(self, tmp_path: Path) -> LocalOrigin:
         return CsvOrigin(tmp_path, ROWS)
 
 
-class TestGzipFiles(SourceContract):
+class TestGzipFiles(FaultySourceContract):
     @pytest.fixture
     def origin(self, tmp_path: Path) -> LocalOrigin:
         return GzipOrigin(tmp_path)
 
 
-class TestZstdFiles(SourceContract):
+class TestZstdFiles(FaultySourceContract):
     @pytest.fixture
     def origin(self, tmp_path: Path) -> LocalOrigin:
         return ZstdOrigin(tmp_path)
 
 
-class TestParquetFiles(SourceContract):
+class TestParquetFiles(FaultySourceContract):
     has_bad_input = False  # what stands in a Parquet file has its type; tests/unit say what of damaged ones
 
     @pytest.fixture
@@ -214,7 +214,7 @@ class TestParquetFiles(SourceContract):
         return ParquetOrigin(tmp_path, ROWS)
 
 
-class BucketOrigin(Origin):
+class BucketOrigin(FaultyOrigin):
     """Objects under a prefix, with two records each."""
 
     def __init__(self, server: MotoServer, proxy: Proxy) -> None:
@@ -270,7 +270,7 @@ def server() -> Iterator[MotoServer]:
         yield server
 
 
-class TestObjects(SourceContract):
+class TestObjects(FaultySourceContract):
     @pytest.fixture
     def origin(self, server: MotoServer) -> Iterator[BucketOrigin]:
         parts = urlsplit(server.url)

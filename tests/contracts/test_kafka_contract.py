@@ -9,10 +9,9 @@ from typing import Any, ClassVar
 import pytest
 from confluent_kafka import Consumer, KafkaError
 
+from millrace.testing import AcknowledgingSourceContract, FaultyOrigin, FaultySourceContract
 from millrace_producer.sources import kafkareading
 from millrace_producer.sources.kafka import KafkaSource
-from tests.contracts.acknowledging_source_contract import AcknowledgingSourceContract
-from tests.contracts.source_contract import Origin, SourceContract
 from tests.kafka_cluster import FETCH, KafkaCluster
 
 RECORDS: list[Any] = [
@@ -29,7 +28,7 @@ RECORDS: list[Any] = [
 VALUES = [None if record is None else json.dumps(record, ensure_ascii=False).encode() for record in RECORDS]
 
 
-class TopicOrigin(Origin):
+class TopicOrigin(FaultyOrigin):
     """A topic of one partition, so that the order is known."""
 
     def __init__(self, cluster: KafkaCluster, **options: Any) -> None:
@@ -108,7 +107,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[KafkaCluster]:
         yield cluster
 
 
-class TestKafkaSource(SourceContract):
+class TestKafkaSource(FaultySourceContract):
     @pytest.fixture
     def origin(self, cluster: KafkaCluster) -> TopicOrigin:
         return TopicOrigin(cluster)

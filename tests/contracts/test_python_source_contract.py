@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from millrace.testing import FaultyOrigin, FaultySourceContract
 from millrace_producer.sources.python import PythonSource
-from tests.contracts.source_contract import Origin, SourceContract
 from tests.integration.api_server import Answer, ApiServer, Asked, json_answer
 
 RECORDS: list[Any] = [
@@ -65,7 +65,7 @@ def asked_for(session, url):
 '''
 
 
-class FunctionOrigin(Origin):
+class FunctionOrigin(FaultyOrigin):
     def __init__(self, server: ApiServer, module: str, **options: Any) -> None:
         self.expected = list(RECORDS)
         self._server = server
@@ -118,14 +118,14 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     sys.modules.pop("theirs_python", None)
 
 
-class TestFunctionWithPositions(SourceContract):
+class TestFunctionWithPositions(FaultySourceContract):
     @pytest.fixture
     def origin(self, module: str) -> Iterator[FunctionOrigin]:
         with ApiServer() as server:
             yield FunctionOrigin(server, module, function="numbered")
 
 
-class TestFunctionThatIsCounted(SourceContract):
+class TestFunctionThatIsCounted(FaultySourceContract):
     @pytest.fixture
     def origin(self, module: str) -> Iterator[FunctionOrigin]:
         with ApiServer() as server:
@@ -138,7 +138,7 @@ class TestFunctionThatIsCounted(SourceContract):
         assert [record.data for record in origin.source().read(4)] == [record.data for record in came[4:]]
 
 
-class TestFunctionWithoutPositions(SourceContract):
+class TestFunctionWithoutPositions(FaultySourceContract):
     replays = False
 
     @pytest.fixture

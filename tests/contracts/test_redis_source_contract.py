@@ -13,10 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
+from millrace.testing import AcknowledgingSourceContract, FaultyOrigin, FaultySourceContract, value_of
 from millrace_pipeline.envelope import Record
 from millrace_producer.sources.redis import RedisSource
-from tests.contracts.acknowledging_source_contract import AcknowledgingSourceContract
-from tests.contracts.source_contract import Origin, SourceContract, value_of
 from tests.faults.proxy import Proxy
 
 RECORDS: list[Any] = [
@@ -33,7 +32,7 @@ TEXTS = [json.dumps(record, ensure_ascii=False).encode() for record in RECORDS]
 BAD = b'{"n": NaN, "\xff'
 
 
-class RedisOrigin(Origin):
+class RedisOrigin(FaultyOrigin):
     """On a server that is reached by way of a proxy."""
 
     options: ClassVar[dict[str, Any]] = {}
@@ -90,7 +89,7 @@ def proxy(redis_url: str) -> Iterator[Proxy]:
         yield proxy
 
 
-class TestRedisList(SourceContract):
+class TestRedisList(FaultySourceContract):
     @pytest.fixture
     def origin(self, client: redis.Redis, proxy: Proxy, key: str) -> RedisOrigin:
         return RedisOrigin(client, proxy, key)
@@ -109,7 +108,7 @@ class TestRedisList(SourceContract):
         assert len(set(keys)) == len(keys)
 
 
-class TestRedisStream(SourceContract):
+class TestRedisStream(FaultySourceContract):
     @pytest.fixture
     def origin(self, client: redis.Redis, proxy: Proxy, key: str) -> RedisOrigin:
         return StreamOrigin(client, proxy, key)

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import pytest
 
+from millrace.testing import FaultyOrigin, FaultySourceContract, read
 from millrace_pipeline.envelope import encode_json
 from millrace_producer.sources.rest import RestSource
-from tests.contracts.source_contract import Origin, SourceContract, read
 from tests.integration.api_server import Answer, ApiServer, Asked
 
 RECORDS: list[Any] = [
@@ -28,7 +28,7 @@ MINUTES = [0, 0, 0.5, 1, 1, 1, 7200]
 FAST: dict[str, Any] = {"max_failures": 3, "backoff_initial": 0.01, "backoff_max": 0.05}
 
 
-class ApiOrigin(Origin):
+class ApiOrigin(FaultyOrigin):
     """Pages of two records. `since` narrows them down to those from a time on, or after it."""
 
     options: ClassVar[dict[str, Any]] = {}
@@ -122,28 +122,28 @@ class PagedOrigin(ApiOrigin):
     options: ClassVar[dict[str, Any]] = {"pagination": {"type": "link"}}
 
 
-class TestRestInOrder(SourceContract):
+class TestRestInOrder(FaultySourceContract):
     @pytest.fixture
     def origin(self) -> Iterator[ApiOrigin]:
         with ApiServer() as server:
             yield OrderedOrigin(server)
 
 
-class TestRestInOrderFromAnExclusiveApi(SourceContract):
+class TestRestInOrderFromAnExclusiveApi(FaultySourceContract):
     @pytest.fixture
     def origin(self) -> Iterator[ApiOrigin]:
         with ApiServer() as server:
             yield ExclusiveOrigin(server)
 
 
-class TestRestInAnyOrder(SourceContract):
+class TestRestInAnyOrder(FaultySourceContract):
     @pytest.fixture
     def origin(self) -> Iterator[ApiOrigin]:
         with ApiServer() as server:
             yield UnorderedOrigin(server)
 
 
-class TestRestByPages(SourceContract):
+class TestRestByPages(FaultySourceContract):
     @pytest.fixture
     def origin(self) -> Iterator[ApiOrigin]:
         with ApiServer() as server:
@@ -158,7 +158,7 @@ class TestRestByPages(SourceContract):
         assert read(origin.source(), json.loads(encode_json(records[-1].position))) == origin.expected
 
 
-class TestRestByOnePageWithAnETag(SourceContract):
+class TestRestByOnePageWithAnETag(FaultySourceContract):
     @pytest.fixture
     def origin(self) -> Iterator[ApiOrigin]:
         with ApiServer() as server:
@@ -179,5 +179,7 @@ class TestRestByOnePageWithAnETag(SourceContract):
             yield origin
 
     @pytest.mark.parametrize("after", [0, 1])
-    def test_a_source_that_breaks_off_neither_loses_nor_doubles_a_record(self, origin: Origin, after: int) -> None:
+    def test_a_source_that_breaks_off_neither_loses_nor_doubles_a_record(
+        self, origin: FaultyOrigin, after: int
+    ) -> None:
         super().test_a_source_that_breaks_off_neither_loses_nor_doubles_a_record(origin, after)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from millrace.testing import FaultyOrigin, FaultySourceContract
 from millrace_producer.sources.schedule import ScheduleSource
-from tests.contracts.source_contract import Origin, SourceContract
 from tests.integration.api_server import Answer, ApiServer, Asked, json_answer
 
 DAYS: dict[str, list[Any]] = {
@@ -55,7 +55,7 @@ def asked_for(session, url):
 '''
 
 
-class TickOrigin(Origin):
+class TickOrigin(FaultyOrigin):
     def __init__(self, server: ApiServer, module: str) -> None:
         self.expected = [record for records in DAYS.values() for record in records]
         self._server = server
@@ -111,7 +111,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     sys.modules.pop("theirs_schedule", None)
 
 
-class TestScheduleSource(SourceContract):
+class TestScheduleSource(FaultySourceContract):
     @pytest.fixture
     def origin(self, module: str) -> Iterator[TickOrigin]:
         with ApiServer() as server:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from millrace.practice.site import PracticeSite
+from millrace.testing import FaultyOrigin, FaultySourceContract
 from millrace_producer.sources.scrapy import ScrapySource
-from tests.contracts.source_contract import Origin, SourceContract
 from tests.integration.scrapyproject import QUICK, is_locked, make_project
 
 RECORDS: list[Any] = [
@@ -57,7 +57,7 @@ class Listed(scrapy.Spider):
 '''
 
 
-class CrawlOrigin(Origin):
+class CrawlOrigin(FaultyOrigin):
     def __init__(self, site: PracticeSite, project: Path, folder: Path) -> None:
         self.expected = list(RECORDS)
         self._site = site
@@ -90,7 +90,7 @@ class CrawlOrigin(Origin):
         return int(is_locked(self._folder / "lock"))
 
 
-class TestScrapySource(SourceContract):
+class TestScrapySource(FaultySourceContract):
     replays = False
 
     @pytest.fixture

@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 
 import pytest
 
+from millrace.testing import AcknowledgingSourceContract, FaultyOrigin
 from millrace_producer.sources.sqs import SqsSource
-from tests.contracts.acknowledging_source_contract import AcknowledgingSourceContract
-from tests.contracts.source_contract import Origin
 from tests.moto_server import CREDENTIALS, REGION, MotoServer
 
 RECORDS: list[Any] = [
@@ -25,7 +24,7 @@ RECORDS: list[Any] = [
 ]
 
 
-class QueueOrigin(Origin):
+class QueueOrigin(FaultyOrigin):
     def __init__(self, server: MotoServer, name: str) -> None:
         self.server = server
         self.expected = list(RECORDS)

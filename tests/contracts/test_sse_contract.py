@@ -11,8 +11,8 @@ import pytest
 
 from millrace.practice.feed import RecordedEvents
 from millrace.practice.stream import PracticeStream
+from millrace.testing import FaultyOrigin, FaultySourceContract
 from millrace_producer.sources.sse import SseSource
-from tests.contracts.source_contract import Origin, SourceContract
 
 RECORDS: list[Any] = [
     {"n": 0, "text": "plain"},
@@ -26,7 +26,7 @@ RECORDS: list[Any] = [
 ]
 
 
-class StreamOrigin(Origin):
+class StreamOrigin(FaultyOrigin):
     def __init__(self, stream: PracticeStream) -> None:
         self.stream = stream
         self.expected = list(RECORDS)
@@ -59,7 +59,7 @@ class StreamOrigin(Origin):
         return self.stream.connections
 
 
-class TestSseSource(SourceContract):
+class TestSseSource(FaultySourceContract):
     @pytest.fixture
     def origin(self, tmp_path: Path) -> Iterator[StreamOrigin]:
         recorded = tmp_path / "records.jsonl"

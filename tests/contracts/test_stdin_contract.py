@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from millrace.testing import FaultyOrigin, FaultySourceContract, read, value_of
 from millrace_pipeline.envelope import DeadLetter
 from millrace_producer.sources.stdin import StdinSource
-from tests.contracts.source_contract import Origin, SourceContract, read, value_of
 
 RECORDS: list[Any] = [
     {"n": 0, "text": "plain"},
@@ -29,7 +29,7 @@ RECORDS: list[Any] = [
 ]
 
 
-class PipeOrigin(Origin):
+class PipeOrigin(FaultyOrigin):
     """Each `source` reads a new program, whose lines come through a pipe."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ def _reset_connection() -> int:
     return ours.detach()
 
 
-class TestStdinSource(SourceContract):
+class TestStdinSource(FaultySourceContract):
     replays = False
 
     @pytest.fixture

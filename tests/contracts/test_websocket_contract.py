@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import pytest
 from websockets.sync.server import ServerConnection
 
+from millrace.testing import FaultyOrigin, FaultySourceContract, value_of
 from millrace_pipeline.envelope import DeadLetter
 from millrace_producer.sources.websocket import WebsocketSource
-from tests.contracts.source_contract import Origin, SourceContract, value_of
 from tests.integration.socket_server import SocketServer, break_off, query_of
 
 RECORDS: list[Any] = [
@@ -25,7 +25,7 @@ RECORDS: list[Any] = [
 ]
 
 
-class SocketOrigin(Origin):
+class SocketOrigin(FaultyOrigin):
     def __init__(self, server: SocketServer, **options: Any) -> None:
         self.expected = list(RECORDS)
         self._server = server
@@ -70,7 +70,7 @@ class SocketOrigin(Origin):
             client.send(message)
 
 
-class TestWebsocketThatResumes(SourceContract):
+class TestWebsocketThatResumes(FaultySourceContract):
     @pytest.fixture
     def origin(self) -> Iterator[SocketOrigin]:
         with SocketServer() as server:
@@ -88,7 +88,7 @@ class TestWebsocketThatResumes(SourceContract):
         assert [value_of(record) for record in rest] == RECORDS[3:]
 
 
-class TestWebsocketWithoutPositions(SourceContract):
+class TestWebsocketWithoutPositions(FaultySourceContract):
     replays: ClassVar[bool] = False
 
     @pytest.fixture

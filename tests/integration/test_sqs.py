@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from millrace.testing.acknowledging import acknowledged
 from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import ConfigError, SourceRefused
 from millrace_pipeline.flows.component import Component
@@ -17,7 +18,6 @@ from millrace_producer.sources import SOURCES
 from millrace_producer.sources.base import Source
 from millrace_producer.sources.sqs import SqsSource
 from tests.conftest import eventually
-from tests.contracts.acknowledging_source_contract import acknowledged
 from tests.moto_server import REGION, MotoServer
 from tests.services import QUICKLY, Place, Service
 

@@ -46,7 +46,7 @@ def test_every_command_of_the_page_says_what_the_page_says_it_does(folder: Path)
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "REDIS_"))}
     environ |= {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(str(ROOT / room) for room in ("", "producer", "consumer", "pipeline")),
         "COLUMNS": "80",
     }
     with PracticeSite() as site:

@@ -27,6 +27,7 @@ OURS = (
     "pydantic",
     "pydantic_core",
     "pydantic_settings",
+    "pytest",
     "python_on_whales",
     "redis",
     "requests",

@@ -11,19 +11,20 @@ from typing import Any
 
 import pytest
 
+from millrace.testing.faults import FaultyOrigin, FaultySourceContract
+from millrace.testing.source import Origin, value_of
+from millrace.testing.waiting import eventually
 from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import SourceUnavailable
 from millrace_producer.sources.base import Source
-from tests.conftest import eventually
-from tests.contracts.source_contract import Origin, SourceContract, value_of
 
 
-class AcknowledgingSourceContract(SourceContract):
+class AcknowledgingSourceContract(FaultySourceContract):
     """Subclass it, and give it a fixture `origin`, whose `source` is to give each message within a few seconds."""
 
     @pytest.mark.parametrize("count", [1, 3, 5])
     def test_reading_on_from_any_record_gives_exactly_what_follows(  # type: ignore[override]
-        self, origin: Origin, count: int
+        self, origin: FaultyOrigin, count: int
     ) -> None:
         """What was published is not given again; what was given and not published is."""
         source = origin.source()
@@ -37,7 +38,9 @@ class AcknowledgingSourceContract(SourceContract):
         assert published(origin.source()) == []
 
     @pytest.mark.parametrize("after", [0, 1, 3])
-    def test_a_source_that_breaks_off_neither_loses_nor_doubles_a_record(self, origin: Origin, after: int) -> None:
+    def test_a_source_that_breaks_off_neither_loses_nor_doubles_a_record(
+        self, origin: FaultyOrigin, after: int
+    ) -> None:
         """Nor would dedupe let through what came a second time."""
         origin.break_off(after)
         by_key = {
@@ -45,7 +48,7 @@ class AcknowledgingSourceContract(SourceContract):
         }
         self.same(list(by_key.values()), origin.expected)
 
-    def test_bad_input_becomes_a_dead_letter_and_what_follows_still_arrives(self, origin: Origin) -> None:
+    def test_bad_input_becomes_a_dead_letter_and_what_follows_still_arrives(self, origin: FaultyOrigin) -> None:
         original = origin.spoil(3)
         came = acknowledged(origin.source())
         (letter,) = [record for record in came if isinstance(record, DeadLetter)]
@@ -69,7 +72,7 @@ class AcknowledgingSourceContract(SourceContract):
         assert len(set(keys[0])) == len(origin.expected)
         self.same(published(source), origin.expected)
 
-    def test_a_read_abandoned_in_the_middle_releases_what_it_held(self, origin: Origin) -> None:
+    def test_a_read_abandoned_in_the_middle_releases_what_it_held(self, origin: FaultyOrigin) -> None:
         """What it gave it may still acknowledge; closing the source releases that, too."""
         source = origin.source()
         reading = source.read(None)
@@ -78,14 +81,14 @@ class AcknowledgingSourceContract(SourceContract):
         source.close()
         eventually(lambda: origin.held() == 0)
 
-    def test_a_read_that_came_to_its_end_holds_nothing(self, origin: Origin) -> None:
+    def test_a_read_that_came_to_its_end_holds_nothing(self, origin: FaultyOrigin) -> None:
         """Once it could acknowledge what it gave."""
         source = origin.source()
         source.published(list(source.read(None)))
         source.close()
         eventually(lambda: origin.held() == 0)
 
-    def test_what_is_published_after_the_reading_ended_is_acknowledged(self, origin: Origin) -> None:
+    def test_what_is_published_after_the_reading_ended_is_acknowledged(self, origin: FaultyOrigin) -> None:
         source = origin.source()
         records = list(source.read(None))
         for record in records:
@@ -93,7 +96,7 @@ class AcknowledgingSourceContract(SourceContract):
         source.close()
         assert published(origin.source()) == []
 
-    def test_it_has_dedupe_by_default(self, origin: Origin) -> None:
+    def test_it_has_dedupe_by_default(self, origin: FaultyOrigin) -> None:
         assert origin.source().redelivers
 
 

@@ -1,0 +1,16 @@
+"""A way to wait that is no sleep."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+
+def eventually(claim: Callable[[], object], seconds: float = 20.0) -> None:
+    """Returns once the claim holds; fails, showing the claim, if it doesn't within so many seconds."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not claim():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {claim}"
+        pause.wait(0.01)
