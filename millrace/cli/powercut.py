@@ -22,8 +22,8 @@ from typing import NamedTuple
 from millrace.embedded import Embedded
 from millrace_pipeline.errors import MillraceError
 
-SYNCER = "bio_aof"
-"""The server's thread that syncs the append-only file."""
+SYNCERS = ("bio_aof", "bio_aof_fsync")
+"""The server's thread that syncs the append-only file; Redis 7.0 has the second name for it."""
 
 LOOK_SECONDS = 0.005
 STOP_SECONDS = 5.0
@@ -75,7 +75,8 @@ class Watch:
 class PowerCut:
     """Cuts the power of an embedded server that has an append-only file and syncs it every second, or always.
 
-    With `always` it takes nothing: what Redis has answered is on disk. Raises MillraceError where this is not Linux.
+    With `always` it takes nothing: what Redis has answered is on disk. Raises MillraceError where this is not Linux, or
+    the server's syncs can't be seen.
     """
 
     def __init__(self, server: Embedded) -> None:
@@ -83,6 +84,10 @@ class PowerCut:
             raise MillraceError("a power cut needs Linux, whose kernel tells when a server syncs: leave it out here")
         self._server = server
         self._syncs_always = _fsync(("127.0.0.1", server.port or 0)) == "always"
+        try:
+            _count(server.pid)
+        except OSError as error:  # else every cut would take nothing, and prove nothing
+            raise MillraceError(f"no power cut of this server, for its syncs can't be seen: {error}") from error
         self._watch = Watch(server.data_dir / "appendonlydir")
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch the append-only file", daemon=True)
@@ -145,11 +150,11 @@ def truncate(file: Path, size: int) -> int:
 def _count(pid: int) -> int:
     """How often the thread that syncs has gone to sleep. Raises OSError where there is no such process or thread."""
     for task in Path(f"/proc/{pid}/task").iterdir():
-        if (task / "comm").read_text().strip() == SYNCER:
+        if (task / "comm").read_text().strip() in SYNCERS:
             told = re.search(r"^voluntary_ctxt_switches:\s*(\d+)", (task / "status").read_text(), re.MULTILINE)
             assert told
             return int(told[1])
-    raise FileNotFoundError(f"process {pid} has no thread {SYNCER}")
+    raise FileNotFoundError(f"process {pid} has no thread {' or '.join(SYNCERS)}")
 
 
 def _await_stopped(pid: int) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from millrace.cli import powercut
 from millrace.cli.powercut import PowerCut, Watch, current_file
 from millrace.embedded import Embedded
 from millrace_pipeline.errors import MillraceError
@@ -117,5 +118,16 @@ def test_a_server_that_never_syncs_is_refused_for_nothing_tells_what_it_would_lo
     with (
         Embedded(aof=True, data_dir=tmp_path / "valkey", config={"appendfsync": "no"}) as server,
         pytest.raises(MillraceError, match="appendfsync is no"),
+    ):
+        PowerCut(server)
+
+
+def test_a_server_whose_syncs_cannot_be_seen_is_refused_and_not_cut_by_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(powercut, "SYNCERS", ("of another name",))
+    with (
+        Embedded(aof=True, data_dir=tmp_path / "valkey") as server,
+        pytest.raises(MillraceError, match="no thread of another name"),
     ):
         PowerCut(server)
