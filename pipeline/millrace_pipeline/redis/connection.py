@@ -36,6 +36,9 @@ _TEMPORARY = (
     "WAIT cannot be used with replica",
     "WAITAOF cannot be used with replica",
 )
+_REFUSED = ("ACL failure in script", "The user executing the script can't")
+"""What a script that its user may not run fails with, which bears no NOPERM; Redis 7.0 says the second."""
+
 _ELSEWHERE = (redis.exceptions.AskError, redis.exceptions.TryAgainError, redis.exceptions.ClusterDownError)
 """A cluster is moving the list to another node (MOVED is an AskError too), or has lost one. It comes to rest again."""
 
@@ -269,7 +272,8 @@ def in_our_words(error: Exception) -> QueueError:
     words = str(error)
     if mistake := certificate_mistake(error):
         return QueueMisuse(mistake)
-    if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
+    refused = isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError)
+    if refused or words.startswith(_REFUSED):
         return QueueMisuse(f"Redis refuses this user: {words}. Check the user, the password and the ACL in REDIS_URL.")
     if isinstance(error, redis.exceptions.OutOfMemoryError) or words.startswith("OOM"):
         return QueueFull("Redis is at maxmemory")
