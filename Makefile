@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --require-ha
 WORKERS ?= 4
 say = @echo "· $(1)"
 
-.PHONY: help demo test check fmt acceptance faults soak bench bench-quick lock clean
+.PHONY: help demo test check fmt acceptance faults servers soak bench bench-quick lock clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -40,6 +40,18 @@ acceptance: $(VENV)/all ## The real stack in Docker: up, scale, kill, restart, c
 
 faults: $(VENV)/all ## Kill, cut and fill everything there is, count the records again, print fault × invariant; minutes
 	@$(BIN)/python -m pytest -q -n 2 tests/faults $(ARGS)
+
+servers: $(VENV)/all ## The queue and its faults on Redis 7.0, Redis 8.0 and Valkey 9; Linux with Docker, up to 6 minutes
+	@for server in $(SERVERS); do tests/servers/fetch $$server >/dev/null || exit 1; done
+	@for server in $(SERVERS) valkey-9; do echo "· $$server"; \
+		MILLRACE_SEQUENCES=60 $(BIN)/python -m pytest -q -n $(WORKERS) --server $$server $(ON_EACH) $(ARGS) || exit 1; done
+SERVERS := redis-7.0 redis-8.0
+ON_EACH := tests/servers tests/contracts/test_queue_contract.py tests/contracts/test_scripts_contract.py \
+	tests/contracts/test_redis_contract.py tests/contracts/test_redis_source_contract.py tests/integration/test_acl.py \
+	tests/integration/test_preflight.py tests/integration/test_cluster.py tests/integration/test_sentinel.py \
+	tests/faults/test_model.py tests/faults/test_redis_faults.py \
+	tests/integration/test_powercut.py::test_a_power_cut_takes_what_was_written_since_the_last_sync \
+	'tests/faults/test_power_loss.py::test_a_power_cut_of_redis_loses_no_record_of_a_source[redis list-write]'
 
 soak: $(VENV)/all ## The queue against its model, for hours if you like: SEQUENCES=20000
 	@MILLRACE_SEQUENCES=$(or $(SEQUENCES),3000) $(BIN)/python -m pytest -q -n $(WORKERS) tests/faults/test_model.py $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import pytest
 import redis
 import structlog
 
+from millrace import embedded
 from millrace.embedded import Embedded
 from millrace.testing import eventually as eventually
 from millrace_pipeline.queue import Queue
@@ -20,6 +22,31 @@ if TYPE_CHECKING:
     from tests.services import Place
 
 DATA = Path(os.environ.get("MILLRACE_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+
+
+FETCH = Path(__file__).parent / "servers" / "fetch"
+IN_THE_WHEEL = "valkey-9"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--server`: whatever a test of this process starts as an embedded server is then that one."""
+    parser.addoption("--server", choices=(IN_THE_WHEEL, "redis-7.0", "redis-8.0"), help="what the tests run on")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Bring that server, and end here if it can't be had: no test may pass on another one."""
+    name = config.getoption("--server")
+    if name and "REDIS_URL" in os.environ:
+        raise pytest.UsageError(f"REDIS_URL and --server {name} are two servers: unset one")
+    if name in (None, IN_THE_WHEEL):
+        return
+    fetched = subprocess.run([FETCH, name], stdout=subprocess.PIPE, text=True, check=False)
+    if fetched.returncode:
+        raise pytest.UsageError(f"there is no server {name} to test on: see above")
+    program = Path(fetched.stdout.strip())
+    patch = pytest.MonkeyPatch()
+    patch.setattr(embedded, "_binary", lambda: program)
+    config.add_cleanup(patch.undo)
 
 
 @pytest.fixture(autouse=True)
