@@ -89,22 +89,26 @@ class PowerCut:
         except OSError as error:  # else every cut would take nothing, and prove nothing
             raise MillraceError(f"no power cut of this server, for its syncs can't be seen: {error}") from error
         self._watch = Watch(server.data_dir / "appendonlydir")
+        self._looking = threading.Lock()  # held while we cut: being stopped would look like a sync
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch the append-only file", daemon=True)
         self._thread.start()
 
     @property
     def since_sync(self) -> float:
-        """Seconds since the last sync of which we know; 0 where a cut would take nothing."""
+        """Seconds since the last sync, as it is now; 0 where a cut would take nothing."""
+        self._look()
         noted = self._watch.noted
         return time.monotonic() - noted.at if noted and not self._syncs_always else 0.0
 
     def cut(self) -> int:
         """Ends the server as a power failure does. Returns how many bytes it took; `start` of the server goes on."""
         pid = self._server.pid
-        os.kill(pid, signal.SIGSTOP)
-        _await_stopped(pid)
-        file, kept = self._watch.kept(pid)
+        with self._looking:
+            self._watch.look(pid)
+            os.kill(pid, signal.SIGSTOP)
+            _await_stopped(pid)
+            file, kept = self._watch.kept(pid)
         self._server.kill()
         return 0 if self._syncs_always else truncate(file, kept)
 
@@ -121,8 +125,11 @@ class PowerCut:
 
     def _run(self) -> None:
         while not self._closing.wait(LOOK_SECONDS):
-            with contextlib.suppress(MillraceError):  # it is not running
-                self._watch.look(self._server.pid)
+            self._look()
+
+    def _look(self) -> None:
+        with self._looking, contextlib.suppress(MillraceError):  # it is not running
+            self._watch.look(self._server.pid)
 
 
 def can_be_cut() -> bool:
