@@ -17,13 +17,13 @@ from millrace.practice.site import PracticeSite
 from millrace.practice.stream import PracticeStream
 from millrace_pipeline.errors import QueueError
 from millrace_pipeline.flows.flow import Flow, load
-from millrace_pipeline.process.supervisor import Supervisor
+from millrace_pipeline.process.supervisor import Child, Supervisor
 from millrace_pipeline.queue import Books
 
 PAGE_SECONDS = 0.3  # a crawl then takes long enough to be killed in
 FOR_EVER = sys.maxsize
 CRAWL = "producer-quotes"
-"""The producer that comes to its end, and can then read everything again."""
+"""The producer that can read everything again whenever it has come to its end."""
 
 
 class LocalRig:
@@ -53,7 +53,7 @@ class LocalRig:
         self.flows: list[Flow] = [loaded[name] for name in names]
         self._supervisor = Supervisor(environ=environ, say=self._say, longest_wait=2.0)
         self._redis_back_at = 0.0
-        self._crawl_again = False  # what a power cut took from a crawl it finds only if it begins anew
+        self._once_more: set[str] = set()  # producers that are to be run again when they have come to their end
         cut = can_be_cut() and all(_keeps_its_promise(flow, practice=practice) for flow in self.flows)
         self._power = PowerCut(self._server) if cut else None
         where = ["--flows", str(flows_file)]
@@ -61,6 +61,11 @@ class LocalRig:
             self._supervisor.add(f"producer-{name}", "produce", name, *where, failures=FOR_EVER)
         for number in range(1, consumers + 1):
             self._supervisor.add(f"consumer-{number}", "consume", *names, *where, failures=FOR_EVER)
+
+    @property
+    def redis_url(self) -> str:
+        """Where the flows' Redis answers."""
+        return self._server.url
 
     def alive(self, kind: str) -> list[str]:
         """What can be killed: `producer`, `consumer` or `redis` by name; `power` if all flows outlive its loss."""
@@ -71,12 +76,18 @@ class LocalRig:
         return [name for name, child in self._supervisor.children.items() if child.running and name.startswith(kind)]
 
     def kill(self, name: str, down_seconds: float) -> str:
-        """SIGKILL. Returns what was killed, for people; Redis stays away for so long, services as they please."""
+        """SIGKILL. Returns what was killed, for people; Redis stays away for so long, services as they please.
+
+        A producer that has ended, or ends before it looks, can't notice what Redis lost of its last publishes. So each
+        is run once more, on from its checkpoint. A mere SIGKILL loses something, too, where a slow disk made Redis put
+        off its writes.
+        """
         if name in ("redis", "power"):
             told = f"redis (pid {self._server.pid}), away for {down_seconds:.1f} s"
+            if self._power:
+                self._once_more.update(self._producers)
             if name == "power" and self._power:
                 told += f", its file without the last {self._power.cut():,} bytes"
-                self._crawl_again = True
             else:
                 self._server.kill()
             self._redis_back_at = time.monotonic() + down_seconds
@@ -87,26 +98,23 @@ class LocalRig:
         return told
 
     def look(self, *, again: bool) -> None:
-        """Starts what was killed; with `again` also the producers whose source has ended: read it all once more."""
+        """Starts what was killed; with `again` also the crawl that has ended: crawl it all once more."""
         if not self._server.running and time.monotonic() >= self._redis_back_at:
             self._server.start()
         self._supervisor.look()
-        for name, child in self._supervisor.children.items():
-            if (again or self._crawl_again) and child.done and name == CRAWL and self._server.running:
-                self._crawl_again = False
+        for name, child in self._producers.items():
+            if child.done and self._server.running and (name in self._once_more or (again and name == CRAWL)):
+                self._once_more.discard(name)
                 child.start()
 
     def ended(self) -> bool:
-        """Whether every producer has come to its end."""
-        children = self._supervisor.children
-        if self._crawl_again and CRAWL in children:
-            return False
-        return all(child.done for name, child in children.items() if name.startswith("producer"))
+        """Whether every producer has come to its end, and there is none that is to be run once more."""
+        return not self._once_more and all(child.done for child in self._producers.values())
 
     def end_sources(self) -> None:
         """Tells the producers to stop, whose sources have no end."""
-        producers = [name for name in self._supervisor.children if name.startswith("producer")]
-        self._supervisor.stop(producers, grace_seconds=20)
+        self._once_more.clear()
+        self._supervisor.stop(list(self._producers), grace_seconds=20)
 
     def books(self) -> dict[str, Books] | None:
         """The books, or None while Redis doesn't answer."""
@@ -126,6 +134,10 @@ class LocalRig:
             self._power.close()
         self._server.close()
         self._log.close()
+
+    @property
+    def _producers(self) -> dict[str, Child]:
+        return {name: child for name, child in self._supervisor.children.items() if name.startswith("producer")}
 
     def _say(self, name: str, line: str) -> None:
         with contextlib.suppress(ValueError):  # the log is closed: a last line of a killed process
