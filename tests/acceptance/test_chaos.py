@@ -13,6 +13,12 @@ import pytest
 
 from millrace.practice.stream import PracticeStream
 
+ENDS_WITHIN = 240.0
+"""What chaos itself allows for: 60 s until something is published, 8 s of kills, 120 s to drain, some to stop and count.
+So it is chaos that says which flow hangs."""
+
+pytestmark = pytest.mark.timeout(ENDS_WITHIN + 20)
+
 FORGETFUL = '''\
 """A sink that forgets what makes it deliver once: each time a batch comes, its file has another name."""
 
@@ -39,7 +45,7 @@ def chaos(*arguments: str, code: int, folder: Path) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=ENDS_WITHIN,
         check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr
@@ -71,8 +77,9 @@ def test_chaos_kills_and_every_record_is_in_the_files_exactly_once(tmp_path: Pat
 
 def test_chaos_cuts_the_power_of_redis_and_nothing_is_lost_or_twice(tmp_path: Path) -> None:
     said = chaos("--seconds", "8", "--seed", "91", code=0, folder=tmp_path)  # which draws it first, and once more
-    taken = [int(found.replace(",", "")) for found in re.findall(r"power cut redis .* the last ([\d,]+) bytes", said)]
-    assert sum(taken) > 0
+    assert (
+        said.count("power cut redis") > 0
+    )  # what it takes is the machine's affair: tests/integration/test_powercut.py
     assert row(said, "quotes")[-2:] == row(said, "wikipedia")[-2:] == [0, 0]
 
 
@@ -93,11 +100,12 @@ def chaos_on_numbers(folder: Path, code: int, **queue: str) -> str:
         )
 
 
-def test_doubles_that_fsync_acknowledge_allows_are_told_and_are_no_failure(tmp_path: Path) -> None:
+def test_a_power_cut_of_a_flow_with_fsync_acknowledge_loses_nothing(tmp_path: Path) -> None:
     said = chaos_on_numbers(tmp_path, 0, fsync="acknowledge")
-    twice = row(said, "mine")[-1]
-    assert twice > 0
-    assert f"mine: {twice:,} twice after a power cut" in said
+    assert "power cut" in said
+    lost, twice = row(said, "mine")[-2:]
+    assert lost == 0
+    assert (f"mine: {twice:,} twice after a power cut" in said) == (twice > 0)  # if any: tests/unit/test_chaosreport.py
 
 
 def test_the_power_is_not_cut_for_a_flow_that_promises_nothing_then(tmp_path: Path) -> None:
