@@ -14,7 +14,8 @@ import pytest
 from millrace.practice.stream import PracticeStream
 
 ENDS_WITHIN = 240.0
-"""What chaos itself allows for: 60 s until something is published, 8 s of kills, 120 s to drain, some to stop and count.
+"""What chaos itself allows for: 60 s until something is published, 8 s of kills, 120 s to drain, some to stop and
+count.
 So it is chaos that says which flow hangs."""
 
 pytestmark = pytest.mark.timeout(ENDS_WITHIN + 20)
