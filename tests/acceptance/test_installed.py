@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -235,3 +236,16 @@ def test_modules_beside_the_flows_may_be_named_as_our_rooms_once_were(installed:
     assert all(record["clean"] for record in records(tmp_path / "data"))
     for done in (checked, tried, ran):
         assert "somebody ran" not in done.stdout + done.stderr
+
+
+def test_a_users_sink_is_held_to_the_contract_that_the_wheel_ships(installed: Installed, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "write-a-sink.md").read_text()
+    blocks = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", page, re.DOTALL)
+    write(tmp_path, dict(blocks))
+    said = installed.run("python", "-m", "pytest", "-q", "test_mine.py", cwd=tmp_path).stdout
+    assert "8 passed" in said
+    sink = tmp_path / "mine.py"
+    sink.write_text(sink.read_text().replace(".rowcount:", ".rowcount or True:"))
+    said = installed.run("python", "-m", "pytest", "-q", "test_mine.py", cwd=tmp_path, code=1).stdout
+    assert "test_the_same_batch_twice_is_there_once" in said
+    assert "test_a_write_that_was_killed_anywhere_and_is_delivered_again_is_whole" in said
