@@ -101,12 +101,23 @@ class Consumer:
             self._give_back_ahead()
             self._renewal.close()
             self._writer.close()
-            log.info("consumer_done", flow=self.flow.name, delivered=self.delivered)
+            counts = {name: getattr(self._writer, name) for name in ("delivered", "filtered", "dead")}
+            log.info("consumer_done", flow=self.flow.name, **counts)
 
     @property
     def delivered(self) -> int:
         """Records that the sink has from us."""
         return self._writer.delivered
+
+    @property
+    def dead(self) -> int:
+        """Records that we set aside as dead letters."""
+        return self._writer.dead
+
+    @property
+    def settled(self) -> int:
+        """Records that we are done with, one way or another."""
+        return self._writer.delivered + self._writer.filtered + self._writer.dead
 
     def give_back(self) -> None:
         """Releases what is held, from another thread, when there is no time left to finish it."""

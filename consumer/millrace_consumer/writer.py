@@ -36,7 +36,7 @@ class Writer:
     """
 
     def __init__(self, flow: Flow, sink: Sink, queue: Queue, sizing: Sizing, *, stopping: threading.Event) -> None:
-        self.delivered = 0
+        self.delivered = self.filtered = self.dead = 0
         self.unwell: str | None = None
         self._flow = flow
         self._sink = sink
@@ -176,6 +176,8 @@ class Writer:
     def _tell(self, delivery: Delivery) -> None:
         dead = delivery.dead
         self.delivered += delivery.delivered
+        self.filtered += delivery.filtered
+        self.dead += len(dead)
         for counter, more in zip(self._counters, (1, delivery.delivered, delivery.filtered, len(dead)), strict=True):
             counter.inc(more)
         for letter in dead:

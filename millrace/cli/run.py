@@ -18,18 +18,20 @@ import typer
 from millrace.cli.asked import TakeOverOption
 from millrace.cli.books import read_books
 from millrace.cli.check import build_all
+from millrace.cli.endpoint import endpoint_for
+from millrace.cli.outcome import TOO_MANY_DEAD, FailOnDeadOption, books_of, tell_outcome
 from millrace.cli.running import RunningFlow
 from millrace.cli.screen import screen_for
-from millrace.cli.services import FlowsOption, choose, leave, settings_with
+from millrace.cli.services import FlowsOption, choose, leave, look_before, settings_with
 from millrace.cli.status import NamesArgument
 from millrace.home import Home
 from millrace.server import bring
-from millrace_pipeline.errors import ConfigError, QueueError
+from millrace_pipeline.errors import ConfigError, MillraceError, QueueError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process import logs
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.process.signals import on_signal
-from millrace_pipeline.process.supervisor import Supervisor
+from millrace_pipeline.process.supervisor import MISTAKE, Supervisor
 from millrace_pipeline.queue import Queue
 from millrace_pipeline.queue.marks import mark
 
@@ -59,6 +61,7 @@ def run(
     records: Annotated[
         int | None, typer.Option(min=1, help="With --inline: end after so many records of the source.")
     ] = None,
+    fail_on_dead: FailOnDeadOption = False,
     take_over: TakeOverOption = False,
 ) -> None:
     """Runs these flows here: a process for each producer and each consumer; restarts what fails.
@@ -71,10 +74,12 @@ def run(
     consumed any more, or every source has ended or was given up and the lists are empty, it ends.
 
     --inline runs one flow in this process instead, with no Redis and no second try: an error of the source or the sink
-    ends it at once, with its traceback.
+    ends it at once.
 
-    Exit codes: 0 stopped, or all done; 1 a service failed too often, or --inline failed; 2 a flow is wrong, or its
-    list is another project's.
+    With MILLRACE_HTTP /metrics, /livez and /readyz of all services answer there, at one place.
+
+    Exit codes: 0 stopped, or all done; 1 a service failed too often, or --inline failed; 2 a flow or the Redis is
+    wrong, or a list is another project's; 3 more dead letters than `dead: {fail_above: …}` or --fail-on-dead allow.
     """
     settings = settings_with(flows)
     chosen = choose(settings, names or [])
@@ -86,27 +91,36 @@ def run(
     logs.configure(settings.log, settings.log_level, service="run")
     stopping, at_once = threading.Event(), threading.Event()
     on_signal(lambda _: (at_once if stopping.is_set() else stopping).set(), signal.SIGTERM, signal.SIGINT)
-    with redis_for(settings, chosen, port, take_over=take_over) as (settings, take_over):
-        pretty = settings.log == "pretty" or (settings.log == "auto" and sys.stderr.isatty())
-        environ = {**os.environ, "REDIS_URL": settings.url, "MILLRACE_LOG": "pretty" if pretty else "json"}
-        with screen_for(settings, table=pretty and sys.stderr.isatty()) as screen:
-            supervisor = Supervisor(environ=environ, say=screen.say)
-            threading.Thread(target=_hurry, args=(supervisor, at_once), name="hurry", daemon=True).start()
-            running = [
-                RunningFlow(flow, supervisor, settings, consumers=consumers, take_over=take_over) for flow in chosen
-            ]
-            while not stopping.wait(LOOK_SECONDS) and not _all_over(running, settings, until_empty):
-                supervisor.look()
-                for flow in running:
-                    flow.look()
-                screen.show(running)
-            grace = settings.grace_seconds + 5
-            supervisor.stop([flow.producer.name for flow in running], grace_seconds=grace)
-            supervisor.stop([child.name for flow in running for child in flow.consumers], grace_seconds=grace)
-            screen.show(running, last=True)
-            if supervisor.failed:
-                log.error("services_failed", services=supervisor.failed)
-                sys.exit(1)
+    with (
+        redis_for(settings, chosen, port, take_over=take_over) as (settings, take_over),
+        screen_for(settings) as screen,
+        endpoint_for(settings) as endpoint,
+    ):
+        # They speak JSON, and the screen makes of it what is for people.
+        environ = {**os.environ, **endpoint.environ, "REDIS_URL": settings.url, "MILLRACE_LOG": "json"}
+        environ.pop("MILLRACE_HTTP", None)  # one port can't be had by several
+        before = books_of(settings, chosen)
+        supervisor = Supervisor(environ=environ, say=screen.say)
+        endpoint.watch(supervisor)
+        threading.Thread(target=_hurry, args=(supervisor, at_once), name="hurry", daemon=True).start()
+        running = [RunningFlow(flow, supervisor, settings, consumers=consumers, take_over=take_over) for flow in chosen]
+        while not stopping.wait(LOOK_SECONDS) and not _all_over(running, settings, until_empty):
+            supervisor.look()
+            for flow in running:
+                flow.look()
+            screen.show(running)
+        grace = settings.grace_seconds + 5
+        supervisor.stop([flow.producer.name for flow in running], grace_seconds=grace)
+        supervisor.stop([child.name for flow in running for child in flow.consumers], grace_seconds=grace)
+        screen.show(running, last=True)
+        over = tell_outcome(chosen, before, books_of(settings, chosen), fail_on_dead=fail_on_dead)
+        if supervisor.failed:
+            failed = [supervisor.children[name] for name in supervisor.failed]
+            why = next((child.trouble for child in failed if child.trouble), None)
+            log.error("services_failed", services=supervisor.failed, reason=why)
+            sys.exit(MISTAKE if any(child.code == MISTAKE for child in failed) else 1)
+        if over:
+            sys.exit(TOO_MANY_DEAD)
 
 
 def _all_over(running: list[RunningFlow], settings: Settings, until_empty: bool) -> bool:
@@ -130,6 +144,9 @@ def _run_inline(settings: Settings, flows: list[Flow], records: int | None) -> i
     code = 0
     try:
         running.run()
+    except MillraceError as error:
+        sys.stderr.write(f"millrace: {error}\n")
+        code = 2 if isinstance(error, ConfigError) else 1
     except Exception:
         traceback.print_exc()
         code = 1
@@ -157,6 +174,7 @@ def redis_for(
     if settings.redis_url_is_set:
         server = bring(settings, port=port, preferred=REDIS_PORT)
         log.info("redis_found", redis=str(server))
+        look_before(server.url, settings.redis_seconds)
         _look_whose(server.url, flows, take_over=take_over)
         yield settings, take_over
         return

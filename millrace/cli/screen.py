@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -29,22 +32,51 @@ NAME_WIDTH = 20
 
 
 class Screen:
-    """Prints a service's line behind its name, a line at a time."""
+    """Passes on what services print: as lines of JSON, each with its service, for programs that read them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
     def say(self, name: str, line: str) -> None:
         """A line that a service printed. Called from several threads."""
-        with self._lock:
-            sys.stderr.write(f"{name:<{NAME_WIDTH}} │ {line}\n")
-            sys.stderr.flush()
+        text = self._text(name, line)
+        if text is not None:
+            with self._lock:
+                sys.stderr.write(text + "\n")
+                sys.stderr.flush()
 
     def show(self, running: Sequence[RunningFlow], *, last: bool = False) -> None:
         """How the flows are, for those who look on."""
 
+    def _text(self, name: str, line: str) -> str | None:
+        if event_in(line) is not None:
+            return line
+        if not line.strip():
+            return None
+        # What a library or a transform prints is no line of JSON yet.
+        event = {
+            "service": name,
+            "event": line,
+            "level": "info",
+            "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
+        }
+        return json.dumps(event, ensure_ascii=False)
 
-class TableScreen(Screen):
+
+class PrettyScreen(Screen):
+    """The same for people: a service's line behind its name, and of a busy flow's batches one now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines = logs.Lines()
+
+    def _text(self, name: str, line: str) -> str | None:
+        event = event_in(line)
+        shown = line if event is None else self._lines.line(event)
+        return None if shown is None else f"{name:<{NAME_WIDTH}} │ {shown}"
+
+
+class TableScreen(PrettyScreen):
     """The lines, and below them a table: a row a flow, with its services, its books and its rate."""
 
     def __init__(self, live: Live, settings: Settings) -> None:
@@ -61,31 +93,58 @@ class TableScreen(Screen):
             self._shown_at = now
             self._live.update(self._table(running, now), refresh=True)
 
-    def _table(self, running: Sequence[RunningFlow], now: float) -> Table:
+    def _table(self, running: Sequence[RunningFlow], now: float) -> Group:
+        # At 80 columns all of it is seen: what is wrong stands below, a line each.
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("flow", "producer", "consumers"):
-            table.add_column(column, no_wrap=True)
-        for column in ("ready", "in flight", "dead", "published", "delivered", "a second"):
-            table.add_column(column, justify="right", min_width=len(column))
+            table.add_column(column, overflow="ellipsis", no_wrap=True)
+        for column in ("ready", "flight", "dead", "delivered", "/s"):
+            table.add_column(column, justify="right", min_width=len(column), no_wrap=True)
+        notes: list[Text] = []
         for flow in running:
             states = Counter(map(_styled, flow.consumers))
             consumers = ", ".join(f"{count} × {state}" if count > 1 else state for state, count in states.items())
-            table.add_row(flow.flow.name, _styled(flow.producer), consumers, *self._counts(flow, now))
-        return table
+            counts, waits = self._counts(flow, now)
+            table.add_row(flow.flow.name, _styled(flow.producer), consumers, *counts)
+            notes += [Text(f"{flow.flow.name}: {note}", style="yellow") for note in (*waits, *_troubles(flow))]
+        return Group(table, *notes)
 
-    def _counts(self, flow: RunningFlow, now: float) -> list[str]:
+    def _counts(self, flow: RunningFlow, now: float) -> tuple[list[str], list[str]]:
+        """The numbers of its row, and what its consumers wait for."""
         try:
             books = read_books(self._settings, flow.flow)
         except QueueError:
-            return ["[red]Redis doesn't answer[/red]"]
+            return [], ["Redis doesn't answer"]
         seen = self._delivered.setdefault(flow.flow.name, deque())
         seen.append((now, books.delivered))
         while now - seen[0][0] > RATE_SECONDS:
             seen.popleft()
         seconds = now - seen[0][0]
         rate = (books.delivered - seen[0][1]) / seconds if seconds else 0.0
-        counts = (books.ready, books.in_flight, books.dead, books.published + books.foreign, books.delivered)
-        return [*(f"{count:,}" for count in counts), f"{rate:,.0f}"]
+        counts = (books.ready, books.in_flight, books.dead, books.delivered)
+        waits = [f"waits: {note}" for note in dict.fromkeys(lease.note for lease in books.leases) if note]
+        return [*(f"{count:,}" for count in counts), f"{rate:,.0f}"], waits
+
+
+def event_in(line: str) -> dict[str, Any] | None:
+    """The event that a service logged as this line; None where it is no such line."""
+    if not line.startswith("{"):
+        return None
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event and "level" in event else None
+
+
+def _troubles(flow: RunningFlow) -> Iterator[str]:
+    for child in flow.services:
+        restarts = f"started {child.starts} times" if child.starts > 1 else ""
+        trouble = ""
+        if child.trouble:
+            trouble = f"since {datetime.fromtimestamp(child.trouble_since):%H:%M:%S} {child.trouble}"
+        if restarts or trouble:
+            yield f"{child.name}: {', '.join(filter(None, (restarts, trouble)))}"
 
 
 def _styled(child: Child) -> str:
@@ -94,10 +153,13 @@ def _styled(child: Child) -> str:
 
 
 @contextlib.contextmanager
-def screen_for(settings: Settings, *, table: bool) -> Iterator[Screen]:
-    """What to show things on: with a table on a terminal."""
-    if not table:
+def screen_for(settings: Settings) -> Iterator[Screen]:
+    """What to show things on: with a table on a terminal, lines for people where the settings ask for these."""
+    if not logs.is_pretty(settings.log):
         yield Screen()
+        return
+    if not sys.stderr.isatty():
+        yield PrettyScreen()
         return
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     with Live(Text(), console=console, auto_refresh=False, redirect_stdout=False) as live:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -13,8 +14,9 @@ import structlog
 import typer
 
 from millrace.cli.asked import TakeOverOption
-from millrace.server import Server, server_of
-from millrace_pipeline.errors import ConfigError, MillraceError
+from millrace.cli.outcome import TOO_MANY_DEAD, FailOnDeadOption, too_many_dead
+from millrace.server import Server, server_of, without_secrets
+from millrace_pipeline.errors import ConfigError, MillraceError, QueueUnavailable, SourceRefused
 from millrace_pipeline.flows.flow import Flow, load
 from millrace_pipeline.process.service import Service
 from millrace_pipeline.process.settings import Settings
@@ -25,6 +27,9 @@ log = structlog.get_logger(__name__)
 
 IDLE_PATIENCE_SECONDS = 2.0
 
+AGAIN_SECONDS = 10.0
+LOOK_SECONDS = 0.5
+
 FlowsOption = Annotated[
     Path | None, typer.Option("--flows", "-f", help="The flows file; else MILLRACE_FLOWS, else ./flows.yaml.")
 ]
@@ -34,20 +39,22 @@ FlowsOption = Annotated[
 def produce(
     flow: Annotated[str, typer.Argument(help="The flow whose source to read.")],
     flows: FlowsOption = None,
+    fail_on_dead: FailOnDeadOption = False,
     take_over: TakeOverOption = False,
 ) -> None:
     """Reads a flow's source and publishes what it yields, until the source ends or SIGTERM comes.
 
     Exit codes: 0 the source ended or we were stopped, everything read is on the list; 1 the source or Redis failed;
-    2 the flow is wrong, or its list is another project's.
+    2 the flow, the Redis or what the source is asked is wrong, or its list is another project's; 3 more dead letters
+    than `dead: {fail_above: …}` or --fail-on-dead allow.
     """
     from millrace_producer.runner import Producer
 
     settings = settings_with(flows)
     chosen = choose(settings, [flow])[0]
-    with Service(f"producer-{flow}", settings) as service:
+    with Service(f"producer-{flow}", settings, flow=flow) as service:
         server = find(settings)
-        look_before(server.url)
+        look_before(server.url, settings.redis_seconds, service.stopping)
         producer = Producer(
             chosen,
             server.url,
@@ -61,7 +68,10 @@ def produce(
             producer.run()
         except MillraceError as error:
             log.error("producer_failed", flow=flow, reason=str(error))
-            code = 2 if isinstance(error, ConfigError) else 1
+            code = 2 if isinstance(error, ConfigError | SourceRefused) else 1
+        counts = producer.counts
+        if too_many_dead(chosen, counts["dead"], sum(counts.values()), fail_on_dead=fail_on_dead):
+            code = code or TOO_MANY_DEAD
     leave(code)
 
 
@@ -70,21 +80,24 @@ def consume(
     names: Annotated[list[str] | None, typer.Argument(metavar="[FLOW]...", help="Default: every flow.")] = None,
     flows: FlowsOption = None,
     until_empty: Annotated[bool, typer.Option(help="End once nothing is ready or in flight any more.")] = False,
+    fail_on_dead: FailOnDeadOption = False,
     take_over: TakeOverOption = False,
 ) -> None:
     """Takes batches off the lists of these flows and writes them to their sinks, until SIGTERM comes.
 
     SIGTERM: takes nothing new, finishes or gives back what it holds. A second SIGTERM gives it back at once.
-    Exit codes: 0 stopped or empty; 1 Redis refused us; 2 a flow is wrong, or its list is another project's; 27 a record
-    made it stand still for a lease, and the traceback says where.
+    Exit codes: 0 stopped or empty; 1 Redis refused us; 2 a flow or the Redis is wrong, or its list is another
+    project's; 3 more dead letters than `dead: {fail_above: …}` or --fail-on-dead allow; 27 a record made it stand still
+    for a lease, and the traceback says where.
     """
     from millrace_consumer.runner import Consumer
 
     settings = settings_with(flows)
     chosen = choose(settings, names or [])
-    with Service("consumer", settings) as service:
+    always = {"flow": chosen[0].name} if len(chosen) == 1 else {}
+    with Service("consumer", settings, **always) as service:
         server = find(settings)
-        look_before(server.url)
+        look_before(server.url, settings.redis_seconds, service.stopping)
         consumers = [
             Consumer(
                 flow,
@@ -124,7 +137,13 @@ def consume(
         if service.give_up.is_set():
             for consumer in consumers:
                 consumer.give_back()
-    leave(2 if any(isinstance(error, ConfigError) for error in errors) else 1 if errors else 0)
+        over = [
+            consumer
+            for consumer in consumers
+            if too_many_dead(consumer.flow, consumer.dead, consumer.settled, fail_on_dead=fail_on_dead)
+        ]
+    wrong = any(isinstance(error, ConfigError) for error in errors)
+    leave(2 if wrong else 1 if errors else TOO_MANY_DEAD if over else 0)
 
 
 def settings_with(flows: Path | None) -> Settings:
@@ -149,14 +168,30 @@ def find(settings: Settings) -> Server:
     return server
 
 
-def look_before(url: str) -> None:
-    """Looks at the Redis before anything is trusted to it. Raises ConfigError where it is not usable.
+def look_before(url: str, seconds: float, stopping: threading.Event | None = None) -> None:
+    """Look at the Redis before anything is trusted to it. Raises ConfigError where it is not usable.
 
-    One that doesn't answer yet is no reason to stop: the service waits for it.
+    One that doesn't answer yet is waited for, for so many seconds; then QueueUnavailable says that it isn't there. An
+    outage later on is waited out, however long.
     """
-    for finding in preflight(url):
-        if finding.level == "error" and finding.lasting:
-            raise ConfigError(f"Redis is not usable: {finding.message}. {finding.mend}")
+    pause, since, told = stopping or threading.Event(), time.monotonic(), -AGAIN_SECONDS
+    while True:
+        findings = preflight(url)
+        for finding in findings:
+            if finding.level == "error" and finding.lasting:
+                raise ConfigError(f"Redis is not usable: {finding.message}. {finding.mend}")
+        missing = next((finding for finding in findings if finding.level == "error"), None)
+        if missing is None:
+            break
+        waited = time.monotonic() - since
+        if waited >= seconds or pause.is_set():
+            raise QueueUnavailable(f"no Redis at {without_secrets(url)} for {waited:.0f} s: {missing.message}")
+        if waited - told >= AGAIN_SECONDS:
+            told = waited
+            reason = f"still no Redis at {without_secrets(url)} ({waited:.0f} s)" if waited > 1 else missing.message
+            log.warning("redis_unavailable", reason=reason, mend=missing.mend)
+        pause.wait(LOOK_SECONDS)
+    for finding in findings:
         if finding.level != "ok":
             log.warning("redis_preflight", finding=finding.message, mend=finding.mend)
 

@@ -108,6 +108,7 @@ class Reading:
                 if backoff.failures:
                     backoff.reset()
                     self.unwell = None
+                    log.info("source_resumed", flow=self.flow.name)
                 if is_over():
                     break
             self.publisher.flush()  # while it is open: what it gave can still be acknowledged

@@ -66,6 +66,11 @@ class Producer:
         if reading.error is not None and not self._stopping.is_set():
             raise reading.error
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many records were published, left out as duplicates, and set aside as dead letters."""
+        return dict(self._published)
+
     def unwell(self) -> str | None:
         """None while records can flow, else what is in the way: for /readyz."""
         return self.queue.outage or (self._reading.unwell if self._reading else None)

@@ -142,11 +142,11 @@ def test_sigterm_while_held_back_publishes_what_was_read_and_ends_quickly(place:
     assert len(found) >= int((place.folder / "read").read_text())
 
 
-def test_a_refused_source_ends_with_1_and_says_why(place: Place) -> None:
+def test_a_refused_source_ends_with_2_and_says_why(place: Place) -> None:
     with PracticeStream() as stream:
         place.flow(source={"type": "sse", "url": stream.url + "/nowhere"})
         producer = place.produce()
-        assert producer.wait() == 1
+        assert producer.wait() == 2
     (told,) = producer.events("producer_failed")
     assert "404" in told["reason"]
     assert "Traceback" not in producer.said

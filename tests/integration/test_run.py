@@ -23,7 +23,7 @@ from millrace.cli.running import RunningFlow
 from millrace.practice.stream import PracticeStream
 from millrace_pipeline.flows.flow import load
 from millrace_pipeline.process.settings import Settings
-from millrace_pipeline.process.supervisor import Supervisor
+from millrace_pipeline.process.supervisor import Child, Supervisor
 from tests.conftest import eventually
 from tests.services import PATIENCE, QUICKLY, Place, Service, children_of, lives
 
@@ -73,9 +73,9 @@ def none_lives(pids: list[int]) -> bool:
 def consumers_of(run: Service) -> list[int]:
     """The pids of consumers as they told them in the log."""
     return [
-        json.loads(line.partition("│ ")[2])["pid"]
-        for line in run.said.splitlines()
-        if line.startswith("consumer") and '"service_started"' in line
+        event["pid"]
+        for event in map(json.loads, run.said.splitlines())
+        if event["event"] == "service_started" and event["service"].startswith("consumer")
     ]
 
 
@@ -155,45 +155,65 @@ def test_a_consumer_that_is_killed_is_started_again_and_each_event_is_delivered_
         assert ids_in(place) == ids_of(stream, 1000)
 
 
-def test_a_flow_that_keeps_failing_is_given_up_while_the_other_is_delivered_and_the_end_is_1(place: Place) -> None:
+def test_a_flow_that_is_refused_is_given_up_while_the_other_is_delivered(place: Place) -> None:
     with PracticeStream(total=50, end=True) as stream:
         place.flow(source={"type": "sse", "url": stream.url + "/nowhere"})
         place.flow("letters", source=sse(stream))
         run = place.start("run")  # not until-empty: it ends since nothing can come any more
-        assert run.wait() == 1
+        assert run.wait() == 2
         assert ids_in(place, "letters") == ids_of(stream, 50)
     (told,) = run.events("service_given_up")
     assert told["service"] == "producer-numbers"
-    assert len(run.events("service_failed")) == told["failures"] == 5
-    assert run.events("services_failed", services=["producer-numbers"])
+    assert "answered 404 Not Found" in told["reason"]
+    assert not run.events("service_failed")  # it would be refused again
+    assert json.loads(run.said.splitlines()[-1])["reason"] == told["reason"]
 
 
-def test_a_service_is_started_again_so_often_and_no_more(place: Place) -> None:
+FAILS = [sys.executable, "-c", "print('no luck'); raise SystemExit(1)"]
+
+
+def test_a_service_is_started_again_so_often_and_no_more() -> None:
+    said: list[str] = []
+    child = Child("wrong", FAILS, os.environ, lambda _, line: said.append(line), failures=1, longest_wait=0.1)
+
+    def given_up() -> bool:
+        child.look()
+        return child.gave_up
+
+    eventually(given_up)
+    assert child.failed
+    eventually(lambda: said == ["no luck"] * 2)
+    assert child.trouble == "no luck"
+
+
+def test_a_service_whose_configuration_is_wrong_is_not_started_again(place: Place) -> None:
     said: list[str] = []
     supervisor = Supervisor(environ=os.environ, say=lambda _, line: said.append(line), longest_wait=0.1)
-    child = supervisor.add("wrong", "consume", "--flows", str(place.folder / "none.yaml"), failures=1)
+    child = supervisor.add("wrong", "consume", "--flows", str(place.folder / "none.yaml"))
 
     def given_up() -> bool:
         supervisor.look()
         return child.gave_up
 
-    eventually(given_up)
-    assert supervisor.failed == ["wrong"]
-    eventually(lambda: len(said) == 2)
+    eventually(given_up, PATIENCE)
+    assert (child.starts, supervisor.failed, len(said)) == (1, ["wrong"], 1)
+    assert child.trouble == said[0]
 
 
-def test_after_a_healthy_while_a_failure_is_the_first_in_a_row_again(place: Place) -> None:
+def test_after_a_healthy_while_a_failure_is_the_first_in_a_row_again() -> None:
     said: list[str] = []
-    supervisor = Supervisor(environ=os.environ, say=lambda _, line: said.append(line), longest_wait=0.1, healthy=0)
-    child = supervisor.add("wrong", "consume", "--flows", str(place.folder / "none.yaml"), failures=1)
+    child = Child(
+        *("wrong", FAILS, os.environ, lambda _, line: said.append(line)), failures=1, longest_wait=0.1, healthy=0
+    )
 
     def failed_often() -> bool:
-        supervisor.look()
+        child.look()
         return len(said) > 3
 
     eventually(failed_often, PATIENCE)
     assert not child.gave_up
-    supervisor.stop(grace_seconds=10)
+    child.signal(signal.SIGTERM)
+    child.wait(10)
 
 
 def test_a_flow_whose_consumers_are_given_up_is_read_no_more_and_the_others_go_on(
@@ -232,7 +252,7 @@ def test_on_a_terminal_a_table_shows_every_flow_below_the_services_lines(place: 
         place.flow(source=sse(stream))
         place.flow("letters", source=sse(stream))
         terminal, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 80, 0, 0))
         environ = {**os.environ, "REDIS_URL": place.redis_url, "TERM": "xterm-256color", "MILLRACE_LOG": "auto"}
         run = subprocess.Popen(
             [sys.executable, "-P", "-m", "millrace", "run", "--until-empty"],
@@ -250,12 +270,13 @@ def test_on_a_terminal_a_table_shows_every_flow_below_the_services_lines(place: 
             run.kill()
             run.wait()
             os.close(terminal)
-    columns = ("flow", "producer", "consumers", "ready", "in flight", "dead", "published", "delivered", "a second")
+    columns = ("flow", "producer", "consumers", "ready", "flight", "dead", "delivered", "/s")
     assert re.search("^" + " +".join(columns), shown, re.MULTILINE)
     for flow in ("numbers", "letters"):
-        assert re.search(rf"^{flow} +ended +ended +0 +0 +0 +50 +50 +\d+", shown, re.MULTILINE), shown
+        assert re.search(rf"^{flow} +ended +ended +0 +0 +0 +50 +\d+", shown, re.MULTILINE), shown
         assert re.search(rf"^producer-{flow} +│ .*service_started", shown, re.MULTILINE)
-        assert re.search(rf"^consumer-{flow} +│ .*batch_delivered", shown, re.MULTILINE)
+        assert len(re.findall(rf"^consumer-{flow} +│ .*batches_delivered", shown, re.MULTILINE)) == 1
+        assert re.search(rf"flow_done +dead=0 delivered=50 .*flow={flow}", shown), shown
     assert len(place.records()) == len(place.records("letters")) == 50
 
 

@@ -9,7 +9,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.component import Component, Several
@@ -103,6 +112,23 @@ class BatchOptions(_Options):
     linger: Duration = Field(1.0, description="How long a batch that isn't full may wait for more.")
 
 
+def _share(value: Any) -> Any:
+    """A share of records: `1%`, or 0.01."""
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?) ?%", value.strip())):
+        return float(match[1]) / 100
+    return value
+
+
+class DeadOptions(_Options):
+    """How many dead letters are too many."""
+
+    fail_above: Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)] | None = Field(
+        None,
+        description="A run of which a larger share of the records becomes dead letters ends with exit code 3: `1%`, or "
+        "0 for none at all.",
+    )
+
+
 def _transform(value: Any) -> str | Component:
     if isinstance(value, str) and value:
         return value
@@ -132,6 +158,7 @@ class Flow(_Options):
         "(freeze) or is set aside on the variant list (quarantine).",
     )
     batch: BatchOptions = BatchOptions()
+    dead: DeadOptions = DeadOptions()
     lease: Duration = Field(
         60.0, ge=0.1, description="How long a consumer may be silent before its batch is taken over."
     )

@@ -9,7 +9,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import structlog
-from prometheus_client import make_wsgi_app
+from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
 
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.process.listening import Place, family, is_address, own_addresses
@@ -31,9 +31,11 @@ class Health:
     long as there is another place to listen at.
     """
 
-    def __init__(self, places: Sequence[Place], *, alive: Check, ready: Check) -> None:
+    def __init__(
+        self, places: Sequence[Place], *, alive: Check, ready: Check, registry: CollectorRegistry = REGISTRY
+    ) -> None:
         self._checks = {"/livez": alive, "/readyz": ready}
-        self._metrics = make_wsgi_app()
+        self._metrics = make_wsgi_app(registry)
         self._servers: list[WSGIServer] = []
         nowhere: list[str] = []
         try:

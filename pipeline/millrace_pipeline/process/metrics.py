@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from prometheus_client import Counter, Gauge, Histogram
+
+LATEST: Final = "mostrecent"
+"""Of the services of a `millrace run`, which share their metrics, the one that spoke last says it."""
 
 published = Counter("millrace_records_published", "Records put on the list.", ["flow"])
 duplicates = Counter("millrace_records_duplicate", "Records left out, since their key was published before.", ["flow"])
@@ -11,12 +16,27 @@ filtered = Counter("millrace_records_filtered", "Records for which a transform r
 dead = Counter("millrace_records_dead", "Records set aside as dead letters.", ["flow"])
 misfits = Counter("millrace_records_misfit", "Records that did not fit the model when they were read.", ["flow"])
 batches = Counter("millrace_batches_delivered", "Batches written and acked.", ["flow"])
-lag = Gauge("millrace_lag_records", "Records ready or in flight, as last seen.", ["flow"])
-oldest = Gauge("millrace_lag_seconds", "Age of the oldest record ready or in flight, as last seen.", ["flow"])
-held_back = Gauge("millrace_producer_held_back", "1 while the producer waits for the list to fall.", ["flow"])
+lag = Gauge(
+    "millrace_lag_records", "Records ready or in flight, as last seen.", ["flow"], multiprocess_mode="mostrecent"
+)
+oldest = Gauge(
+    "millrace_lag_seconds",
+    "Age of the oldest record ready or in flight, as last seen.",
+    ["flow"],
+    multiprocess_mode=LATEST,
+)
+held_back = Gauge(
+    "millrace_producer_held_back",
+    "1 while the producer waits for the list to fall.",
+    ["flow"],
+    multiprocess_mode=LATEST,
+)
 source_failures = Counter("millrace_source_failures", "Times that the source failed and was started again.", ["flow"])
 sink_unavailable = Gauge(
-    "millrace_sink_unavailable_since_seconds", "Unix time since when the sink takes nothing; 0 while it does.", ["flow"]
+    "millrace_sink_unavailable_since_seconds",
+    "Unix time since when the sink takes nothing; 0 while it does.",
+    ["flow"],
+    multiprocess_mode=LATEST,
 )
 sink_missed = Counter(
     "millrace_records_missed", "Records that a sink with `required: false` did not take.", ["flow", "sink"]

@@ -14,7 +14,7 @@ from millrace_pipeline.process.health import Check, Health
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.process.signals import on_signal
-from millrace_pipeline.process.supervisor import SUPERVISED
+from millrace_pipeline.process.supervisor import SERVICE, SUPERVISED
 from millrace_pipeline.process.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -29,8 +29,10 @@ class Service:
     with something in its hands, once it is told of that.
     """
 
-    def __init__(self, name: str, settings: Settings) -> None:
-        self.name = name
+    def __init__(self, name: str, settings: Settings, **always: str) -> None:
+        """`always` goes into every line of its log, such as the flow."""
+        self.name = os.environ.get(SERVICE, name)
+        self._always = always
         self.settings = settings
         self.stopping = threading.Event()
         self.give_up = threading.Event()
@@ -39,7 +41,7 @@ class Service:
         self._health: Health | None = None
 
     def __enter__(self) -> Service:
-        logs.configure(self.settings.log, self.settings.log_level, service=self.name)
+        logs.configure(self.settings.log, self.settings.log_level, service=self.name, **self._always)
         on_signal(self._signal, signal.SIGTERM, signal.SIGINT)
         if self.settings.http:
             self._health = Health(self.settings.http, alive=_nothing_to_say, ready=lambda: self.well())

@@ -65,6 +65,8 @@ class Settings(BaseSettings):
     """MILLRACE_LOG: `auto` is pretty on a terminal and JSON elsewhere."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     """MILLRACE_LOG_LEVEL: nothing below it is logged."""
+    redis_seconds: float = Field(30.0, ge=0, le=86_400, allow_inf_nan=False)
+    """MILLRACE_REDIS_SECONDS: how long a Redis that isn't there when a service starts may take to come up."""
     grace_seconds: float = Field(20.0, ge=0, le=86_400, allow_inf_nan=False)
     """MILLRACE_GRACE_SECONDS: how long a service drains after SIGTERM before it gives back what it holds."""
 

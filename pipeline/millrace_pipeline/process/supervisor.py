@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -26,8 +27,20 @@ FAILURES_BEFORE_GIVING_UP = 5
 LONGEST_WAIT_SECONDS = 30.0
 """The longest pause before a start, where nothing else is said."""
 
+MISTAKE = 2
+"""The exit code of a service that its configuration, or what it asks of others, is wrong: it would be again."""
+
+SERVICE = "MILLRACE_SERVICE"
+"""What a supervised service is called, in its environment: its name in the log."""
+
 SUPERVISED = "MILLRACE_SUPERVISED"
 """Set in a service's environment: it stops when its standard input ends, which is when its supervisor is gone."""
+
+
+TROUBLES = ("source_failed", "redis_unavailable", "redis_still_unavailable")
+"""Warnings that say why nothing flows; an error does always."""
+
+GOES_ON = ("source_resumed", "sink_available", "redis_available", "batch_delivered", "records_published")
 
 
 class Child:
@@ -52,7 +65,7 @@ class Child:
         self._failures = failures
         self.gave_up = False
         self._command = list(command)
-        self._environ = {**environ, SUPERVISED: "1"}
+        self._environ = {**environ, SUPERVISED: "1", SERVICE: name}
         self._say = say
         self._backoff = Backoff(first=0.5, cap=longest_wait)
         self._healthy = healthy
@@ -60,11 +73,17 @@ class Child:
         self._started = 0.0
         self._again_at = 0.0
         self._told_to_stop = False
+        self.starts = 0
+        self.trouble: str | None = None
+        """What it said last of what goes wrong; None once it said that it goes on."""
+        self.trouble_since = 0.0
+        """When it first said so, in seconds since 1970."""
         self.start()
 
     def start(self) -> None:
         """Starts a process, in a group of its own so that Ctrl-C reaches the supervisor alone."""
         self._started = time.monotonic()
+        self.starts += 1
         self._process = subprocess.Popen(
             self._command,
             env=self._environ,
@@ -132,13 +151,23 @@ class Child:
         if self.running or self.done:
             return
         now = time.monotonic()
+        if self.code == MISTAKE:
+            self.gave_up = True
+            log.error("service_given_up", service=self.name, code=self.code, reason=self.trouble)
+            return
         if not self._again_at:
             if now - self._started > self._healthy:
                 self._backoff.reset()
             wait = self._backoff.next()
             if self._backoff.failures > self._failures:
                 self.gave_up = True
-                log.error("service_given_up", service=self.name, failures=self._failures, code=self.code)
+                log.error(
+                    "service_given_up",
+                    service=self.name,
+                    failures=self._failures,
+                    code=self.code,
+                    reason=self.trouble,
+                )
                 return
             self._again_at = now + wait
             log.warning("service_failed", service=self.name, code=self.code, again_in_seconds=round(wait, 1))
@@ -161,7 +190,27 @@ class Child:
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
+                self._note(line.rstrip("\n"))
                 self._say(self.name, line.rstrip("\n"))
+
+    def _note(self, line: str) -> None:
+        """Remember what it says of trouble, in its log or, where it dies, without one."""
+        try:
+            event = json.loads(line)
+            level, said = event["level"], event.get("reason") or event["event"]
+        except (ValueError, KeyError, TypeError):
+            if line.strip():
+                self._in_trouble(line.strip())
+            return
+        if level in ("error", "critical") or event["event"] in TROUBLES:
+            self._in_trouble(str(said))
+        elif event["event"] in GOES_ON:
+            self.trouble = None
+
+    def _in_trouble(self, reason: str) -> None:
+        if self.trouble is None:
+            self.trouble_since = time.time()
+        self.trouble = reason
 
 
 class Supervisor:

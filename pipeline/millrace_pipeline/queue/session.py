@@ -34,6 +34,9 @@ SESSION_SECONDS = 7 * 24 * 3600
 RETRY_FIRST_SECONDS = 0.05
 RETRY_CAP_SECONDS = 5.0
 
+STILL_SECONDS = 20.0
+"""So often an outage is told of again while it lasts."""
+
 
 Fsync: TypeAlias = Literal["off", "acknowledge", "write"]
 """What is done only when Redis says that it is on its disk: nothing; to tell the source; that and to write a batch."""
@@ -133,20 +136,24 @@ class Session:
 
 
 class _Outage:
-    """Says that Redis is away, and that it is back, once each."""
+    """Says that Redis is away, now and then that it still is, and that it is back."""
 
     def __init__(self, key: str) -> None:
         self._key = key
         self.reason: str | None = None
-        self._since = 0.0
+        self._since = self._told_at = 0.0
         self._lock = threading.Lock()
 
     def begins(self, error: BaseException) -> None:
         with self._lock:
             if self.reason is None:
                 self.reason = f"Redis is unavailable: {error}"
-                self._since = time.monotonic()
+                self._since = self._told_at = time.monotonic()
                 log.warning("redis_unavailable", queue=self._key, reason=str(error))
+            elif (now := time.monotonic()) - self._told_at >= STILL_SECONDS:
+                self._told_at = now
+                for_seconds = round(now - self._since)
+                log.warning("redis_still_unavailable", queue=self._key, for_seconds=for_seconds, reason=str(error))
 
     def ends(self) -> None:
         if self.reason is None:

@@ -1,0 +1,106 @@
+"""What a run says at its end, and while something is in its way: sentences, exit codes, one endpoint, lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+
+import pytest
+
+from millrace.cli.outcome import TOO_MANY_DEAD
+from tests.conftest import eventually
+from tests.integration.ports import free_port
+from tests.services import PATIENCE, Place
+
+SOME_FIT = """\
+from pydantic import BaseModel
+
+
+class Even(BaseModel):
+    n: int
+
+
+def odd_ones_fail(record):
+    if record["n"] % 10 == 0:
+        raise ValueError(f"{record['n']} is a ten")
+    print("a library says something")
+    return record
+"""
+
+
+def of_lines(place: Place, **options: object) -> None:
+    (place.folder / "in.jsonl").write_text("".join(f'{{"n": {number}}}\n' for number in range(100)))
+    place.module(SOME_FIT)
+    place.flow(source={"type": "files", "path": "in.jsonl"}, transforms=["theirs:odd_ones_fail"], **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "code"),
+    [
+        ({}, (), 0),
+        ({"dead": {"fail_above": "10%"}}, (), 0),
+        ({"dead": {"fail_above": "9.5%"}}, (), TOO_MANY_DEAD),
+        ({}, ("--fail-on-dead",), TOO_MANY_DEAD),
+    ],
+)
+def test_too_many_dead_letters_are_exit_code_3(place: Place, options: dict, words: tuple[str, ...], code: int) -> None:
+    of_lines(place, **options)
+    run = place.start("run", "--until-empty", *words)
+    assert run.wait() == code, run.said
+    (done,) = run.events("flow_done")
+    counts = {name: done[name] for name in ("published", "delivered", "dead", "left")}
+    assert counts == {"published": 100, "delivered": 90, "dead": 10, "left": 0}
+    assert done["look"] == "millrace dead ls numbers"
+    warned = run.events("record_dead_lettered")
+    assert 1 + sum(event.get("more_like_this", 0) for event in warned) == 10
+    assert len(warned) <= 2
+
+
+def test_a_consumer_and_a_producer_by_themselves_end_with_3_too(place: Place) -> None:
+    of_lines(place, dead={"fail_above": "5%"})
+    assert place.produce().wait() == 0
+    consumer = place.consume("--until-empty")
+    assert consumer.wait() == TOO_MANY_DEAD
+    (told,) = consumer.events("too_many_dead")
+    assert (told["dead"], told["records"], told["share"]) == (10, 100, "10.0%")
+
+
+def test_a_redirected_log_is_json_lines_each_with_its_flow_and_service(place: Place) -> None:
+    of_lines(place)
+    run = place.start("run", "--until-empty", "--consumers", "2")
+    assert run.wait() == 0
+    events = [json.loads(line) for line in run.said.splitlines()]
+    names = {event["service"] for event in events}
+    assert names == {"run", "producer-numbers", "consumer-numbers-1", "consumer-numbers-2"}
+    told = [event for event in events if event["service"] != "run" and event["event"] != "a library says something"]
+    assert {event["flow"] for event in told} == {"numbers"}
+    assert any(event["event"] == "a library says something" for event in events)
+
+
+def test_one_endpoint_has_the_metrics_of_all_services_of_a_run(place: Place) -> None:
+    of_lines(place)
+    port = free_port()
+    run = place.start("run", MILLRACE_HTTP=f"127.0.0.1:{port}")
+
+    def asked(path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    eventually(lambda: run.events("http_serves"), PATIENCE)
+    numbers = r'millrace_records_{}_total{{flow="numbers"}} {}'
+    eventually(lambda: re.search(numbers.format("published", "100.0"), asked("/metrics")), PATIENCE)
+    eventually(lambda: re.search(numbers.format("delivered", "90.0"), asked("/metrics")), PATIENCE)
+    assert asked("/livez") == "ok\n"
+    assert run.terminate() == 0
+    assert not run.events("services_failed")
+
+
+@pytest.mark.parametrize("words", [("produce", "numbers"), ("consume", "--until-empty"), ("run", "--until-empty")])
+def test_without_a_redis_a_service_ends_with_1_and_a_reason(place: Place, words: tuple[str, ...]) -> None:
+    of_lines(place)
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    service = place.start(*words, REDIS_URL=url, MILLRACE_REDIS_SECONDS="2")
+    assert service.wait() == 1
+    assert len(service.events("redis_unavailable")) == 1
+    assert f"no Redis at {url} for 2 s" in service.said
