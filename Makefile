@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --require-ha
 WORKERS ?= 4
 say = @echo "· $(1)"
 
-.PHONY: help demo test check fmt acceptance faults servers soak bench bench-quick lock clean
+.PHONY: help demo test check fmt acceptance faults servers soak bench bench-quick docs lock clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -62,6 +62,11 @@ bench: $(VENV)/bench/ready ## Millrace beside its peers, every row of docs/how-t
 bench-quick: $(VENV)/bench/ready ## The same, smaller: fails on a wrong answer, never on a time; two minutes
 	@$(VENV)/bench/bin/python -m bench --quick $(ARGS)
 
+# mkdocs is quiet about all but what is wrong, and Material about what comes after it.
+docs: $(VENV)/docs/ready ## The documentation as a site with search, in build/site; fails at a link that leads nowhere
+	$(call say,mkdocs)
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --quiet
+
 lock: $(VENV)/runtime ## Resolve all dependencies anew into requirements/
 	$(call say,resolving)
 	@test -x $(VENV)/uv/bin/uv || { $(BIN)/python -m venv $(VENV)/uv && $(VENV)/uv/bin/python -m pip install -qq 'uv>=0.9,<1'; }
@@ -73,6 +78,7 @@ lock: $(VENV)/runtime ## Resolve all dependencies anew into requirements/
 	  $(BIN)/python requirements/subtract requirements/$$extra.txt requirements/base.txt || exit 1; done
 	@$(RESOLVE) pyproject.toml --extra all --group dev -c requirements/all.txt -c requirements/build.txt -o requirements/dev.txt
 	@$(RESOLVE) pyproject.toml bench/requirements.in -c requirements/all.txt -o bench/requirements.txt
+	@$(RESOLVE) --group docs -c requirements/all.txt -c requirements/dev.txt -o requirements/docs.txt
 	@printf -- '-r %s.txt\n' $(EXTRAS) > requirements/all.txt
 	@$(BIN)/python requirements/subtract requirements/dev.txt requirements/all.txt requirements/build.txt
 	@$(BIN)/python requirements/subtract bench/requirements.txt requirements/base.txt
@@ -108,4 +114,10 @@ $(VENV)/bench/ready: bench/requirements.txt requirements/build.txt pyproject.tom
 	@$(PYTHON) -m venv --clear $(VENV)/bench
 	@$(VENV)/bench/bin/python -m pip --disable-pip-version-check install -qq --require-hashes -r bench/requirements.txt -r requirements/build.txt
 	@$(VENV)/bench/bin/python -m pip --disable-pip-version-check install -qq --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/docs/ready: requirements/docs.txt | $(VENV)/pip
+	$(call say,installing what builds the documentation)
+	@$(PYTHON) -m venv --clear $(VENV)/docs
+	@$(VENV)/docs/bin/python -m pip --disable-pip-version-check install -qq --require-hashes -r requirements/docs.txt
 	@touch $@

@@ -1,0 +1,32 @@
+"""The site of the documentation: strict, and with every public name on it. `make docs` builds it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import millrace
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+API = "\n".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
+
+
+@pytest.mark.parametrize("name", millrace.__all__)
+def test_every_public_name_is_on_an_api_page(name: str) -> None:
+    assert re.search(rf"^::: millrace\.{name}$", API, re.MULTILINE)
+
+
+def test_a_page_or_a_link_that_leads_nowhere_fails_the_build() -> None:
+    assert SITE["strict"] is True
+    assert set(SITE["validation"]) == {"omitted_files", "absolute_links", "unrecognized_links", "anchors"}
+    assert set(SITE["validation"].values()) == {"warn"}
+
+
+def test_a_reader_of_the_site_asks_no_other_server() -> None:
+    assert SITE["theme"]["font"] is False
+    assert not {"analytics", "polyfills"} & SITE["extra"].keys()
+    assert not {"extra_javascript", "extra_css"} & SITE.keys()
