@@ -62,10 +62,10 @@ bench: $(VENV)/bench/ready ## Millrace beside its peers, every row of docs/how-t
 bench-quick: $(VENV)/bench/ready ## The same, smaller: fails on a wrong answer, never on a time; two minutes
 	@$(VENV)/bench/bin/python -m bench --quick $(ARGS)
 
-# mkdocs is quiet about all but what is wrong, and Material about what comes after it.
+# Not --quiet, by which mkdocs doesn't count its warnings. What Material says of a successor stays unsaid.
 docs: $(VENV)/docs/ready ## The documentation as a site with search, in build/site; fails at a link that leads nowhere
 	$(call say,mkdocs)
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build
 
 lock: $(VENV)/runtime ## Resolve all dependencies anew into requirements/
 	$(call say,resolving)

@@ -15,7 +15,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = ("*.md", "flows.yaml", "docs/**/*.md", "docs/**/*.svg", "examples/*/README.md")
-LINK = re.compile(r"(?<=\]\()[^()#\s:]+(?=\))")
+LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^()#\s:]+)\)")
 FOLDERS = {
     "docs/decisions": ("Decisions", "Why it is as it is, where that surprises: one page for each decision.", "*.md"),
     "examples": ("Examples", "A folder each, with a flow to copy; `millrace check` passes all of them.", "*/README.md"),
@@ -39,12 +39,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return Files([*ours, *theirs])
 
 
-def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Mend what a forge shows by itself: a link to a folder, Markdown within `<details>`, the files beside a README."""
+def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
+    """Mend what a forge shows by itself: folders, source files, Markdown in `<details>`, what lies beside a README."""
     path = ROOT / page.file.src_uri
 
     def mended(link: re.Match[str]) -> str:
-        return f"{link[0].rstrip('/')}/README.md" if (path.parent / link[0]).is_dir() else link[0]
+        text, to = link.groups()
+        target = (path.parent / to).resolve()
+        if target.is_dir():
+            return f"[{text}]({to.rstrip('/')}/README.md)"
+        if target.is_file() and files.get_file_from_path(target.relative_to(ROOT).as_posix()) is None:
+            return text
+        return link[0]
 
     markdown = LINK.sub(mended, markdown).replace("<details>", '<details markdown="1">')
     if path.parent.parent.name == "examples":

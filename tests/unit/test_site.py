@@ -24,6 +24,7 @@ def test_a_page_or_a_link_that_leads_nowhere_fails_the_build() -> None:
     assert SITE["strict"] is True
     assert set(SITE["validation"]) == {"omitted_files", "absolute_links", "unrecognized_links", "anchors"}
     assert set(SITE["validation"].values()) == {"warn"}
+    assert "mkdocs build\n" in (ROOT / "Makefile").read_text()  # with --quiet it doesn't count warnings
 
 
 def test_a_reader_of_the_site_asks_no_other_server() -> None:
