@@ -101,11 +101,13 @@ def __dir__() -> list[str]:
 
 
 def reader(flow: str, *, name: str | None = None, until_empty: bool = False, flows: Path | str | None = None) -> Reader:
-    """A reader of this flow's messages, in place of its consumers: see `millrace_consumer.reader.Reader`.
+    """Return a `Reader` of this flow's messages, in place of its consumers.
 
-    Redis and the flows file are those that the environment names (REDIS_URL, MILLRACE_FLOWS), unless `flows` does.
-    Without REDIS_URL it is the embedded Valkey of this folder, if flows have run here: see `millrace.server`.
-    Raises ConfigError for a flow that isn't there or is wrong.
+    `name` and `until_empty` are the reader's. The flows file is `flows`, else the one that MILLRACE_FLOWS names, else
+    `flows.yaml` here. Redis is the one that REDIS_URL names, else the embedded Valkey of this folder, where flows have
+    run in it.
+
+    Raises ConfigError for a flow that isn't there or is wrong, and for a list that is another project's.
     """
     from millrace.library import found
     from millrace_consumer.reader import Reader
@@ -120,9 +122,9 @@ def reader(flow: str, *, name: str | None = None, until_empty: bool = False, flo
 
 
 def writer(flow: str, *, flows: Path | str | None = None) -> Writer:
-    """A writer to this flow's list, in place of its producer, or beside it: see `millrace_producer.writer.Writer`.
+    """Return a `Writer` to this flow's list, in place of its producer, or beside it.
 
-    Redis and the flows file are found as `reader` does.
+    Redis and the flows file are found, and ConfigError is raised, as by `reader`.
     """
     from millrace.library import found
     from millrace_producer.writer import Writer

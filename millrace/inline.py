@@ -175,7 +175,7 @@ class Inline:
 
 
 def run_inline(flow: Flow, *, records: int | None = None) -> Inline:
-    """Runs a flow inline to its end, or for so many records of its source, and returns the counts."""
+    """Run a flow in this process to its end, or for so many records of its source, and return the counts."""
     stay_quiet()
     inline = Inline(flow, records=records)
     inline.run()

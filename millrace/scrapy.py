@@ -40,25 +40,28 @@ PUBLISH_FAILED = "publish_failed"
 
 
 class RedisPipeline:
-    """Publishes every item to a Redis list, in batches, and passes it on.
+    """An item pipeline that publishes every item to a Redis list, in batches, and passes it on.
 
     An item that JSON can't say is set aside as a dead letter. While the publisher's buffer is full, because Redis is
     away or consumers are behind, items wait here, and Scrapy's own limits stop the crawl; the reactor is never blocked.
     Closing the spider waits until all is on the list. An error that waiting won't mend closes the spider with
     `publish_failed`, also in the stats of a crawl that was already closing.
 
-    Settings: MILLRACE_KEY, the list (required); REDIS_URL, else the environment's REDIS_URL or REDIS_URL_FILE, else the
-    embedded Valkey of the flows in this folder or one above it, where `millrace run` has run them, else
-    redis://localhost:6379/0; MILLRACE_FLOW, the envelopes' `source` (default: the spider's name); MILLRACE_RECORD_KEY,
-    what names a record, as the `key` of a scrapy source (default: content); MILLRACE_MAX_READY, the number of records
-    on the list and in flight at which the crawl is held back; MILLRACE_FLUSH_SECONDS, how long closing may take
-    (default: as long as it takes).
+    Settings:
 
-    Stats: millrace/published, millrace/duplicates, millrace/dead, millrace/unpublished.
+    - `MILLRACE_KEY`: the list; required.
+    - `REDIS_URL`: else the environment's `REDIS_URL` or `REDIS_URL_FILE`, else the embedded Valkey of the flows in this
+      folder or one above it, where `millrace run` has run them, else `redis://localhost:6379/0`.
+    - `MILLRACE_FLOW`: the envelopes' `source`; the spider's name.
+    - `MILLRACE_RECORD_KEY`: what names a record, as the `key` of a scrapy source; `content`.
+    - `MILLRACE_MAX_READY`: records on the list and in flight at which the crawl is held back; 1,000,000.
+    - `MILLRACE_FLUSH_SECONDS`: how long closing may take; as long as it takes.
+
+    Stats: `millrace/published`, `millrace/duplicates`, `millrace/dead`, `millrace/unpublished`.
     """
 
     publishes_for_millrace = True
-    """Tells a `scrapy` source, which publishes by itself, to leave this pipeline out."""
+    """A sign for a `scrapy` source, which publishes by itself, to leave this pipeline out."""
 
     def __init__(self, crawler: Crawler) -> None:
         settings = crawler.settings
@@ -124,7 +127,7 @@ class RedisPipeline:
             self._count()
 
     def spider_closed(self) -> None:
-        """Comes last: whoever looks at how the crawl ended must not find "finished"."""
+        """Come last: whoever looks at how the crawl ended must not find "finished"."""
         if self._failed:
             self._crawler.stats.set_value("finish_reason", PUBLISH_FAILED)
 

@@ -32,6 +32,7 @@ class Batch:
 
     The records are held as the bytes that Redis returned until something asks for more; each form is made once.
     Asking for a form raises RecordsRejected, naming the records that can't take it (a number that Python can't hold).
+
     `id` is safe as a file name. `envelopes` holds one envelope a record, in the order of publication. With a `model`,
     `rows` holds an object for each record that has the model's fields, validated: the model's own instance, or one of
     its fast model. `originals` holds each envelope as it stood on the list, or None where it was made or changed since.
@@ -130,7 +131,7 @@ class Batch:
         return raws if set(map(type, raws)) <= {msgspec.Raw} else None
 
     def pick(self, indices: Sequence[int]) -> Batch:
-        """Some records of this batch, under the same id: those that belong into one file of several."""
+        """Return a batch of some of the records, under the same id: those that belong into one file of several."""
         part = Batch(
             self.id,
             [self.envelopes[i] for i in indices],

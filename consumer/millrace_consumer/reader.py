@@ -58,7 +58,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Reader:
-    """Takes the messages of a flow off its list, in place of a consumer and a sink. Use it as a context manager.
+    """A flow's messages, off its list, in place of a consumer and a sink. Use it as a context manager.
 
     A message is handed out under a lease, which is renewed from a thread of the reader's own. It is done once
     `checkpoint` has been called after it: then it is dropped from Redis, in the same step in which `state` is kept.
@@ -109,7 +109,7 @@ class Reader:
 
     @property
     def state(self) -> Any:
-        """What was last given to `checkpoint`, by this program or the one before it; None where nothing was."""
+        """The state last given to `checkpoint`, by this program or the one before it; None where none was."""
         return self._state
 
     @cached_property
@@ -118,7 +118,10 @@ class Reader:
         return self.queue.client()
 
     def __iter__(self) -> Iterator[Message]:
-        """The messages, oldest first; waits while there are none. Ends after `stop`."""
+        """Yield each `Message`, oldest first; wait while there is none. Ends after `stop`.
+
+        Raises LeaseLost where a message went to somebody else meanwhile.
+        """
         while (held := self._take()) is not None:
             for message in held.messages():
                 yield message
@@ -126,10 +129,12 @@ class Reader:
                     return
 
     def batches(self, form: Form = "arrow") -> Iterator[Any]:
-        """The messages as data frames, a batch of the flow's size or linger each: Arrow tables, pandas or polars.
+        """Yield the messages as data frames, a batch of the flow's size or linger each: Arrow tables, pandas or polars.
 
         With a model its fields are the columns, with their types; without one the columns are `id`, `time`, and `data`,
         the record as JSON text. A record that fits no column becomes a dead letter at the next checkpoint.
+
+        Raises LeaseLost, and ConfigError where pandas or polars is not installed.
         """
         while (held := self._take(linger=self.flow.batch.linger)) is not None:
             if len(table := held.table()):
@@ -138,10 +143,11 @@ class Reader:
                 return
 
     def checkpoint(self, state: Any = None) -> None:
-        """All messages handed out so far are done: drops them, and keeps the state, in one step.
+        """Drop all messages handed out so far, which are done, and keep the state, in one step.
 
-        Without a state the one that was kept stays. It is anything that JSON can say. Raises LeaseLost and RecordError
-        (a state that is no JSON); then nothing has changed.
+        The state is anything that JSON can say; without one, the one that was kept stays.
+
+        Raises LeaseLost, and RecordError for a state that is no JSON; then nothing has changed.
         """
         done = [part for held in self._held if (part := held.done())]
         if not done and state is None:
@@ -162,11 +168,11 @@ class Reader:
             repeats.warn("record_dead_lettered", kind=letter.reason, flow=self.flow.name, reason=letter.reason)
 
     def stop(self) -> None:
-        """Ends the messages, from another thread or a signal handler: at once, or after the one in hand."""
+        """End the messages, from another thread or a signal handler: at once, or after the one in hand."""
         self._stopping.set()
 
     def close(self, *, failed: str | None = None) -> None:
-        """Gives back what is not done. `failed` says why, where its attempt is to count."""
+        """Give back the messages that are not done. `failed` says why, where their attempt is to count."""
         self._stopping.set()
         self.queue.give_up.set()
         self._renewal.close(wait=PARTING_SECONDS)  # a renewal on its way would undo what follows

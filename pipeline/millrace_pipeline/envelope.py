@@ -37,7 +37,7 @@ SPECVERSION: Literal["1.0"] = "1.0"
 
 
 class Record(msgspec.Struct, gc=False):
-    """What a source yields.
+    """One record, as a source yields it.
 
     `data` is anything JSON can say, a pydantic model, or `bytes` holding JSON text, which is passed on as it stands.
     `key` names the record in its source: it becomes the envelope's `id`, and what dedupe goes by. Without one the
@@ -66,7 +66,7 @@ class DeadLetter(msgspec.Struct):
 
 
 class Envelope(msgspec.Struct, gc=False):
-    """One record on the wire. `data` is the JSON text (`msgspec.Raw`), or a Python value once a transform made one."""
+    """One record on the list. `data` is the JSON text (`msgspec.Raw`), or a Python value once a transform made one."""
 
     id: str
     source: str

@@ -19,7 +19,7 @@ from millrace_producer.pins import PinnedNames
 
 
 class PublicRedirects:
-    """Follows a redirect to another host or port only where that has a public address.
+    """A downloader middleware that follows a redirect to another host or port only where that has a public address.
 
     What the spider asks for itself is trusted. Stands before robots.txt is asked for, which lies on the same host.
     Looks the name up by the crawl's own resolver, and pins what it found: the downloader then connects to the very

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Writer:
-    """Publishes records to a flow, in place of a producer and a source. Use it as a context manager.
+    """A way for records onto a flow's list, in place of a producer and a source. Use it as a context manager.
 
     Records are published in batches, as the flow's `publish`, `dedupe` and `queue` say, from a thread of the writer's
     own. `flush` returns once all that was written is on the list; so does leaving the block. Each is then there once,
@@ -97,10 +97,11 @@ class Writer:
         type: str | None = None,
         time: datetime | None = None,
     ) -> None:
-        """Takes one record: anything JSON can say, a pydantic model, or `bytes` that are JSON.
+        """Write one record: anything JSON can say, a pydantic model, or `bytes` that are JSON.
 
-        The others are as in a source's Record. Raises RecordError for what is no JSON, and what made an earlier publish
-        fail for good.
+        `key`, `position`, `type` and `time` are as in a source's `Record`.
+
+        Raises RecordError for what is no JSON, and whatever made an earlier publish fail for good.
         """
         if isinstance(data, bytes):
             checked_text(data)
@@ -109,10 +110,12 @@ class Writer:
         self._publisher.put(Record(data, key, position, type, time, checked=True))
 
     def write_dataframe(self, frame: Any, *, key: str | None = None) -> None:
-        """Takes every row of a data frame as a record: of pandas, polars, Arrow, DuckDB or anything else that gives an
-        Arrow stream. `key` names the column that is the record's key.
+        """Write every row of a data frame as a record: of pandas, polars, Arrow, DuckDB or another.
 
-        Times keep microseconds. Raises TypeError for what is no data frame, RecordError where there is no such column.
+        Anything that gives an Arrow stream will do. `key` names the column that is the record's key. Times keep
+        microseconds.
+
+        Raises TypeError for what is no data frame, RecordError where there is no such column.
         """
         for row in _rows(frame):
             if key is not None and key not in row:
@@ -121,11 +124,11 @@ class Writer:
             self.write(row, key=name)
 
     def flush(self, timeout: float | None = None) -> None:
-        """Returns once all that was written is on the list. Raises QueueUnavailable after `timeout` seconds."""
+        """Return once all that was written is on the list. Raises QueueUnavailable after `timeout` seconds."""
         self._publisher.flush(timeout)
 
     def close(self) -> None:
-        """Flushes and stops."""
+        """Flush and stop."""
         try:
             self._publisher.close()
         finally:

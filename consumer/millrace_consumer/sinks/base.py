@@ -18,13 +18,13 @@ Command: TypeAlias = tuple[Any, ...]
 
 
 class Sink(BaseModel, ABC):
-    """Writes batches to one place. Its fields are its options in `flows.yaml`, its docstring their help."""
+    """A place that batches are written to. Its fields are its options in `flows.yaml`, its docstring their help."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @abstractmethod
     def write(self, batch: Batch) -> None:
-        """Writes a batch. Returning means durable; the same `batch.id` again changes nothing.
+        """Write a batch. Returning means durable; the same `batch.id` again changes nothing.
 
         Called from one thread at a time. A batch comes again with the same id and the same records whenever the
         consumer that had it died, at any point, this call's last instruction included.
@@ -36,7 +36,7 @@ class Sink(BaseModel, ABC):
 
     @property
     def forms(self) -> Sequence[str]:
-        """The forms of a batch, by the names of `Batch`'s attributes, that `write` is going to ask for.
+        """Names of the attributes of `Batch` that `write` is going to ask for.
 
         They are made while the batch before is still being written.
         """
@@ -44,11 +44,11 @@ class Sink(BaseModel, ABC):
 
     @property
     def joins_ack(self) -> bool:
-        """Whether it writes to the queue's own Redis in the ack's step: see `with_ack`."""
+        """True where it writes to the queue's own Redis in the ack's step: see `with_ack`."""
         return type(self).with_ack is not Sink.with_ack
 
     def with_ack(self, batch: Batch) -> Sequence[Command]:  # noqa: ARG002 - most have nothing to say to Redis
-        """What is to be written to the queue's own Redis in the same step as the ack, and not by `write`.
+        """Return the commands that the queue's own Redis carries out in the same step as the ack.
 
         Called after `write`, with the same batch. Each command is LPUSH, RPUSH, XADD or HSET, a key, and at most 1,000
         arguments. They are carried out with the ack or not at all, so once.
@@ -56,16 +56,17 @@ class Sink(BaseModel, ABC):
         return ()
 
     def holds(self, batch_id: str) -> bool:  # noqa: ARG002 - this one can't tell
-        """Whether any output of this batch is there already, durable or half done.
+        """Return True if any output of this batch is there already, durable or half done.
 
         Asked before a batch that keeps killing its consumers is split: what is (partly) written under its id must not
-        be written again under the halves' ids. A sink that can't tell says no; raises SinkUnavailable if it can't be
-        asked now, and the batch stays whole.
+        be written again under the halves' ids. A sink that can't tell says False.
+
+        Raises SinkUnavailable if it can't be asked now; the batch then stays whole.
         """
         return False
 
     def check(self, model: type[BaseModel] | None) -> None:
-        """Called once when a flow is checked or started, with the flow's model. Raises ConfigError to refuse it."""
+        """Look at the flow's model, once, when a flow is checked or started. Raises ConfigError to refuse it."""
 
     def close(self) -> None:
-        """Called once when the consumer stops, after the last write: give back what is open (a connection)."""
+        """Give back what is open (a connection). Called once when the consumer stops, after the last write."""

@@ -19,10 +19,10 @@ _MARK = "__millrace_at_once__"
 
 
 def concurrent(at_once: int) -> Callable[[F], F]:
-    """Marks a function of one record to be called for so many records at once.
+    """Mark a function of one record to be called for so many records at once.
 
     An async function shares one event loop; any other is called from so many threads, so it must be safe to. The
-    records keep their order.
+    records keep their order. Raises ValueError for less than 1.
     """
     if at_once < 1:
         raise ValueError(f"at_once: expected 1 or more, not {at_once}")

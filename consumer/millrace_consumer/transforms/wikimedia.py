@@ -8,7 +8,7 @@ from millrace_pipeline.envelope import resolve
 
 
 def drop_canaries(record: Any) -> Any:
-    """Leaves out the canary events that Wikimedia injects to watch its streams (`meta.domain` is "canary").
+    """Leave out the canary events that Wikimedia injects to watch its streams (`meta.domain` is "canary").
 
     https://wikitech.wikimedia.org/wiki/Data_Platform/Systems/Event_Platform/EventStreams_HTTP_Service#Canary_Events
     """

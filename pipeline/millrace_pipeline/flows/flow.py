@@ -269,7 +269,7 @@ def load(
     *,
     examine: Callable[[Component | Reference | Flow], object] | None = None,
 ) -> Flows:
-    """The flows of a file.
+    """Return the flows of a file.
 
     Its folder is put on the import path, so that `flows:my_function` is found in the `flows.py` beside it.
 

@@ -15,7 +15,7 @@ __all__ = ["DeadLetter", "Position", "Record", "Source", "SourceRefused", "Sourc
 
 
 class Source(BaseModel, ABC):
-    """Reads one place. Its fields are its options in `flows.yaml`, its docstring their help.
+    """A place that records are read from. Its fields are its options in `flows.yaml`, its docstring their help.
 
     The runner calls `read` in a thread of its own and does all the rest: it batches what comes, publishes it with the
     last record's position as the checkpoint, holds back when the queue is full (the generator is simply not advanced),
@@ -32,7 +32,7 @@ class Source(BaseModel, ABC):
 
     @abstractmethod
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
-        """Yields records in order, blocking while there are none.
+        """Yield records in order, blocking while there are none.
 
         `resume_from` is the position of the last record that is safely on the list, or None at the first start: yield
         what comes after it. Returning means that the source has come to its end. Yield a `DeadLetter` for input that
@@ -47,20 +47,20 @@ class Source(BaseModel, ABC):
         """
 
     def published(self, records: Sequence[Record | DeadLetter]) -> None:
-        """Called when what `read` yielded is on the list, and on Redis' disk as the flow's `queue.fsync` says: a source
-        that has to acknowledge it does so here.
+        """Acknowledge records where they came from, for a source that has to.
 
-        From one thread, which isn't that of `read`, in order, once for every publish, with the very objects that were
-        yielded, so that a subclass of `Record` or `DeadLetter` can carry a receipt. What dedupe left out is among them.
-        What is raised here is a failure of the source: `read` begins again, and what was published but not acknowledged
-        comes again.
+        Called when what `read` yielded is on the list, and on Redis' disk as the flow's `queue.fsync` says. From one
+        thread, which isn't that of `read`, in order, once for every publish, with the very objects that were yielded,
+        so that a subclass of `Record` or `DeadLetter` can carry a receipt. What dedupe left out is among them. What is
+        raised here is a failure of the source: `read` begins again, and what was published but not acknowledged comes
+        again.
 
         Before a `read` that is given up in good order is closed, everything that it yielded has been through here.
         """
 
     def close(self) -> None:
-        """Called once when the producer stops: give back what others wait for (a membership, what was taken and not
-        yielded).
+        """Give back what others wait for (a membership, what was taken and not yielded).
 
-        `read` may still block in its own thread; no record of it counts any more. Not waited for longer than a second.
+        Called once when the producer stops. `read` may still block in its own thread; no record of it counts any more.
+        Not waited for longer than a second.
         """
