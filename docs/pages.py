@@ -35,7 +35,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     paths = sorted({path.relative_to(ROOT).as_posix() for shown in SHOWN for path in ROOT.glob(shown)})
     ours = [_file(path, config) for path in paths]
     ours += [_contents(folder, config) for folder in FOLDERS]
-    theirs = [file for file in files if file.generated_by or not Path(file.abs_src_path or "/").is_relative_to(ROOT)]
+    theirs = [file for file in files if file.src_dir != config.docs_dir]  # the theme's
     return Files([*ours, *theirs])
 
 

@@ -1,4 +1,4 @@
-"""What the settings of any Scrapy project can name. One line and one setting put its items on a Redis list:
+"""Names for the settings of any Scrapy project. One line and one setting put its items on a Redis list:
 
     ITEM_PIPELINES = {"millrace.scrapy.RedisPipeline": 900}
     MILLRACE_KEY = "DATA-PIPELINE-KEY"

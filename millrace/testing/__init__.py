@@ -1,4 +1,4 @@
-"""What a source and a sink must do, as tests: for people who write their own. Needs pytest.
+"""Tests of what a source and a sink must do, for people who write their own. Needs pytest.
 
 Subclass `SinkContract` or `SourceContract`, say how yours is made, and pytest runs every claim on it:
 

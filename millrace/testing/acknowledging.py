@@ -20,7 +20,10 @@ from millrace_producer.sources.base import Source
 
 
 class AcknowledgingSourceContract(FaultySourceContract):
-    """Subclass it, and give it a fixture `origin`, whose `source` is to give each message within a few seconds."""
+    """Claims about a source that acknowledges. Subclass it, and give it a fixture `origin`: a `FaultyOrigin`.
+
+    Its `source` is to give each message within a few seconds.
+    """
 
     @pytest.mark.parametrize("count", [1, 3, 5])
     def test_reading_on_from_any_record_gives_exactly_what_follows(  # type: ignore[override]

@@ -25,7 +25,7 @@ def bulk(count: int, size: int = 1000) -> list[dict[str, Any]]:
 
 
 def batch_of(id: str, values: list[Any], model: type[BaseModel] | None = None) -> Batch:
-    """A batch as the runner would hand it over: JSON text where a value can be one."""
+    """Return a batch as the runner would hand it over: JSON text where a value can be one."""
     envelopes = [Envelope(f"{id}-{index}", "contract", "Thing", TIME, _data(v)) for index, v in enumerate(values)]
     if model is None:
         return Batch(id, envelopes)
@@ -42,7 +42,7 @@ def _data(value: Any) -> Any:
 
 
 def sink_of(dotted: str, options: dict[str, Any]) -> Sink:
-    """The sink that `module:Class` names."""
+    """Return the sink that `module:Class` names, with these options."""
     sink = named(dotted)(**options)
     assert isinstance(sink, Sink)
     return sink

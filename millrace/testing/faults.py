@@ -25,31 +25,31 @@ class FaultyOrigin(Origin):
 
     @abstractmethod
     def break_off(self, after: int) -> None:
-        """The next connection (or process) breaks off after so many records; the one after that is whole."""
+        """Break off the next connection (or process) after so many records; the one after that is whole."""
 
     @abstractmethod
     def spoil(self, at: int) -> bytes | None:
-        """Puts bad input before record `at`. Returns its bytes as they are there, None if those aren't kept."""
+        """Put bad input before record `at`. Returns its bytes as they are there, None if those aren't kept."""
 
     @abstractmethod
     def refuse(self) -> None:
-        """From now on it says no in a way that trying again won't change."""
+        """Say no from now on, in a way that trying again won't change."""
 
     @abstractmethod
     def fall_over(self) -> None:
-        """It can't be read until `recover`."""
+        """Be out of reach until `recover`."""
 
     @abstractmethod
     def recover(self) -> None:
-        """It can be read again."""
+        """Be in reach again."""
 
     @abstractmethod
     def held(self) -> int:
-        """How many connections or processes a source holds here now."""
+        """Return the number of connections or processes that a source holds here now."""
 
 
 class FaultySourceContract(SourceContract):
-    """Subclass it, and give it a fixture `origin` that can misbehave."""
+    """Claims about a source whose origin misbehaves, a `FaultyOrigin`. Give it a fixture `origin`."""
 
     has_bad_input: ClassVar[bool] = True
 

@@ -21,7 +21,7 @@ MANY_LINES = 200
 
 
 class SinkContract:
-    """The claims. `destination` is an empty directory of the test's own, for the sink to write into.
+    """Claims about any sink. `destination` is an empty directory of the test's own, for the sink to write into.
 
     Say `sink`, `options`, `records` and `read_back`; the rest where yours differs.
     """
@@ -31,13 +31,13 @@ class SinkContract:
     model: ClassVar[type[BaseModel] | None] = None
     """The flow's model, a class that can be imported."""
     idempotent: ClassVar[bool] = True
-    """Whether the same batch twice is there once. A sink that can't promise it is told apart here, and by its docs."""
+    """True where the same batch twice is there once. A sink that can't promise it says False, and its docs say so."""
     in_order: ClassVar[bool] = True
-    """Whether records are read back in the order of their batch."""
+    """True where records are read back in the order of their batch."""
     kill_points: ClassVar[tuple[str, ...]] = ()
-    """Where in a write the process is killed; without any, before each line of the sink's own module."""
+    """Points of a write at which the process is killed; without any, before each line of the sink's own module."""
     many: ClassVar[int] = 1000
-    """How many records a batch has that shall not go out at once."""
+    """Records of a batch that shall not go out at once."""
     unwritable: ClassVar[list[Any]] = []
     """Records that this sink must reject."""
 
@@ -47,55 +47,58 @@ class SinkContract:
         return self.records(8)
 
     def options(self, destination: Path) -> dict[str, Any]:
-        """The sink's options, as JSON."""
+        """Return the sink's options, as JSON."""
         return {"path": str(destination)}
 
     def records(self, count: int, size: int = 1000) -> list[dict[str, Any]]:
-        """So many records that the sink takes, all different and the same ones every time, of some `size` each."""
+        """Return so many records that the sink takes, all different, the same ones every time, of some `size` each."""
         return bulk(count, size)
 
     def read_back(self, destination: Path) -> list[Any]:
-        """Every record that a reader finds now, none where nothing was written yet. Fails on anything half written."""
+        """Return every record that a reader finds now, none where nothing was written yet.
+
+        Fails on anything half written.
+        """
         raise NotImplementedError("a sink's test says how to read it back")
 
     def expected(self, record: dict[str, Any]) -> Any:
-        """What a reader finds of a record."""
+        """Return what a reader finds of a record."""
         return record
 
     def reaching(self, destination: Path) -> AbstractContextManager[object]:  # noqa: ARG002
-        """Within it the sink, in this process, writes to the destination."""
+        """Return a context in which the sink, in this process, writes to the destination."""
         return nullcontext()
 
     def stdout_of_child(self, destination: Path) -> Path | None:  # noqa: ARG002
-        """Where a process that runs the sink has its standard output."""
+        """Return the file that a process that runs the sink has as its standard output; None for none."""
         return None
 
     # ── What is used below ──────────────────────────────────────────────────────────────────────────────────────────
 
     def make(self, destination: Path) -> Sink:
-        """The sink, as another consumer would make it."""
+        """Return the sink, as another consumer would make it."""
         return sink_of(self.sink, self.options(destination))
 
     def batch(self, id: str, records: list[Any]) -> Batch:
-        """A batch of these records, as the runner hands it over."""
+        """Return a batch of these records, as the runner hands it over."""
         return batch_of(id, records, self.model)
 
     def write(self, destination: Path, id: str, records: list[Any]) -> None:
-        """Writes by a sink of its own, as another consumer would."""
+        """Write by a sink of its own, as another consumer would."""
         with self.reaching(destination):
             sink = self.make(destination)
             sink.write(self.batch(id, records))
 
     def found(self, destination: Path) -> list[Any]:
-        """What is read back, sorted."""
+        """Return what is read back, sorted."""
         return sorted(self.read_back(destination), key=repr)
 
     def wanted(self, *batches: list[dict[str, Any]]) -> list[Any]:
-        """What is to be found of these batches, sorted."""
+        """Return what is to be found of these batches, sorted."""
         return sorted((self.expected(record) for records in batches for record in records), key=repr)
 
     def write_and_be_killed(self, destination: Path, point: str, id: str, records: list[Any]) -> None:
-        """Writes in a process that gets SIGKILL at the point."""
+        """Write in a process that gets SIGKILL at the point."""
         assert self._ended(destination, point, id, records) == -signal.SIGKILL, f"not killed at {point}"
 
     def _ended(self, destination: Path, point: str, id: str, records: list[Any]) -> int:

@@ -22,11 +22,15 @@ class Origin(ABC):
 
     @abstractmethod
     def source(self) -> Source:
-        """The source that reads this place to its end, with backoff short enough for a test."""
+        """Return the source that reads this place to its end, with backoff short enough for a test."""
 
 
 class SourceContract:
-    """Subclass it, and give it a fixture `origin`."""
+    """Claims about any source. Subclass it, and give it a fixture `origin`: an `Origin`.
+
+    A source that can't go on in the middle says `replays = False`, one whose records come in no fixed order `in_order =
+    False`.
+    """
 
     replays: ClassVar[bool] = True
     in_order: ClassVar[bool] = True
@@ -71,7 +75,7 @@ class SourceContract:
         assert [name for name, field in kind.model_fields.items() if not field.description] == []
 
     def same(self, came: list[Any], expected: list[Any]) -> None:
-        """Asserts that these are the expected records, in the order that the source promises."""
+        """Assert that these are the expected records, in the order that the source promises."""
         if self.in_order:
             assert came == expected
         else:
@@ -79,13 +83,13 @@ class SourceContract:
 
 
 def value_of(record: Record | DeadLetter) -> Any:
-    """The record's data as Python values. Fails for a dead letter."""
+    """Return the record's data as Python values. Fails for a dead letter."""
     assert isinstance(record, Record), record
     return json.loads(record.data if isinstance(record.data, bytes) else encode_json(record.data))
 
 
 def read(source: Source, resume_from: Any = None) -> list[Any]:
-    """Everything the source gives, as Python values."""
+    """Return everything that the source gives, as Python values."""
     try:
         return [value_of(record) for record in source.read(resume_from)]
     finally:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def eventually(claim: Callable[[], object], seconds: float = 20.0) -> None:
-    """Returns once the claim holds; fails, showing the claim, if it doesn't within so many seconds."""
+    """Return once the claim holds; fail, showing the claim, if it doesn't within so many seconds."""
     deadline = time.monotonic() + seconds
     pause = threading.Event()
     while not claim():

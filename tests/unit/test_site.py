@@ -9,15 +9,25 @@ import pytest
 import yaml
 
 import millrace
+import millrace.scrapy
+import millrace.spiders
+import millrace.testing
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 API = "\n".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
 
 
-@pytest.mark.parametrize("name", millrace.__all__)
+PUBLIC = [
+    f"{module.__name__}.{name}"
+    for module in (millrace, millrace.scrapy, millrace.spiders, millrace.testing)
+    for name in module.__all__
+]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_name_is_on_an_api_page(name: str) -> None:
-    assert re.search(rf"^::: millrace\.{name}$", API, re.MULTILINE)
+    assert re.search(rf"^::: {re.escape(name)}$", API, re.MULTILINE)
 
 
 def test_a_page_or_a_link_that_leads_nowhere_fails_the_build() -> None:

@@ -41,7 +41,7 @@ class Book(BaseModel):
 
 
 class BooksSpider(Spider):
-    """Crawls books.toscrape.com, or any shop laid out like it.
+    """A spider for books.toscrape.com, or any shop laid out like it.
 
     Follows the catalogue from `start_url` by its "next" links, and from there to each book's own page, and yields a
     `Book` for each. With `details=false` it stays in the catalogue, whose pages tell less, with one request for twenty

@@ -24,7 +24,7 @@ class Quote(BaseModel):
 
 
 class QuotesSpider(Spider):
-    """Crawls quotes.toscrape.com, or any site laid out like it.
+    """A spider for quotes.toscrape.com, or any site laid out like it.
 
     Follows the pages from `start_url` by their "Next" links and yields a `Quote` for each quote.
 
