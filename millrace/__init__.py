@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from millrace.inline import run_inline
     from millrace_consumer.batch import Batch
-    from millrace_consumer.reader import Reader
+    from millrace_consumer.reader import Message, Reader
     from millrace_consumer.sinks.base import Sink
     from millrace_consumer.transforms import concurrent, drop_canaries
     from millrace_pipeline.envelope import DeadLetter, Envelope, Position, Record
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "millrace.inline": ("run_inline",),
     "millrace_consumer.batch": ("Batch",),
-    "millrace_consumer.reader": ("Reader",),
+    "millrace_consumer.reader": ("Message", "Reader"),
     "millrace_consumer.sinks.base": ("Sink",),
     "millrace_consumer.transforms": ("concurrent", "drop_canaries"),
     "millrace_pipeline.envelope": ("DeadLetter", "Envelope", "Position", "Record"),
@@ -67,6 +67,7 @@ __all__ = [
     "ConfigError",
     "DeadLetter",
     "Envelope",
+    "Message",
     "MillraceError",
     "Position",
     "Reader",
