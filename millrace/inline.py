@@ -48,7 +48,7 @@ class Inline:
         self.read = self.delivered = self.filtered = self.duplicates = 0
         self.dead: list[DeadLetter] = []
         self.variants: list[bytes] = []
-        if self.sink.joins_ack:
+        if self.sink.writes_in_ack:
             raise flow.sink.error("writes in the queue's own Redis, with the ack: it can't be run inline")
         self._model = flow.load_model()
         self.sink.check(self._model)

@@ -126,9 +126,9 @@ class FanOut(Sink):
         self._optional = list(optional)
 
     @property
-    def forms(self) -> Sequence[str]:
+    def prefetch(self) -> Sequence[str]:
         """What any of them asks for."""
-        return list(dict.fromkeys(form for part in (*self._required, *self._optional) for form in part.sink.forms))
+        return list(dict.fromkeys(form for part in (*self._required, *self._optional) for form in part.sink.prefetch))
 
     def write(self, batch: Batch) -> None:
         """Writes to each sink that doesn't have the batch yet. Raises what the first required one raises, by its name.
@@ -153,24 +153,24 @@ class FanOut(Sink):
         batch.written = written
 
     @property
-    def joins_ack(self) -> bool:
+    def writes_in_ack(self) -> bool:
         """Whether any of them does."""
-        return any(part.sink.joins_ack for part in self._required)
+        return any(part.sink.writes_in_ack for part in self._required)
 
-    def with_ack(self, batch: Batch) -> Sequence[Command]:
+    def ack_commands(self, batch: Batch) -> Sequence[Command]:
         """What they write in the ack's step, together."""
-        return [command for part in self._required for command in part.sink.with_ack(batch)]
+        return [command for part in self._required for command in part.sink.ack_commands(batch)]
 
-    def holds(self, batch_id: str) -> bool:
+    def has_batch(self, batch_id: str) -> bool:
         """Whether any of them has anything of this batch."""
-        return any(part.sink.holds(batch_id) for part in (*self._required, *self._optional))
+        return any(part.sink.has_batch(batch_id) for part in (*self._required, *self._optional))
 
     def check(self, model: type[BaseModel] | None) -> None:
         """Checks each, and that what happens with the ack is required: it happens with it or not at all."""
         for part in (*self._required, *self._optional):
             part.sink.check(model)
         for part in self._optional:
-            if part.sink.joins_ack:
+            if part.sink.writes_in_ack:
                 raise ConfigError(f"{part.name} is written in the ack's own step, so it can't be `required: false`")
 
     def close(self) -> None:

@@ -165,7 +165,7 @@ class Consumer:
             elif fresh:  # what somebody else held may be in the sink already, and stays as it is
                 self._linger(claim)
             self.queue.secure(claim)
-            if claim.attempts <= self.flow.max_attempts or self._sink_holds(claim):
+            if claim.attempts <= self.flow.max_attempts or self._sink_has(claim):
                 delivery = Delivery(
                     claim,
                     flow=self.flow.name,
@@ -184,9 +184,9 @@ class Consumer:
             raise
         lease.drop()
 
-    def _sink_holds(self, claim: Claim) -> bool:
+    def _sink_has(self, claim: Claim) -> bool:
         try:
-            return self.sink.holds(claim.id)
+            return self.sink.has_batch(claim.id)
         except (SinkUnavailable, OSError):
             return True  # it can't be asked now, and may hold it: the delivery waits for it, with the batch whole
         except Exception:  # a bug of the sink's is no reason to go down, nor to part what it may hold

@@ -66,7 +66,7 @@ class Writer:
         Raises what the delivery before it raised: QueueError where Redis refuses us for good.
         """
         self._next = delivery.claim
-        for form in self._sink.forms if beside else ():
+        for form in self._sink.prefetch if beside else ():
             with suppress(Exception):  # `write` will ask again, and say it
                 getattr(delivery.batch, form)
         # Handed over before the one under way is done, so that its thread goes on without waiting for ours.
@@ -164,7 +164,7 @@ class Writer:
             filtered=delivery.filtered,
             foreign=delivery.foreign,
             dead=delivery.dead,
-            writes=self._sink.with_ack(delivery.batch),
+            writes=self._sink.ack_commands(delivery.batch),
             begin=self._to_begin(),
         )
 

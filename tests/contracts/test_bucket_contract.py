@@ -125,17 +125,17 @@ class BucketSinkContract(BucketSink):
         self.__dict__["more"] = {**self.more, "partition": ["id"]}
         self.write_and_be_killed(tmp_path, "sink.before_put:30", "batch-1", records)
         assert 0 < len(self.read_back(tmp_path)) < 40
-        assert self.make(tmp_path).holds("batch-1")
+        assert self.make(tmp_path).has_batch("batch-1")
         self.write(tmp_path, "batch-1", records)
         assert self.found(tmp_path) == self.wanted(records)
 
     def test_what_a_batch_has_put_is_held_and_nothing_else(self, tmp_path: Path) -> None:
         sink = self.make(tmp_path)
-        assert not sink.holds("batch-1")
+        assert not sink.has_batch("batch-1")
         sink.write(self.batch("batch-1", self.ordinary))
-        assert sink.holds("batch-1")
-        assert not sink.holds("batch-")
-        assert not sink.holds("batch-2")
+        assert sink.has_batch("batch-1")
+        assert not sink.has_batch("batch-")
+        assert not sink.has_batch("batch-2")
 
     def test_no_partition_value_leaves_the_prefix_or_loses_a_record(self, tmp_path: Path) -> None:
         destination = tmp_path / "in" / "side"

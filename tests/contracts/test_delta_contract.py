@@ -108,11 +108,11 @@ class DeltaSinkContract(DeltaTableSink):
 
     def test_what_is_committed_is_held_and_nothing_else(self, tmp_path: Path) -> None:
         sink = self.make(tmp_path)
-        assert not sink.holds("batch-1")
+        assert not sink.has_batch("batch-1")
         sink.write(self.batch("batch-1", bulk(2)))
-        assert sink.holds("batch-1")
-        assert self.make(tmp_path).holds("batch-1")
-        assert not sink.holds("batch-2")
+        assert sink.has_batch("batch-1")
+        assert self.make(tmp_path).has_batch("batch-1")
+        assert not sink.has_batch("batch-2")
 
 
 class TestDeltaSink(DeltaSinkContract):

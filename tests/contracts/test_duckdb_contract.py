@@ -225,13 +225,13 @@ def test_a_file_that_another_process_has_open_is_waited_for_and_then_tried_again
         assert other.stdout.readline() == "open\n"
         with pytest.raises(SinkUnavailable, match=r"my\.duckdb: IO Error: Could not set lock on file"):
             sink.write(batch_of("b1", bulk(2)))
-        assert sink.holds("b2"), "a batch that may be there must not be split"
+        assert sink.has_batch("b2"), "a batch that may be there must not be split"
         other.stdin.close()
         assert other.wait(60) == 0
     sink.write(batch_of("b1", bulk(2)))
     assert len(rows(path, "id")) == 4
-    assert sink.holds("b1")
-    assert not sink.holds("b2")
+    assert sink.has_batch("b1")
+    assert not sink.has_batch("b2")
 
 
 def test_consumers_take_turns_by_a_lock_of_their_own_which_outlasts_the_closing_of_the_file(path: Path) -> None:

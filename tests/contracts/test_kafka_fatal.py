@@ -95,7 +95,7 @@ def test_a_fatal_error_of_any_call_of_the_sink_is_unavailable_and_it_begins_anew
             kafka.write(batch)
         cluster.clear_failures(PRODUCE)
     kafka.write(batch)
-    assert kafka.holds(batch.id)
+    assert kafka.has_batch(batch.id)
     kafka.close()
     assert values(cluster, topic)[-1:] == [{"n": 1}]
 

@@ -103,7 +103,7 @@ def test_who_takes_a_batch_over_finds_by_the_notes_what_its_former_holder_had_co
         second.write(batch_of(f"{SESSION}-{number:06d}", [{"n": number}]))
     assert values(topic) == [{"n": 1}, {"n": 2}, {"n": 4}, {"n": 3}]
     assert notes(topic) == "1-4"
-    assert [second.holds(f"{SESSION}-{number:06d}") for number in (4, 5)] == [True, False]
+    assert [second.has_batch(f"{SESSION}-{number:06d}") for number in (4, 5)] == [True, False]
     first.close()
     second.close()
 
@@ -127,7 +127,7 @@ def test_each_session_has_notes_of_its_own_and_so_has_each_half_of_a_batch(topic
     for name in names * 2:  # three sessions, of which the sink keeps two open
         kafka.write(batch_of(name, [{"name": name}]))
     assert values(topic) == [{"name": name} for name in names]
-    assert not sink(topic).holds("s-000001b")
+    assert not sink(topic).has_batch("s-000001b")
 
 
 def test_however_many_batches_are_written_a_note_stays_short() -> None:

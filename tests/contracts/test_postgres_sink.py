@@ -106,7 +106,7 @@ def test_a_commit_whose_reply_is_lost_is_found_in_the_ledger(schema: Schema, pro
     for _ in range(2):
         sink.write(batch_of("b1", bulk(3)))
     assert schema.run("SELECT count(*) FROM things") == [(5,)]
-    assert sink.holds("b1")
+    assert sink.has_batch("b1")
 
 
 @pytest.mark.parametrize("point", [b"INSERT INTO", b"COPY", COMMIT], ids=["INSERT", "COPY", "COMMIT"])
@@ -140,11 +140,11 @@ def test_a_server_that_is_down_takes_the_batch_when_it_is_back(schema: Schema, p
     for _ in range(2):
         with pytest.raises(SinkUnavailable, match=r"PostgreSQL at 127\.0\.0\.1:\d+, database postgres: "):
             sink.write(batch_of("b1", bulk(3)))
-    assert sink.holds("nobody knows"), "a batch that may be there must not be split"
+    assert sink.has_batch("nobody knows"), "a batch that may be there must not be split"
     proxy.refuse(False)
     sink.write(batch_of("b1", bulk(3)))
     assert schema.run("SELECT count(*) FROM things") == [(5,)]
-    assert not sink.holds("nobody knows")
+    assert not sink.has_batch("nobody knows")
 
 
 def test_a_connection_that_was_cut_between_two_batches_is_made_anew(schema: Schema, proxy: Proxy) -> None:
@@ -485,7 +485,7 @@ def test_names_that_need_quotes_are_quoted(schema: Schema) -> None:
     sink = schema.sink(table=f"{schema.name}.Odd; name", ledger="The ledger", record_id='a "quoted" id')
     sink.write(batch_of("b", bulk(2), Thing))
     assert schema.run('SELECT "a ""quoted"" id" FROM "Odd; name" ORDER BY 1') == [("b-0",), ("b-1",)]
-    assert sink.holds("b")
+    assert sink.has_batch("b")
 
 
 # ── Records that don't fit ──────────────────────────────────────────────────────────────────────────────────────────
@@ -602,7 +602,7 @@ def test_old_batches_leave_the_ledger_and_stay_in_its_sum(schema: Schema) -> Non
         )
         schema.sink().write(raw('{"n": 5}', id="old-3"))
     assert schema.run("SELECT sum(records) FROM millrace_ledger") == schema.run("SELECT count(*) FROM things")
-    assert not schema.sink().holds("old-1")
+    assert not schema.sink().has_batch("old-1")
 
 
 def test_two_tables_share_a_ledger_and_not_their_batches(schema: Schema) -> None:

@@ -63,5 +63,5 @@ def test_what_is_no_function_is_refused_when_the_flow_is_checked(function: str) 
 
 def test_the_null_sink_takes_everything_and_keeps_nothing() -> None:
     NullSink().write(batch_of("b", [{"n": 1}, object()]))
-    assert not NullSink().holds("b")
+    assert not NullSink().has_batch("b")
     assert (NullSink.__doc__ or "").startswith("Exactly once")

@@ -108,8 +108,8 @@ def test_a_write_whose_reply_is_lost_is_there_once(key: str, elsewhere: redis.Re
 def test_the_note_of_a_batch_is_kept_as_long_as_the_flow_says(key: str, elsewhere: redis.Redis) -> None:
     sink(key, remember="2h").write(batch_of("b", bulk(3, 10)))
     assert 7100 < elsewhere.ttl(f"{{{key}}}:delivered:b") <= 7200
-    assert sink(key).holds("b")
-    assert not sink(key).holds("c")
+    assert sink(key).has_batch("b")
+    assert not sink(key).has_batch("c")
 
 
 def test_a_key_that_holds_something_else_makes_it_unavailable_and_is_named(key: str, elsewhere: redis.Redis) -> None:
@@ -190,13 +190,13 @@ def test_on_the_queue_s_own_server_nothing_is_written_before_the_ack_and_all_wit
     assert claim is not None
     own = RedisSink.model_validate({"key": f"{key}:out", "into": into})
     batch = batch_of(claim.id, [{"n": n} for n in range(1200)])
-    assert own.joins_ack
+    assert own.writes_in_ack
     own.write(batch)
     assert not client.exists(f"{key}:out")
-    queue.ack(claim, delivered=1200, writes=own.with_ack(batch))
+    queue.ack(claim, delivered=1200, writes=own.ack_commands(batch))
     count = {"list": client.llen, "stream": client.xlen, "hash": client.hlen}[into]
     assert count(f"{key}:out") == 1200
-    assert own.with_ack(batch_of("b", [])) == ()
+    assert own.ack_commands(batch_of("b", [])) == ()
 
 
 def test_two_sinks_on_two_threads_do_not_share_a_connection(key: str, elsewhere: redis.Redis) -> None:

@@ -127,7 +127,7 @@ def test_a_sink_whose_client_fails_at_its_worst_is_unavailable_and_recovers(
             sink.close()
     for sink in (first, fresh):
         sink.write(batch_of("b-000002", bulk(3, 10)))
-        assert sink.holds("b-000002") or type(sink).holds is Sink.holds
+        assert sink.has_batch("b-000002") or type(sink).has_batch is Sink.has_batch
         sink.close()
 
 
@@ -135,7 +135,7 @@ def assert_unavailable(sink: Sink) -> None:
     with pytest.raises((SinkUnavailable, OSError)):
         sink.write(batch_of("b-000002", bulk(3, 10)))
     with contextlib.suppress(SinkUnavailable, OSError):
-        sink.holds("b-000002")  # whatever it says
+        sink.has_batch("b-000002")  # whatever it says
 
 
 @pytest.mark.parametrize("kind", ["duckdb", "sqlite"])
@@ -151,6 +151,6 @@ def test_a_file_with_damage_anywhere_is_unavailable(kind: str, tmp_path: Path) -
         damaged.write_bytes(content[:place] + b"\xff" * 60 + content[place + 60 :])
         sink = (DuckdbSink if kind == "duckdb" else SqliteSink)(path=damaged, **options)
         with contextlib.suppress(SinkUnavailable):
-            sink.holds("b-000002")
+            sink.has_batch("b-000002")
             sink.write(batch_of("b-000002", bulk(5, 10)))
         sink.close()

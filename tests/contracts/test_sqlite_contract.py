@@ -196,8 +196,8 @@ def test_a_file_that_somebody_else_is_writing_to_is_waited_for_and_then_tried_ag
         other.execute("ROLLBACK")
     sink.write(batch_of("b1", bulk(2)))
     assert len(rows(path)) == 4
-    assert sink.holds("b1")
-    assert not sink.holds("b2")
+    assert sink.has_batch("b1")
+    assert not sink.has_batch("b2")
 
 
 def test_a_table_that_does_not_suit_is_told_with_the_statement_that_mends_it(

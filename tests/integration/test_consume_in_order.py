@@ -25,7 +25,7 @@ from tests.conftest import eventually
 class Gate(Sink):
     """Writes a batch once the gate is open, and remembers which it was given."""
 
-    forms: ClassVar[Sequence[str]] = ("records", "text")
+    prefetch: ClassVar[Sequence[str]] = ("records", "text")
 
     _given: list[str] = PrivateAttr(default_factory=list)
     _open: threading.Event = PrivateAttr(default_factory=threading.Event)

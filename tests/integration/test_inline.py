@@ -77,7 +77,7 @@ class WithTheAck(Sink):
     def write(self, batch):
         pass
 
-    def with_ack(self, batch):
+    def ack_commands(self, batch):
         return [("RPUSH", "elsewhere", *batch.lines)]
 
 

@@ -27,9 +27,9 @@ class Down(JsonlSink):
         self.ask()
         super().write(batch)
 
-    def holds(self, batch_id):
+    def has_batch(self, batch_id):
         self.ask()
-        return super().holds(batch_id)
+        return super().has_batch(batch_id)
 
     def ask(self):
         if Path("down").exists():

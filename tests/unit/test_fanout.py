@@ -38,7 +38,7 @@ class Tray(Sink):
         trays[self.name][batch.id] = [record["n"] for record in batch.records]
         batch.written = len(self.name)
 
-    def holds(self, batch_id: str) -> bool:
+    def has_batch(self, batch_id: str) -> bool:
         return batch_id in trays[self.name]
 
     def close(self) -> None:
@@ -53,7 +53,7 @@ class WithAck(Sink):
     def write(self, batch: Batch) -> None:
         """Nothing."""
 
-    def with_ack(self, batch: Batch) -> list[Command]:
+    def ack_commands(self, batch: Batch) -> list[Command]:
         return [("RPUSH", "k", *batch.lines)]
 
 
@@ -95,8 +95,8 @@ def test_each_sink_gets_every_batch() -> None:
     several.write(written)
     assert trays["a"] == trays["b"] == trays["c"] == {"batch-1": [0, 1, 2, 3]}
     assert written.written == 1
-    assert several.holds("batch-1")
-    assert not several.holds("batch-2")
+    assert several.has_batch("batch-1")
+    assert not several.has_batch("batch-2")
 
 
 def test_a_list_of_one_is_that_sink() -> None:
@@ -192,9 +192,9 @@ def test_each_is_closed_whatever_the_others_do() -> None:
 def test_what_is_written_with_the_ack_is_passed_on_and_is_required() -> None:
     several, offered = fan_out(tray("a"), {"type": f"{HERE}:WithAck"}), batch(2)
     several.write(offered)
-    assert several.joins_ack
-    assert several.with_ack(offered) == [("RPUSH", "k", b'{"n":0}', b'{"n":1}')]
-    assert not fan_out(tray("a"), tray("b")).joins_ack
+    assert several.writes_in_ack
+    assert several.ack_commands(offered) == [("RPUSH", "k", b'{"n":0}', b'{"n":1}')]
+    assert not fan_out(tray("a"), tray("b")).writes_in_ack
     with pytest.raises(ConfigError, match="required"):
         fan_out(tray("a"), {"type": f"{HERE}:WithAck", "required": False}).check(None)
 

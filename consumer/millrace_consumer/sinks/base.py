@@ -35,19 +35,19 @@ class Sink(BaseModel, ABC):
         """
 
     @property
-    def forms(self) -> Sequence[str]:
+    def prefetch(self) -> Sequence[str]:
         """Names of the attributes of `Batch` that `write` is going to ask for.
 
-        They are made while the batch before is still being written.
+        It is made while the batch before is still being written.
         """
         return ()
 
     @property
-    def joins_ack(self) -> bool:
-        """True where it writes to the queue's own Redis in the ack's step: see `with_ack`."""
-        return type(self).with_ack is not Sink.with_ack
+    def writes_in_ack(self) -> bool:
+        """True where it writes to the queue's own Redis in the ack's step: see `ack_commands`."""
+        return type(self).ack_commands is not Sink.ack_commands
 
-    def with_ack(self, batch: Batch) -> Sequence[Command]:  # noqa: ARG002 - most have nothing to say to Redis
+    def ack_commands(self, batch: Batch) -> Sequence[Command]:  # noqa: ARG002 - most have nothing to say to Redis
         """Return the commands that the queue's own Redis carries out in the same step as the ack.
 
         Called after `write`, with the same batch. Each command is LPUSH, RPUSH, XADD or HSET, a key, and at most 1,000
@@ -55,7 +55,7 @@ class Sink(BaseModel, ABC):
         """
         return ()
 
-    def holds(self, batch_id: str) -> bool:  # noqa: ARG002 - this one can't tell
+    def has_batch(self, batch_id: str) -> bool:  # noqa: ARG002 - this one can't tell
         """Return True if any output of this batch is there already, durable or half done.
 
         Asked before a batch that keeps killing its consumers is split: what is (partly) written under its id must not

@@ -128,9 +128,9 @@ class DeltaSink(PlacedSink):
                 schema = schema.append(pa.field(name, EVENT_TIME[name]))
         return schema
 
-    def holds(self, batch_id: str) -> bool:
+    def has_batch(self, batch_id: str) -> bool:
         """Whether the batch is committed."""
-        return self.table.holds(batch_id)
+        return self.table.has_batch(batch_id)
 
     def write(self, batch: Batch) -> None:
         """Commits the batch, unless the table has it."""

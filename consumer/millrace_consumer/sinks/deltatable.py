@@ -75,7 +75,7 @@ class LakeTable:
             self._opened_at = self._table.version()
             return self._table
 
-    def holds(self, batch_id: str) -> bool:
+    def has_batch(self, batch_id: str) -> bool:
         """Whether the batch is committed."""
         table = self.read()
         with self._telling("read"):

@@ -82,7 +82,7 @@ class FileSink(PlacedSink):
         """Refuses a path where nothing can be written."""
         self.place.check()
 
-    def holds(self, batch_id: str) -> bool:
+    def has_batch(self, batch_id: str) -> bool:
         """Whether a file of this batch has its name already, in any partition."""
         return self.place.holds(f"{batch_id}{self.suffix}")
 

@@ -34,8 +34,8 @@ class JsonlSink(FileSink):
         return {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}[self.compression]
 
     @property
-    def forms(self) -> Sequence[str]:
-        """See `Sink.forms`."""
+    def prefetch(self) -> Sequence[str]:
+        """See `Sink.prefetch`."""
         if self.partition:
             return ()
         return ("envelope_lines",) if self.envelope else ("text",)

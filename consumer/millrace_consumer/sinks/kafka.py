@@ -64,7 +64,7 @@ class KafkaSink(KafkaOptions):
             raise
         killpoint("sink.after_write")
 
-    def holds(self, batch_id: str) -> bool:
+    def has_batch(self, batch_id: str) -> bool:
         """Whether there is a note of this batch."""
         try:
             return self._session(batch_id).has(batch_id)

@@ -24,8 +24,8 @@ class ParquetSink(FileSink):
     kind: ClassVar[str] = "parquet"
 
     @property
-    def forms(self) -> Sequence[str]:
-        """See `Sink.forms`."""
+    def prefetch(self) -> Sequence[str]:
+        """See `Sink.prefetch`."""
         return () if self.partition else ("table",)
 
     def check(self, model: type[BaseModel] | None) -> None:

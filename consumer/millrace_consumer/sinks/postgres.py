@@ -92,7 +92,7 @@ class PostgresSink(SqlSink):
                 settle(batch, entry)
             self._prune(connection)
 
-    def holds(self, batch_id: str) -> bool:
+    def has_batch(self, batch_id: str) -> bool:
         """Whether the ledger has this batch; yes where that can't be asked, so that the batch keeps its id."""
         try:
             with self.session() as connection:

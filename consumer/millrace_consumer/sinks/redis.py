@@ -58,7 +58,7 @@ class RedisSink(Sink):
         return self
 
     @property
-    def joins_ack(self) -> bool:
+    def writes_in_ack(self) -> bool:
         """Whether it writes to the queue's own server."""
         return self.url is None
 
@@ -81,11 +81,11 @@ class RedisSink(Sink):
             raise SinkUnavailable(_about_url(error)) from error
         killpoint("sink.after_write")
 
-    def with_ack(self, batch: Batch) -> Sequence[Command]:
+    def ack_commands(self, batch: Batch) -> Sequence[Command]:
         """The batch's commands, where they are for the queue's own server."""
         return list(self._commands(batch)) if self.url is None and len(batch) else ()
 
-    def holds(self, batch_id: str) -> bool:
+    def has_batch(self, batch_id: str) -> bool:
         """Whether another server has it. The queue's own has no batch that wasn't acked."""
         try:
             return self.url is not None and self._server().has(batch_id)

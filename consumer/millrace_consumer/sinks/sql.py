@@ -108,8 +108,8 @@ class SqlSink(Sink):
         return self
 
     @property
-    def forms(self) -> Sequence[str]:
-        """See `Sink.forms`."""
+    def prefetch(self) -> Sequence[str]:
+        """See `Sink.prefetch`."""
         return ("models",)
 
     def check(self, model: type[BaseModel] | None) -> None:

@@ -77,7 +77,7 @@ class SqliteSink(SqlSink):
             if entry is not None:
                 settle(batch, entry)
 
-    def holds(self, batch_id: str) -> bool:
+    def has_batch(self, batch_id: str) -> bool:
         """Whether the ledger has this batch; yes where that can't be asked, so that the batch keeps its id."""
         try:
             if not self.path.exists():
