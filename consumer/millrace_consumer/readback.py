@@ -1,28 +1,28 @@
-"""Reads a file sink's output again, on disk or in a bucket, and counts: what `millrace verify --sink` rests on.
+"""Read-back: a sink's output read again and counted, which is what `millrace verify --sink` rests on.
 
-Files are streamed and records are told apart by 64-bit hashes of what identifies them, kept at 8 bytes a record: ten
-million records take 80 MB. That two of so many different ones share a hash has a chance of 1 in 370,000.
+Records are told apart by 64-bit hashes of what identifies them, kept at 8 bytes a record: ten million records take
+80 MB. That two of so many different ones share a hash has a chance of 1 in 370,000.
 """
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import pairwise
+from typing import Any, ClassVar
 
-from pydantic import BaseModel
-
-from millrace_consumer.rows import Damaged, Rows, rows_of, unpacked
-from millrace_consumer.sinks.files import FileSink
-from millrace_consumer.sinks.places.disk import TEMPORARY
+from millrace_pipeline.envelope import encode_json
 
 BATCH_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{10}-\d{6,}[ab]*")
 """A batch's id: the session of the consumer that claimed it, its number, and a or b for each time it was split."""
+
+WHOLE = "whole record"
+ENVELOPE_ID = "envelope id"
 
 SHOWN = 5
 _BUCKETS = 256
@@ -30,7 +30,7 @@ _BUCKETS = 256
 
 @dataclass
 class Repeated:
-    """One record that the files hold more than once."""
+    """One record that is there more than once."""
 
     identity: str
     files: list[str]
@@ -62,72 +62,45 @@ class Found:
     """Whether a record replaces an earlier one of its key, so that fewer records than were delivered are no loss."""
 
 
-class Readback:
-    """The output of one file sink.
+class Readback(ABC):
+    """The output of one sink, which may be read again and again; `by` is what tells its records apart."""
 
-    `key` is the JSON pointer of what names a record in its source, for output that doesn't hold the envelope's id.
-    """
+    unit: ClassVar[str] = "file"
+    """What the output consists of."""
 
-    def __init__(self, sink: FileSink, *, model: type[BaseModel] | None = None, key: str | None = None) -> None:
-        self._place = sink.place
-        self._rows: Rows = rows_of(sink, model, key)
+    def __init__(self, by: str) -> None:
+        self.by = by
+
+    @abstractmethod
+    def records(self, found: Found) -> Iterator[tuple[str, bytes]]:
+        """Yields where each record lies and what identifies it, and notes in `found` how many there are.
+
+        So it does with the batches that they are of, and with what is damaged, which it reads as far as that goes, or
+        unknown. Raises SinkUnavailable where the sink's place can't be reached.
+        """
 
     def read(self) -> Found:
-        """Reads every file there is."""
-        found = Found(self._rows.by)
+        """Reads all there is and counts. Raises as `records` does."""
+        found = Found(self.by, unit=self.unit)
         hashes = Hashes()
-        for name in self._names(found):
-            file = name.rpartition("/")[2]
-            batch = file[: -len(self._rows.suffix_of(file))]
-            if not BATCH_ID.fullmatch(batch):
-                found.unknown.append(name)
-            try:
-                for identity in self._identities(name):
-                    hashes.add(hash_of(identity))
-                    found.records += 1
-                    found.by_batch[batch] += 1
-            except FileNotFoundError:
-                continue  # renamed or removed since it was listed
-            except Damaged as damage:
-                found.damaged.append(f"{name}: {damage}")
-            found.files += 1
+        for _, identity in self.records(found):
+            hashes.add(_hash_of(identity))
         repeated = hashes.repeated()
         found.twice = sum(repeated.values())
         found.repeated = list(self._where(set(list(repeated)[:SHOWN])))
         return found
 
     def identities(self) -> Iterator[str]:
-        """What identifies each record, of all files; of a damaged one as far as it can be read."""
-        for name in self._names(Found("")):
-            with suppress(FileNotFoundError, Damaged):
-                for identity in self._identities(name):
-                    yield identity.decode(errors="replace")
-
-    def _identities(self, name: str) -> Iterator[bytes]:
-        with self._place.open(name) as stored, unpacked(name, stored) as file:
-            yield from self._rows.identities(file)
-
-    def _names(self, found: Found) -> Iterator[str]:
-        """The files that hold records, in a steady order; what else lies there is noted."""
-        for name in self._place.names():
-            file = name.rpartition("/")[2]
-            if TEMPORARY.fullmatch(file):
-                found.leftovers.append(name)
-            elif file.startswith("."):
-                continue
-            elif self._rows.suffix_of(file):
-                yield name
-            else:
-                found.unknown.append(name)
+        """Yields what identifies each record; of what is damaged as far as it can be read."""
+        for _, identity in self.records(Found(self.by)):
+            yield identity.decode(errors="replace")
 
     def _where(self, wanted: set[int]) -> Iterator[Repeated]:
-        """A second reading, for the few that are shown by name."""
+        """Reads a second time, for the few that are shown by name."""
         places: dict[bytes, list[str]] = {}
-        for name in self._names(Found("")) if wanted else ():
-            with suppress(FileNotFoundError, Damaged):
-                for identity in self._identities(name):
-                    if hash_of(identity) in wanted:
-                        places.setdefault(identity, []).append(name)
+        for place, identity in self.records(Found(self.by)) if wanted else ():
+            if _hash_of(identity) in wanted:
+                places.setdefault(identity, []).append(place)
         for identity, files in places.items():
             yield Repeated(identity.decode(errors="replace")[:120], files)
 
@@ -144,17 +117,19 @@ class Hashes:
 
     def repeated(self) -> dict[int, int]:
         """How many copies beyond the first, by hash."""
-        copies: dict[int, int] = {}
+        copies: Counter[int] = Counter()
         for part in self._parts:
-            for hashed in _after_equal(sorted(part)):
-                copies[hashed] = copies.get(hashed, 0) + 1
+            copies.update(value for before, value in pairwise(sorted(part)) if before == value)
         return copies
 
 
-def _after_equal(values: list[int]) -> Iterable[int]:
-    return (value for before, value in pairwise(values) if before == value)
-
-
-def hash_of(identity: bytes) -> int:
+def _hash_of(identity: bytes) -> int:
     """64 bits that stand for what identifies a record."""
     return int.from_bytes(blake2b(identity, digest_size=8).digest(), "big")
+
+
+def named(value: Any) -> bytes | None:
+    """A key as bytes: text as it is, anything else as JSON; None where there is none."""
+    if value is None or value == "":
+        return None
+    return value.encode(errors="replace") if isinstance(value, str) else encode_json(value)

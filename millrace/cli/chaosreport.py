@@ -11,7 +11,7 @@ from rich.table import Table
 
 from millrace.cli import practiceflows
 from millrace.cli.books import print_books
-from millrace.cli.filecheck import FileCheck
+from millrace.cli.sinkcheck import SinkCheck
 from millrace_consumer.readback import SHOWN
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Books
@@ -23,7 +23,7 @@ class Outcome:
 
     flow: str
     books: Books
-    check: FileCheck
+    check: SinkCheck
     sent: int | None = None
     """Records that the source sent and the flow should deliver; None where nobody knows."""
     lost: int = 0
@@ -52,7 +52,7 @@ def outcomes(
         if flow.name not in books:
             continue
         excused = power_cuts > 0 and flow.queue.fsync != "write"
-        check = FileCheck(flow, allow_repeats=excused)
+        check = SinkCheck(flow, allow_repeats=excused)
         check.read(books[flow.name], lambda name=flow.name: books[name])  # type: ignore[misc]
         outcome = Outcome(flow.name, books[flow.name], check, excused=excused)
         if events is None:

@@ -26,7 +26,7 @@ from millrace_pipeline.process.signals import on_signal
 from millrace_pipeline.queue import Books
 
 if TYPE_CHECKING:
-    from millrace.cli.filecheck import FileCheck
+    from millrace.cli.sinkcheck import SinkCheck
 
 app = typer.Typer()
 
@@ -85,16 +85,16 @@ class _Rounds:
     def __init__(self, settings: Settings, flows: list[Flow], *, sink: bool, allow_repeats: bool) -> None:
         self._settings = settings
         self._flows = flows
-        self._checks: list[FileCheck] = []
+        self._checks: list[SinkCheck] = []
         if sink:
-            from millrace.cli.filecheck import FileCheck  # only here: no other command pays for the sinks
+            from millrace.cli.sinkcheck import SinkCheck  # only here: no other command pays for the sinks
 
             self._checks = [
-                FileCheck(flow, part, allow_repeats=allow_repeats) for flow in flows for part in flow.sink.each
+                SinkCheck(flow, part, allow_repeats=allow_repeats) for flow in flows for part in flow.sink.each
             ]
         self._console = Console(highlight=False, soft_wrap=True)
 
-    def look(self) -> tuple[dict[str, Books], list[FileCheck]]:
+    def look(self) -> tuple[dict[str, Books], list[SinkCheck]]:
         """The books, and what the files hold. Raises QueueError."""
         books = {flow.name: audit_books(self._settings, flow) for flow in self._flows}
         for check in self._checks:
@@ -120,7 +120,7 @@ class _Rounds:
                 break
         return 0 if answered else 1
 
-    def print(self, books: Mapping[str, Books], checks: list[FileCheck]) -> None:
+    def print(self, books: Mapping[str, Books], checks: list[SinkCheck]) -> None:
         """The sums, and a line or more on each sink's files."""
         print_books(dict(books), self._console)
         if checks:
@@ -129,7 +129,7 @@ class _Rounds:
             for line in check.told():
                 self._console.print(f"  {line}")
 
-    def print_json(self, books: Mapping[str, Books], checks: list[FileCheck], indent: int | None = None) -> None:
+    def print_json(self, books: Mapping[str, Books], checks: list[SinkCheck], indent: int | None = None) -> None:
         """All of it as JSON; a round of --follow takes one line, with its time."""
         said: dict[str, Any] = {name: found.as_dict() for name, found in books.items()}
         for check in checks:
@@ -143,7 +143,7 @@ class _Rounds:
         sys.stdout.write(json.dumps(said, indent=indent) + "\n")
         sys.stdout.flush()
 
-    def _print_line(self, books: Mapping[str, Books], checks: list[FileCheck]) -> None:
+    def _print_line(self, books: Mapping[str, Books], checks: list[SinkCheck]) -> None:
         for name, found in books.items():
             self._console.print(
                 f"{datetime.now(UTC):%H:%M:%S}  {name}  published {found.published:,}  delivered {found.delivered:,}  "
@@ -155,7 +155,7 @@ class _Rounds:
                 self._console.print(f"          {line}")
 
 
-def _differs(books: Mapping[str, Books], checks: list[FileCheck]) -> bool:
+def _differs(books: Mapping[str, Books], checks: list[SinkCheck]) -> bool:
     return any(_wrong(found) for found in books.values()) or any(check.differs for check in checks)
 
 

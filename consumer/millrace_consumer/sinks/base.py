@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, ConfigDict
 
 from millrace_consumer.batch import Batch
-from millrace_pipeline.errors import RecordsRejected, SinkUnavailable
+from millrace_consumer.readback import Readback
+from millrace_pipeline.errors import ConfigError, RecordsRejected, SinkUnavailable
 
 __all__ = ["Batch", "Command", "RecordsRejected", "Sink", "SinkUnavailable"]
 
@@ -64,6 +65,14 @@ class Sink(BaseModel, ABC):
         Raises SinkUnavailable if it can't be asked now; the batch then stays whole.
         """
         return False
+
+    def read_back(self, *, model: type[BaseModel] | None = None, key: str | None = None) -> Readback:  # noqa: ARG002
+        """Return its output, to be read again by `millrace verify --sink`.
+
+        `model` is the flow's, `key` the JSON pointer of what names a record in its source. Raises ConfigError, saying
+        why, where it can't be read.
+        """
+        raise ConfigError("it has no files or tables to read again")
 
     def check(self, model: type[BaseModel] | None) -> None:
         """Look at the flow's model, once, when a flow is checked or started. Raises ConfigError to refuse it."""

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Callable, Iterator, Set
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from operator import attrgetter
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, BinaryIO, ClassVar
 
 from pydantic import BaseModel, Field, RootModel, field_validator
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from millrace_consumer.batch import Batch
 from millrace_consumer.modelfields import field_names
+from millrace_consumer.readback import WHOLE, Readback
 from millrace_consumer.sinks.base import RecordsRejected
+from millrace_consumer.sinks.filereadback import Damaged, FileReadback
 from millrace_consumer.sinks.files import FileSink
 from millrace_pipeline.envelope import resolve
 from millrace_pipeline.errors import ConfigError
@@ -91,6 +95,25 @@ class CsvSink(FileSink):
             piece.seek(0)
             piece.truncate()
 
+    def read_back(self, *, model: type[BaseModel] | None = None, key: str | None = None) -> Readback:
+        """See `Sink.read_back`: rows, by the column of the key where there is one."""
+        pointers = list(map(_pointer, self.pointers(model).values()))
+        column = pointers.index(_pointer(key)) if key and _pointer(key) in pointers else None
+        by = WHOLE if key is None or column is None else key
+        return FileReadback(self.place, (".csv",), by, partial(self._identities, column))
+
+    def _identities(self, column: int | None, _: str, file: BinaryIO) -> Iterator[bytes]:
+        number = 0
+        csv.field_size_limit(2**31 - 1)  # of the whole process: its default refuses cells above 128 kB
+        try:
+            with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+                for number, row in enumerate(csv.reader(text, delimiter=self.delimiter, strict=True)):
+                    if number or not self.header:
+                        cell = "" if column is None or len(row) <= column else row[column]
+                        yield cell.encode() if cell else json.dumps(row).encode()
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise Damaged(f"after record {number}: {error}") from None
+
     def pointers(self, model: type[BaseModel] | None) -> dict[str, str]:
         """Where each column's values are found in a record, by header."""
         if isinstance(self.columns, dict):
@@ -134,6 +157,10 @@ class CsvSink(FileSink):
 def _header(pointer: str) -> str:
     """The name of a column: the name itself, or a pointer's steps with dots between them."""
     return pointer[1:].replace("/", ".").replace("~1", "/").replace("~0", "~") if pointer.startswith("/") else pointer
+
+
+def _pointer(name: str) -> str:
+    return name if name.startswith("/") else f"/{name}"
 
 
 def _rows(batch: Batch, pointers: list[str], cell: Callable[[Any], str]) -> list[list[str]]:

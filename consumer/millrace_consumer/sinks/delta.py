@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, model_valid
 
 from millrace_consumer.arrow import schema_of
 from millrace_consumer.batch import Batch
+from millrace_consumer.readback import ENVELOPE_ID, WHOLE, Readback
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
 from millrace_consumer.sinks.placed import PlacedSink
 from millrace_pipeline.envelope import resolve
@@ -148,6 +149,19 @@ class DeltaSink(PlacedSink):
 
         batch.written = self.table.commit(batch.id, batch.flow, rows.schema, write)
         killpoint("sink.after_write")
+
+    def read_back(self, *, model: type[BaseModel] | None = None, key: str | None = None) -> Readback:
+        """See `Sink.read_back`: an upsert's own key goes before the source's."""
+        from millrace_consumer.sinks.deltareadback import DeltaReadback
+
+        column = (key or "").lstrip("/").split("/")[0]
+        if self.mode == "upsert":
+            return DeltaReadback(self.table, ", ".join(self.key), self.key, upserts=True)
+        if model is None:
+            return DeltaReadback(self.table, ENVELOPE_ID, ["id"], upserts=False)
+        if key and column in self.columns(model).names:
+            return DeltaReadback(self.table, key, [column], upserts=False)
+        return DeltaReadback(self.table, WHOLE, [], upserts=False)
 
     def _rows(self, batch: Batch) -> tuple[pa.Table, Sequence[int]]:
         """The batch as a table, with the columns that it is to be partitioned by, and one row a key.

@@ -9,12 +9,13 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, Field, PrivateAttr, field_validator
 
 from millrace_consumer.batch import Batch
+from millrace_consumer.readback import Readback
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
 from millrace_consumer.sinks.partition import NAME_LIMIT, component, directory_names, field_name, partition_text
 from millrace_consumer.sinks.placed import PlacedSink
 from millrace_consumer.sinks.places import Place, place_of
 from millrace_pipeline.envelope import resolve
-from millrace_pipeline.errors import RecordError
+from millrace_pipeline.errors import ConfigError, RecordError
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.moment import read_moment
 
@@ -85,6 +86,10 @@ class FileSink(PlacedSink):
     def has_batch(self, batch_id: str) -> bool:
         """Whether a file of this batch has its name already, in any partition."""
         return self.place.holds(f"{batch_id}{self.suffix}")
+
+    def read_back(self, *, model: type[BaseModel] | None = None, key: str | None = None) -> Readback:  # noqa: ARG002
+        """See `Sink.read_back`: each kind of file is read by its own sink."""
+        raise ConfigError(f"{type(self).__name__} is not a kind of file that can be read again")
 
     def write(self, batch: Batch) -> None:
         """Encodes all of the batch's files before the first of them appears under its name."""

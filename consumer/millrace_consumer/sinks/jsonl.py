@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Literal
+from functools import partial
+from typing import IO, Annotated, BinaryIO, Literal, cast
 
-from pydantic import Field
+import msgspec
+from pydantic import BaseModel, Field
 
 from millrace_consumer.batch import Batch
+from millrace_consumer.readback import ENVELOPE_ID, WHOLE, Readback, named
+from millrace_consumer.sinks.filereadback import Damaged, FileReadback
 from millrace_consumer.sinks.files import FileSink
+from millrace_pipeline.envelope import decode_json, resolve
+from millrace_pipeline.errors import EnvelopeError
+
+SUFFIXES = {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}
 
 
 class JsonlSink(FileSink):
@@ -31,7 +41,7 @@ class JsonlSink(FileSink):
     @property
     def suffix(self) -> str:
         """The end of the files' names."""
-        return {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}[self.compression]
+        return SUFFIXES[self.compression]
 
     @property
     def prefetch(self) -> Sequence[str]:
@@ -49,6 +59,12 @@ class JsonlSink(FileSink):
             return _zstd(text)
         return (text,)
 
+    def read_back(self, *, model: type[BaseModel] | None = None, key: str | None = None) -> Readback:  # noqa: ARG002
+        """See `Sink.read_back`: lines, by the envelope's id where they have it."""
+        by = ENVELOPE_ID if self.envelope else key or WHOLE
+        suffixes = tuple(sorted(SUFFIXES.values(), key=len, reverse=True))
+        return FileReadback(self.place, suffixes, by, partial(_identities, by))
+
 
 def _gzip(text: bytes) -> Iterator[bytes]:
     # Not the gzip module: it writes the time of day into the header, and the same batch must make the same bytes.
@@ -61,3 +77,33 @@ def _zstd(text: bytes) -> Iterator[bytes]:
     import pyarrow  # only here: a consumer of plain JSON Lines never loads it
 
     yield pyarrow.Codec("zstd").compress(text, asbytes=True)
+
+
+def _identities(by: str, name: str, file: BinaryIO) -> Iterator[bytes]:
+    number = 0
+    try:
+        with _unpacked(name, file) as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith(b"\n"):
+                    raise Damaged(f"line {number} has no end")
+                yield _identity(by, line.rstrip())
+    except (EnvelopeError, msgspec.DecodeError, OSError, EOFError, zlib.error, ValueError) as error:
+        raise Damaged(f"at line {number}: {error}") from None
+
+
+def _unpacked(name: str, file: BinaryIO) -> IO[bytes]:
+    """The file as it was before it was compressed, if its name says that it was."""
+    if name.endswith(".gz"):
+        return cast("IO[bytes]", gzip.open(file, "rb"))
+    if name.endswith(".zst"):
+        import pyarrow
+
+        return io.BufferedReader(pyarrow.input_stream(file, compression="zstd"))
+    return file
+
+
+def _identity(by: str, line: bytes) -> bytes:
+    if by == WHOLE:
+        msgspec.json.decode(line, type=msgspec.Raw)
+        return line
+    return named(resolve("id" if by == ENVELOPE_ID else by, decode_json(line))) or line

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import BinaryIO, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +12,10 @@ from pydantic import BaseModel
 
 from millrace_consumer.arrow import schema_of
 from millrace_consumer.batch import Batch
+from millrace_consumer.readback import ENVELOPE_ID, WHOLE, Readback, named
+from millrace_consumer.sinks.filereadback import Damaged, FileReadback
 from millrace_consumer.sinks.files import FileSink
+from millrace_pipeline.envelope import resolve
 
 
 class ParquetSink(FileSink):
@@ -38,3 +42,22 @@ class ParquetSink(FileSink):
         file = pa.BufferOutputStream()
         pq.write_table(batch.table, file, compression="zstd")
         yield file.getvalue()
+
+    def read_back(self, *, model: type[BaseModel] | None = None, key: str | None = None) -> Readback:
+        """See `Sink.read_back`: rows, of which only the column is read that names them."""
+        by = ENVELOPE_ID if model is None else key or WHOLE
+        return FileReadback(self.place, (".parquet",), by, partial(_identities, by))
+
+
+def _identities(by: str, _: str, file: BinaryIO) -> Iterator[bytes]:
+    try:
+        with pq.ParquetFile(file) as parquet:
+            pointer = "id" if by == ENVELOPE_ID else by
+            column = pointer.lstrip("/").split("/")[0]
+            columns = None if by == WHOLE or column not in parquet.schema_arrow.names else [column]
+            for part in parquet.iter_batches(batch_size=4096, columns=columns):
+                for row in part.to_pylist():
+                    name = None if columns is None else named(resolve(pointer, row))
+                    yield name or repr(row).encode(errors="replace")
+    except (pa.ArrowException, OSError) as error:
+        raise Damaged(str(error)) from None

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from millrace_consumer.batch import Batch
+from millrace_consumer.readback import Readback
 from millrace_consumer.sinks.base import RecordsRejected, Sink
 from millrace_consumer.sinks.ledger import Refusals
 from millrace_consumer.sinks.sqlcells import cells, plain_cells
 from millrace_consumer.sinks.sqlcolumns import PLAIN, Kind, SqlColumn, columns_of
 from millrace_consumer.sinks.sqltable import SqlTable
+from millrace_consumer.sinks.tablereadback import Reading, TableReadback
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.units import Duration
 
@@ -27,23 +29,6 @@ Wait = Annotated[Duration, Field(gt=0, le=DAY)]
 
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
-
-
-class Reading(Protocol):
-    """A table and its ledger as they are at one instant."""
-
-    columns: Collection[str]
-    plain: bool
-    """Whether it is a table as one is made for records without a model, whose `id` is the envelope's."""
-
-    def batches(self) -> Iterable[tuple[str, int]]:
-        """The ledger's batches of this table, and how many records each wrote."""
-
-    def count(self) -> int:
-        """The table's rows."""
-
-    def values(self, column: str) -> Iterator[Any]:
-        """The values of one column, without nulls."""
 
 
 class SqlSink(Sink):
@@ -174,6 +159,17 @@ class SqlSink(Sink):
         if nameless:
             raise RecordsRejected(dict(sorted(nameless.items())))
         return found
+
+    def read_back(self, *, model: type[BaseModel] | None = None, key: str | None = None) -> Readback:
+        """See `Sink.read_back`: the ledger and the table."""
+        return TableReadback(
+            self.reading,
+            self.table,
+            record_id=self.record_id,
+            has_model=model is not None,
+            key=key,
+            replaced=self.mode != "append",
+        )
 
     @abstractmethod
     def reading(self) -> AbstractContextManager[Reading | None]:

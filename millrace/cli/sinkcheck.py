@@ -1,4 +1,4 @@
-"""What a flow's files hold, against what its books say was delivered."""
+"""A flow's files and tables, against what its books say was delivered."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from millrace_consumer.readback import SHOWN, Found
-from millrace_consumer.readers import Reader, reader_of
-from millrace_consumer.rows import WHOLE
+from millrace_consumer.readback import SHOWN, WHOLE, Found, Readback
 from millrace_consumer.sinks import SINKS
 from millrace_consumer.sinks.base import Sink
 from millrace_pipeline.errors import ConfigError
@@ -22,8 +20,8 @@ CONTENT = ("content",)
 """Stands for a key that is all that the record holds, which is how the scrapy source names records by itself."""
 
 
-class FileCheck:
-    """Reads the files of one flow's sink and compares. A sink without files is not looked at, and `why_not` says so.
+class SinkCheck:
+    """Reads one sink of a flow back and compares. One that can't be read back is not looked at, and `why_not` says so.
 
     While consumers work, the count is a bracket. All that had been delivered before the reading must be there, apart
     from the batches in flight at that time; and what is there must have been delivered by its end, apart from those in
@@ -42,21 +40,20 @@ class FileCheck:
         self.surplus = 0
         self._allow_repeats = allow_repeats
         self._delivered = 0
-        self._named_by_content = False
-        self._reader: Reader | None = None
+        self._output: Readback | None = None
         built = part.build(SINKS, Sink)
         key = _key_of(flow)
         self._named_by_content = key == CONTENT
         try:
-            self._reader = reader_of(built, model=flow.load_model(), key=key if isinstance(key, str) else None)
+            self._output = built.read_back(model=flow.load_model(), key=key if isinstance(key, str) else None)
         except ConfigError as error:
             self.why_not = f"sink {part.type}: {error}"
 
     def read(self, before: Books, books_after: Callable[[], Books]) -> None:
-        """Reads all files; `before` are the books from before that, `books_after` asks for those from behind it."""
-        if self._reader is None:
+        """Reads all there is; `before` are the books from before that, `books_after` asks for those from behind it."""
+        if self._output is None:
             return
-        found = self.found = self._reader.read()
+        found = self.found = self._output.read()
         after = books_after()
         self._delivered = after.delivered
         if found.upserts:
@@ -65,8 +62,8 @@ class FileCheck:
         self.surplus = max(0, _settled(found, after) - after.delivered)
 
     def identities(self) -> Iterator[str]:
-        """What identifies each record in the files; of a damaged one as far as it can be read."""
-        return self._reader.identities() if self._reader else iter(())
+        """What identifies each record; of what is damaged as far as it can be read."""
+        return self._output.identities() if self._output else iter(())
 
     @property
     def identified(self) -> bool:
