@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --require-ha
 WORKERS ?= 4
 say = @echo "· $(1)"
 
-.PHONY: help demo test check fmt acceptance faults servers soak bench bench-quick docs lock clean
+.PHONY: help demo test check fmt acceptance faults servers soak bench bench-quick docs tables lock clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -66,6 +66,9 @@ bench-quick: $(VENV)/bench/ready ## The same, smaller: fails on a wrong answer, 
 docs: $(VENV)/docs/ready ## The documentation as a site with search, in build/site; fails at a link that leads nowhere
 	$(call say,mkdocs)
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build
+
+tables: $(VENV)/all ## Write the docs' tables of sources and sinks anew, from their classes
+	@$(BIN)/python -m docs.tables
 
 lock: $(VENV)/runtime ## Resolve all dependencies anew into requirements/
 	$(call say,resolving)

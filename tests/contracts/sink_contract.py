@@ -13,6 +13,7 @@ import pytest
 
 from millrace import testing
 from millrace_consumer.sinks.base import SinkUnavailable
+from millrace_pipeline.flows.reference import load_object
 from tests.contracts.sink_records import ORDINARY, bulk
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +42,10 @@ class SinkContract(testing.SinkContract):
             free()
             sink.write(self.batch("batch-1", records))
             assert self.found(destination) == self.wanted(records)
+
+    def test_the_docs_table_says_its_guarantee(self) -> None:
+        guarantee = "exactly once" if self.idempotent else "at least once"
+        assert load_object(self.sink).guarantee.startswith(guarantee)
 
 
 @contextmanager

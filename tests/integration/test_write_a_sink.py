@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    for module in ("mine", "careful", "tell"):
+    for module in ("mine", "careful", "tell", "verified"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     return tmp_path
 
@@ -71,6 +71,15 @@ def test_the_careful_sink_sets_aside_what_the_page_says(folder: Path) -> None:
     with pytest.raises(RecordsRejected) as rejection:
         sink.write(batch_of("b", [{"author": "Ada", "text": "t"}, {"author": None, "text": "t"}]))
     assert rejection.value.reasons == {1: "no author"}
+
+
+def test_the_verified_sink_is_read_back_and_a_double_is_found(folder: Path) -> None:
+    sink = sink_of("verified:Verified", {"path": str(folder / "quotes.db")})
+    for number in (1, 2):
+        sink.write(batch_of(f"b{number}", [{"author": "Ada", "text": f"{n * number}"} for n in (1, 2)]))
+    found = sink.read_back().read()
+    assert (found.files, found.records, found.twice, found.unit) == (1, 4, 1, "table")
+    assert [(row.identity, row.files) for row in found.repeated] == [("('Ada', '2')", ["quotes", "quotes"])]
 
 
 def test_the_function_is_found_by_its_flow(folder: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from millrace_consumer.batch import Batch
 from millrace_consumer.readback import Readback
 from millrace_pipeline.errors import ConfigError, RecordsRejected, SinkUnavailable
+from millrace_pipeline.extras import Extra, need_for
 
 __all__ = ["Batch", "Command", "RecordsRejected", "Sink", "SinkUnavailable"]
 
@@ -22,6 +23,24 @@ class Sink(BaseModel, ABC):
     """A place that batches are written to. Its fields are its options in `flows.yaml`, its docstring their help."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    about: ClassVar[str] = ""
+    """What it writes to, in a few words: README.md shows sinks of the same words together."""
+
+    guarantee: ClassVar[str] = "at least once"
+    """What it promises of a batch that is delivered again."""
+
+    guaranteed_by: ClassVar[str] = ""
+    """What that rests on."""
+
+    extra: ClassVar[Extra | None] = None
+    """The extra that it takes, without which it can't be made."""
+
+    @model_validator(mode="after")
+    def _has_its_extra(self) -> Self:
+        """Raises ConfigError."""
+        need_for(self, "sink", self.extra)
+        return self
 
     @abstractmethod
     def write(self, batch: Batch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
 from millrace_consumer.sinks.placed import PlacedSink
 from millrace_pipeline.envelope import resolve
 from millrace_pipeline.errors import ConfigError
-from millrace_pipeline.extras import need
+from millrace_pipeline.extras import Extra
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.moment import read_moment
 
@@ -46,6 +46,11 @@ class DeltaSink(PlacedSink):
     The columns are those of parquet: the fields of the flow's model, else `id`, `time` and `data` as JSON text. The
     table is made where there is none.
     """
+
+    about: ClassVar[str] = "a lake's tables"
+    guarantee: ClassVar[str] = "exactly once"
+    guaranteed_by: ClassVar[str] = "the commit carries the batch's id"
+    extra: ClassVar[Extra | None] = Extra("delta", module="deltalake")
 
     mode: Annotated[
         Literal["append", "upsert"],
@@ -99,9 +104,8 @@ class DeltaSink(PlacedSink):
 
     @property
     def table(self) -> LakeTable:
-        """The table. Raises ConfigError where that takes a library that isn't there."""
+        """The table."""
         if self._table is None:
-            need("deltalake", "delta", "sink delta")
             from millrace_consumer.sinks.deltatable import LakeTable
 
             self._table = LakeTable(self.path, self.store, self.partition)
@@ -109,7 +113,6 @@ class DeltaSink(PlacedSink):
 
     def check(self, model: type[BaseModel] | None) -> None:
         """Refuses columns that the table can't have, and options that name others than there are."""
-        assert self.table
         schema = self.columns(model)
         for field in schema:
             if odd := _odd(field.type):

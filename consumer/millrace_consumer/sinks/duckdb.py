@@ -24,10 +24,11 @@ from millrace_consumer.sinks.ledger import PRUNE_SECONDS, PRUNED, Entry, settle
 from millrace_consumer.sinks.sql import SqlSink, Wait
 from millrace_consumer.sinks.sqltable import beside
 from millrace_pipeline.errors import ConfigError
-from millrace_pipeline.extras import need
+from millrace_pipeline.extras import Extra, need
 from millrace_pipeline.killpoints import killpoint
 
-need("duckdb", "duckdb", "sink duckdb")
+EXTRA = Extra("duckdb", module="duckdb")
+need(EXTRA.module, EXTRA.name, "sink duckdb")
 
 import duckdb  # noqa: E402
 import pyarrow as pa  # noqa: E402
@@ -67,6 +68,7 @@ class DuckdbSink(SqlSink):
     path: Annotated[Path, Field(description="The database file; made where there is none.")]
     timeout: Annotated[Wait, Field(description="How long to wait until no other process has the file open.")] = 60
 
+    extra: ClassVar[Extra | None] = EXTRA
     longest_name: ClassVar[int] = 1000
 
     _table: DuckdbTable | None = PrivateAttr(None)

@@ -26,6 +26,10 @@ EVENT_TIME = ("date", "hour")
 class FileSink(PlacedSink):
     """One file a batch and partition, named by the batch's id: the same batch again is the same file again."""
 
+    about: ClassVar[str] = "files, on a disk or in S3, Google Cloud, Azure"
+    guarantee: ClassVar[str] = "exactly once"
+    guaranteed_by: ClassVar[str] = "the file is named by the batch's id; an object, too, and put if it is absent"
+
     partition: Annotated[
         list[str],
         Field(

@@ -7,7 +7,7 @@ import hashlib
 import http.client
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote
 
 import requests
@@ -54,6 +54,10 @@ class HttpSink(Sink):
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)
+
+    about: ClassVar[str] = "on to the next"
+    guarantee: ClassVar[str] = "exactly once where the receiver heeds `Idempotency-Key`, else at least once"
+    guaranteed_by: ClassVar[str] = "the batch's id, or the record's, as the key"
 
     url: str = Field(repr=False, description="Where to send to; http or https.")
     method: Literal["POST", "PUT", "PATCH"] = Field("POST", description="The request's method.")

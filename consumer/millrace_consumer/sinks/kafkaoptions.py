@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, field_validator
 
 from millrace_consumer.sinks.base import Sink
-from millrace_pipeline.extras import need
+from millrace_pipeline.extras import Extra
 from millrace_pipeline.flows.units import Duration
 
 OURS = {
@@ -25,6 +25,11 @@ class KafkaOptions(Sink):
     """Which cluster, which topic of it, and where the notes of what was written are."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
+
+    about: ClassVar[str] = "on to the next"
+    guarantee: ClassVar[str] = "exactly once for readers of committed messages, as long as the notes are kept"
+    guaranteed_by: ClassVar[str] = "a note of the batch's id in the same transaction"
+    extra: ClassVar[Extra | None] = Extra("kafka", module="confluent_kafka")
 
     brokers: str = Field(min_length=1, description="Where to begin: `host:port`, or several with commas between them.")
     topic: str = Field(min_length=1, max_length=249, description="The topic to write to.")
@@ -56,11 +61,6 @@ class KafkaOptions(Sink):
                 option = OURS[name]
                 raise ValueError(f"{name} is managed by Millrace" + (f": see the option {option}" if option else ""))
         return config
-
-    def model_post_init(self, context: Any) -> None:
-        """Raises ConfigError where the client library isn't installed."""
-        super().model_post_init(context)
-        need("confluent_kafka", "kafka", "sink kafka")
 
     @property
     def notes(self) -> str:

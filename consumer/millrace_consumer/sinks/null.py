@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import Sink
 
@@ -11,6 +13,9 @@ class NullSink(Sink):
 
     For finding out how fast all before it is, and for draining a list that nobody wants.
     """
+
+    about: ClassVar[str] = "to look, and for nothing"
+    guarantee: ClassVar[str] = "exactly once, as nothing is kept"
 
     def write(self, batch: Batch) -> None:
         """Does nothing, and looks at no record."""

@@ -14,10 +14,11 @@ from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
 from millrace_consumer.sinks.ledger import PRUNE_SECONDS, PRUNED, Entry, settle
 from millrace_consumer.sinks.sql import DAY, SqlSink, Wait
 from millrace_consumer.sinks.sqltable import beside
-from millrace_pipeline.extras import need
+from millrace_pipeline.extras import Extra, need
 from millrace_pipeline.killpoints import killpoint
 
-need("psycopg", "postgres", "sink postgres")
+EXTRA = Extra("postgres", module="psycopg")
+need(EXTRA.module, EXTRA.name, "sink postgres")
 
 import psycopg  # noqa: E402
 from psycopg import Connection  # noqa: E402
@@ -61,6 +62,7 @@ class PostgresSink(SqlSink):
         Wait, Field(description="How long a batch may take; the server gives a statement no longer, either.")
     ] = 300
 
+    extra: ClassVar[Extra | None] = EXTRA
     longest_name: ClassVar[int] = 63
 
     _session: PgSession | None = PrivateAttr(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
@@ -22,6 +22,9 @@ class PythonSink(Sink):
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)
+
+    about: ClassVar[str] = "yours: a function of a batch"
+    guarantee: ClassVar[str] = "at least once; exactly once if the function heeds the batch's id"
 
     function: str = Field(description="The function, as module:function; a module may lie beside the flows file.")
     arguments: dict[str, Any] = Field(

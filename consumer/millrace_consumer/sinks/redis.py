@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
@@ -28,6 +28,12 @@ class RedisSink(Sink):
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)
+
+    about: ClassVar[str] = "on to the next"
+    guarantee: ClassVar[str] = "exactly once; on another server for as long as `remember` says"
+    guaranteed_by: ClassVar[str] = (
+        "it is written in the ack's own step; on another server, a note of the batch's id in the same step"
+    )
 
     key: str = Field(min_length=1, description="The name of the list, stream or hash.")
     into: Literal["list", "stream", "hash"] = Field("list", description="What it is.")

@@ -36,6 +36,10 @@ class SqlSink(Sink):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
+    about: ClassVar[str] = "tables: append, upsert, replace"
+    guarantee: ClassVar[str] = "exactly once"
+    guaranteed_by: ClassVar[str] = "the batch's id is in the transaction of its rows"
+
     table: Annotated[
         TableName,
         Field(description="The table, or schema.table, as the database spells it; made where there is none."),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
@@ -17,7 +17,7 @@ from millrace_consumer.sinks.base import RecordsRejected, Sink, SinkUnavailable
 from millrace_consumer.sinks.taken import Taken
 from millrace_pipeline.envelope import encode_json, resolve
 from millrace_pipeline.errors import ConfigError
-from millrace_pipeline.extras import need
+from millrace_pipeline.extras import Extra
 from millrace_pipeline.flows.units import Duration, Size
 from millrace_pipeline.killpoints import killpoint
 
@@ -45,6 +45,11 @@ class SqsSink(Sink):
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)
+
+    about: ClassVar[str] = "on to the next"
+    guarantee: ClassVar[str] = "at least once; on a FIFO queue once within five minutes"
+    guaranteed_by: ClassVar[str] = "there, the record's id as the deduplication id"
+    extra: ClassVar[Extra | None] = Extra("aws", module="boto3")
 
     url: str = Field(description="The queue's URL, such as https://sqs.eu-west-1.amazonaws.com/123456789012/orders.")
     group: str | None = Field(
@@ -81,11 +86,6 @@ class SqsSink(Sink):
         if parts.scheme not in ("http", "https") or not parts.hostname or len(parts.path) < 2 or parts.username:
             raise ValueError("expected a URL such as https://sqs.eu-west-1.amazonaws.com/123456789012/orders")
         return url
-
-    def model_post_init(self, context: Any) -> None:
-        """Raises ConfigError where the client library isn't installed."""
-        super().model_post_init(context)
-        need("boto3", "aws", "sink sqs")
 
     @property
     def fifo(self) -> bool:

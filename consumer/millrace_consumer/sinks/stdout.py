@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import sys
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, PrivateAttr
 
@@ -21,6 +21,8 @@ class StdoutSink(Sink):
 
     One line of JSON a record, written through at once. For looking, and for pipes.
     """
+
+    about: ClassVar[str] = "to look, and for nothing"
 
     envelope: Annotated[
         bool,

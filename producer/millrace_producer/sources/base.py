@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from millrace_pipeline.envelope import DeadLetter, Position, Record
 from millrace_pipeline.errors import SourceRefused, SourceUnavailable
+from millrace_pipeline.extras import Extra, need_for
 
 __all__ = ["DeadLetter", "Position", "Record", "Source", "SourceRefused", "SourceUnavailable"]
 
@@ -23,6 +24,18 @@ class Source(BaseModel, ABC):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    about: ClassVar[str] = ""
+    """What it reads, in a few words: README.md shows sources of the same words together."""
+
+    extra: ClassVar[Extra | None] = None
+    """The extra that it takes, without which it can't be made."""
+
+    @model_validator(mode="after")
+    def _has_its_extra(self) -> Self:
+        """Raises ConfigError."""
+        need_for(self, "source", self.extra)
+        return self
 
     exclusive: ClassVar[bool] = False
     """True where two producers reading at once would publish everything twice: then one leads, others stand by."""

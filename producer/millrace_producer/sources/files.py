@@ -50,6 +50,7 @@ class FilesSource(RecordOptions, Source):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
+    about: ClassVar[str] = "read, watched or followed"
     exclusive: ClassVar[bool] = True
 
     path: str = Field(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from millrace_pipeline.extras import need
+from millrace_pipeline.extras import Extra
 from millrace_pipeline.flows.units import Duration
 from millrace_producer.sources.base import Source
 
@@ -26,6 +26,9 @@ class KafkaOptions(Source):
     """Which cluster, which topics of it, and how to read them."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
+
+    about: ClassVar[str] = "other queues"
+    extra: ClassVar[Extra | None] = Extra("kafka", module="confluent_kafka")
 
     brokers: str = Field(min_length=1, description="Where to begin: `host:port`, or several with commas between them.")
     topics: list[Annotated[str, Field(min_length=1)]] = Field(
@@ -78,10 +81,6 @@ class KafkaOptions(Source):
         if (self.group is None or self.partitions) and any(topic.startswith("^") for topic in self.topics):
             raise ValueError("a pattern among the topics needs a group, and no partitions")
         return self
-
-    def model_post_init(self, _: Any) -> None:
-        """Raises ConfigError where the client library isn't installed."""
-        need("confluent_kafka", "kafka", "source kafka")
 
     @property
     def exclusive(self) -> bool:  # type: ignore[override]

@@ -25,6 +25,7 @@ class PythonSource(Source):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
+    about: ClassVar[str] = "yours: a function that yields"
     exclusive: ClassVar[bool] = True
 
     function: str = Field(

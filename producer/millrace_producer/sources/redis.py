@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import structlog
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, model_validator
@@ -39,6 +39,8 @@ class RedisSource(Source):
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)
+
+    about: ClassVar[str] = "other queues"
 
     url: SecretStr = Field(description="The server, as in REDIS_URL: redis://user:password@host:6379/0.")
     key: str = Field(min_length=1, description="Name of the list, stream or channel; of channels also a pattern.")

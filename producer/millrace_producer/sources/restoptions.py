@@ -23,6 +23,7 @@ class RestOptions(RecordOptions, Timed, WebOptions, Source):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
+    about: ClassVar[str] = "polls: pages, cursors, cron"
     exclusive: ClassVar[bool] = True
 
     url: str = Field(repr=False, description="What to ask for; http or https.")

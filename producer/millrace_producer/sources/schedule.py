@@ -30,6 +30,7 @@ class ScheduleSource(Timed, Source):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
+    about: ClassVar[str] = "polls: pages, cursors, cron"
     exclusive: ClassVar[bool] = True
 
     function: str | None = Field(default=None, description="The function to call at each tick, as module:function.")

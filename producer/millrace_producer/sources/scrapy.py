@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
@@ -44,6 +44,8 @@ class ScrapySource(Source):
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)
+
+    about: ClassVar[str] = "any spider, yours or ours"
 
     spider: str = Field(min_length=1, description="The spider's name, as `scrapy list` shows it.")
     project: Path | None = Field(

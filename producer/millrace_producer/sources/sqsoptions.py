@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
-from millrace_pipeline.extras import need
+from millrace_pipeline.extras import Extra
 from millrace_pipeline.flows.units import Duration
 from millrace_producer.sources.base import Source
 
@@ -20,6 +20,8 @@ class SqsOptions(Source):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
+    about: ClassVar[str] = "other queues"
+    extra: ClassVar[Extra | None] = Extra("aws", module="boto3")
     redelivers: ClassVar[bool] = True
 
     url: str = Field(description="The queue's URL, such as https://sqs.eu-west-1.amazonaws.com/123456789012/orders.")
@@ -61,10 +63,6 @@ class SqsOptions(Source):
         if parts.scheme not in ("http", "https") or not parts.hostname or len(parts.path) < 2 or parts.username:
             raise ValueError("expected a URL such as https://sqs.eu-west-1.amazonaws.com/123456789012/orders")
         return url
-
-    def model_post_init(self, _: Any) -> None:
-        """Raises ConfigError where the client library isn't installed."""
-        need("boto3", "aws", "source sqs")
 
     def client_options(self) -> dict[str, Any]:
         """What `boto3.client` is to be told."""

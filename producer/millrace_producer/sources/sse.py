@@ -31,6 +31,7 @@ class SseSource(RecordOptions, WebOptions, Source):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
+    about: ClassVar[str] = "streams, resumed where the list stopped"
     exclusive: ClassVar[bool] = True
 
     url: str = Field(repr=False, description="Where the events come from; http or https.")

@@ -6,6 +6,7 @@ import errno
 import os
 import select
 from collections.abc import Iterator
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -30,6 +31,8 @@ class StdinSource(RecordOptions, Source):
     Every line becomes a record, empty ones excepted. What has come through a pipe can't be asked for again, so there
     are no positions: with `dedupe` on a key, the program can be run once more and only what is missing is published.
     """
+
+    about: ClassVar[str] = "read, watched or followed"
 
     format: Format = Field(
         default="json",

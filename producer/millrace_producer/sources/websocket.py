@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from millrace_pipeline.envelope import decode_json, encode_json, resolve
-from millrace_pipeline.errors import ConfigError, EnvelopeError
-from millrace_pipeline.extras import need
+from millrace_pipeline.errors import EnvelopeError
+from millrace_pipeline.extras import Extra
 from millrace_pipeline.flows.units import Size
 from millrace_pipeline.web import shown
 from millrace_producer.sources.auth import Auth
@@ -42,6 +42,8 @@ class WebsocketSource(RecordOptions, WebOptions, Source):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
+    about: ClassVar[str] = "streams, resumed where the list stopped"
+    extra: ClassVar[Extra | None] = Extra("websocket", module="websockets")
     exclusive: ClassVar[bool] = True
 
     url: str = Field(repr=False, description="Where to listen; ws or wss.")
@@ -81,10 +83,6 @@ class WebsocketSource(RecordOptions, WebOptions, Source):
     def _it_can_be_heard(self) -> WebsocketSource:
         if self.format == "text" and (self.key or self.time or self.resume):
             raise ValueError("key, time and resume point into JSON, and format is text")
-        try:
-            need("websockets", "websocket", "source websocket")
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
         return self
 
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
