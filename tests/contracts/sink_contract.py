@@ -14,7 +14,7 @@ import pytest
 from millrace import testing
 from millrace_consumer.sinks.base import SinkUnavailable
 from millrace_pipeline.flows.reference import load_object
-from tests.contracts.sink_records import ORDINARY, bulk
+from tests.contracts.sink_records import ORDINARY, LooseThing, batch_of, bulk
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
@@ -31,6 +31,12 @@ class SinkContract(testing.SinkContract):
         """A destination with no room left, and what makes room."""
         with no_room_for_files() as free:
             yield destination, free
+
+    def test_a_field_of_any_type_may_hold_null(self, tmp_path: Path) -> None:
+        records = [{"id": "null", "anything": None}, {"id": "object", "anything": {"n": 1}}]
+        with self.reaching(tmp_path):
+            self.make(tmp_path).write(batch_of("batch-1", records, LooseThing if self.model else None))
+        assert sorted(record["id"] for record in self.read_back(tmp_path)) == ["null", "object"]
 
     def test_a_full_destination_takes_the_batch_once_it_has_room(self, tmp_path: Path) -> None:
         records = bulk(5)

@@ -27,6 +27,12 @@ class NarrowThing(Thing):
     number: int | None = None
 
 
+class LooseThing(NarrowThing):
+    """The same with a field that may hold anything, null too, and that no record may lack."""
+
+    anything: Any
+
+
 ORDINARY: list[dict[str, Any]] = [
     {
         "id": "plain",

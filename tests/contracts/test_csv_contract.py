@@ -52,7 +52,7 @@ class TestCsvSink(FileSinkContract):
         records = []
         for file in files_in(destination):
             header, *rows = read(file)
-            assert header == COLUMNS
+            assert header[: len(COLUMNS)] == COLUMNS
             records += [dict(zip(header, row, strict=True)) for row in rows]
         return records
 

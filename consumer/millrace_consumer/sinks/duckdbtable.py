@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from duckdb import DuckDBPyConnection
 
-from millrace_consumer.sinks.sqlcolumns import Kind, SqlColumn
+from millrace_consumer.modeltypes import Kind
+from millrace_consumer.sinks.sqlcolumns import SqlColumn
 from millrace_consumer.sinks.sqltable import Found, SqlTable
 
 TYPES = {

@@ -8,7 +8,8 @@ from typing import Any
 from psycopg import Connection
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from millrace_consumer.sinks.sqlcolumns import Kind, SqlColumn
+from millrace_consumer.modeltypes import Kind
+from millrace_consumer.sinks.sqlcolumns import SqlColumn
 from millrace_consumer.sinks.sqltable import Found, SqlTable
 
 TYPES = {

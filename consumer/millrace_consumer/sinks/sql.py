@@ -10,11 +10,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from millrace_consumer.batch import Batch
+from millrace_consumer.modeltypes import Kind
 from millrace_consumer.readback import Readback
 from millrace_consumer.sinks.base import RecordsRejected, Sink
 from millrace_consumer.sinks.ledger import Refusals
 from millrace_consumer.sinks.sqlcells import cells, plain_cells
-from millrace_consumer.sinks.sqlcolumns import PLAIN, Kind, SqlColumn, columns_of
+from millrace_consumer.sinks.sqlcolumns import PLAIN, SqlColumn, columns_of
 from millrace_consumer.sinks.sqltable import SqlTable
 from millrace_consumer.sinks.tablereadback import Reading, TableReadback
 from millrace_pipeline.errors import ConfigError

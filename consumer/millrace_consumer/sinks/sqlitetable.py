@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from sqlite3 import Connection
 
-from millrace_consumer.sinks.sqlcolumns import Kind, SqlColumn
+from millrace_consumer.modeltypes import Kind
+from millrace_consumer.sinks.sqlcolumns import SqlColumn
 from millrace_consumer.sinks.sqltable import Found, SqlTable
 
 TYPES = {
