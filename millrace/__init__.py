@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from millrace.inline import run_inline
     from millrace_consumer.batch import Batch
+    from millrace_consumer.readback import WHOLE, Readback
     from millrace_consumer.reader import Message, Reader
     from millrace_consumer.sinks.base import Sink
     from millrace_consumer.transforms import concurrent, drop_canaries
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "millrace.inline": ("run_inline",),
     "millrace_consumer.batch": ("Batch",),
+    "millrace_consumer.readback": ("WHOLE", "Readback"),
     "millrace_consumer.reader": ("Message", "Reader"),
     "millrace_consumer.sinks.base": ("Sink",),
     "millrace_consumer.transforms": ("concurrent", "drop_canaries"),
@@ -63,6 +65,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "WHOLE",
     "Batch",
     "ConfigError",
     "DeadLetter",
@@ -70,6 +73,7 @@ __all__ = [
     "Message",
     "MillraceError",
     "Position",
+    "Readback",
     "Reader",
     "Record",
     "RecordError",

@@ -138,8 +138,7 @@ def test_a_class_that_lacks_a_method_is_refused(declare: Declare) -> None:
 
     flow = declare("      type: millrace_producer.sources.base:Source\n")
     assert error(flow, lambda flow: flow.source.build({}, Source)) == (
-        "flows.yaml:4:13: flows.a.source.type: 'millrace_producer.sources.base:Source' is abstract: "
-        "expected it to define read"
+        "flows.yaml:4:13: flows.a.source.type: 'millrace_producer.sources.base:Source' is abstract: it must define read"
     )
 
 

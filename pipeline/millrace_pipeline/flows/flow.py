@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -27,7 +26,7 @@ from millrace_pipeline.flows.importpath import put_on_path
 from millrace_pipeline.flows.problem import Problem, Steps, all_of, config_error
 from millrace_pipeline.flows.project import Part, Project
 from millrace_pipeline.flows.reference import Reference, load_model, load_transform
-from millrace_pipeline.flows.units import Duration, Size
+from millrace_pipeline.flows.units import Duration, Share, Size
 from millrace_pipeline.flows.validation import did_you_mean, validate
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
@@ -112,17 +111,10 @@ class BatchOptions(_Options):
     linger: Duration = Field(1.0, description="How long a batch that isn't full may wait for more.")
 
 
-def _share(value: Any) -> Any:
-    """A share of records: `1%`, or 0.01."""
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?) ?%", value.strip())):
-        return float(match[1]) / 100
-    return value
-
-
 class DeadOptions(_Options):
     """How many dead letters are too many."""
 
-    fail_above: Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)] | None = Field(
+    fail_above: Share | None = Field(
         None,
         description="A run of which a larger share of the records becomes dead letters ends with exit code 3: `1%`, or "
         "0 for none at all.",

@@ -68,6 +68,18 @@ def duration_text(duration: float) -> str:
     return "".join(parts)
 
 
+_SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%")
+
+
+def share(value: object) -> float:
+    """A part of all, from 0 to 1, of `1%` or of a number. Raises ValueError for anything else."""
+    if isinstance(value, str) and (match := _SHARE.fullmatch(value.strip())):
+        value = float(match[1]) / 100
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError("expected a share such as 1%, or a fraction from 0 to 1")
+    return float(value)
+
+
 Duration = Annotated[
     float,
     BeforeValidator(seconds),
@@ -81,6 +93,20 @@ Duration = Annotated[
     ),
 ]
 """Seconds. Written as a number of seconds or as `10s`, `1m30s`, `250ms`, `1h`, `7d`."""
+
+Share = Annotated[
+    float,
+    BeforeValidator(share),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": 1, "description": "of all, as a fraction"},
+                {"type": "string", "pattern": f"^{_SHARE.pattern}$", "examples": ["1%", "0.5%"]},
+            ]
+        }
+    ),
+]
+"""A part of all. Written as `1%`, or as a fraction such as 0.01."""
 
 Size = Annotated[
     int,
