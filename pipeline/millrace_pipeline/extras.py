@@ -28,7 +28,7 @@ def need(module: str, extra: str, what: str) -> ModuleType:
         raise ConfigError(f"{what} needs {library}: {mend}") from error
 
 
-def need_for(part: object, kind: str, extra: Extra | None) -> None:
+def need_for(part: type, kind: str, extra: Extra | None) -> None:
     """Imports what a source or a sink (`kind`) can't do without. Raises ConfigError as `need` does."""
     if extra is not None:
-        need(extra.module, extra.name, f"{kind} {type(part).__name__.removesuffix(kind.title()).lower()}")
+        need(extra.module, extra.name, f"{kind} {part.__name__.removesuffix(kind.title()).lower()}")

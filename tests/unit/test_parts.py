@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -142,6 +143,34 @@ def test_an_added_sink_is_read_back_by_verify(package: Path) -> None:
     said = "\n".join(check.told())
     assert "a: 1 file, 3 records of 4 delivered: " in said
     assert "2 times: 2 in out.txt" in said
+
+
+WITHOUT = """
+import sys
+for module in sys.argv[1:]:
+    sys.modules[module] = None
+from millrace.cli.check import flows_schema
+from millrace_consumer.sinks import SINKS
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.reference import load_object
+from millrace_producer.sources import SOURCES
+flows_schema()
+for kind, table in (("source", SOURCES), ("sink", SINKS)):
+    for name, path in table.items():
+        if load_object(path).extra:
+            try:
+                load_object(path).model_validate({})
+            except ConfigError as error:
+                print(str(error).startswith(f"{kind} {name} needs "), kind, name)
+"""
+
+
+def test_without_any_extra_the_schema_is_whole_and_each_part_says_what_it_needs() -> None:
+    extras = {(kind[:-1], name): load_object(path).extra for kind, name, path in PARTS if load_object(path).extra}
+    modules = {extra.module for extra in extras.values()}
+    command = [sys.executable, "-c", WITHOUT, *modules]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines() == [f"True {kind} {name}" for kind, name in extras]
 
 
 @pytest.mark.parametrize("sink", sorted(SINKS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -36,11 +36,12 @@ class Sink(BaseModel, ABC):
     extra: ClassVar[Extra | None] = None
     """The extra that it takes, without which it can't be made."""
 
-    @model_validator(mode="after")
-    def _has_its_extra(self) -> Self:
-        """Raises ConfigError."""
-        need_for(self, "sink", self.extra)
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _has_its_extra(cls, options: Any) -> Any:
+        """Raises ConfigError, before options are looked at with the library's help."""
+        need_for(cls, "sink", cls.extra)
+        return options
 
     @abstractmethod
     def write(self, batch: Batch) -> None:

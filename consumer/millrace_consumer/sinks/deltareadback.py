@@ -24,7 +24,6 @@ class DeltaReadback(Readback):
         self._upserts = upserts
 
     def records(self, found: Found) -> Iterator[tuple[str, bytes]]:
-        """See `Readback.records`."""
         found.upserts = self._upserts
         for commit in self._table.commits():
             if batch := commit.get(BATCH):

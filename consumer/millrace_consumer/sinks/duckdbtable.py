@@ -1,29 +1,32 @@
-"""A table of DuckDB as it is found, and the statements that write to it."""
+"""Tables of DuckDB."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+from uuid import UUID
 
+import duckdb
+import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from millrace_consumer.modeltypes import Kind
+from millrace_consumer.sinks.base import RecordsRejected
 from millrace_consumer.sinks.sqlcolumns import SqlColumn
-from millrace_consumer.sinks.sqltable import Found, SqlTable
+from millrace_consumer.sinks.sqltable import Found, SqlTable, Upsert, quoted
 
-TYPES = {
-    Kind.TEXT: "VARCHAR",
-    Kind.INTEGER: "BIGINT",
-    Kind.FLOAT: "DOUBLE",
-    Kind.BOOLEAN: "BOOLEAN",
-    Kind.BYTES: "BLOB",
-    Kind.INSTANT: "TIMESTAMP WITH TIME ZONE",
-    Kind.DATE: "DATE",
-    Kind.TIME: "TIME",
-    Kind.DURATION: "INTERVAL",
-    Kind.UUID: "UUID",
-    Kind.JSON: "JSON",
-}
+MISFITS = (
+    duckdb.ConversionException,
+    duckdb.ConstraintException,
+    duckdb.OutOfRangeException,
+    duckdb.InvalidInputException,
+    UnicodeError,
+)
+"""Raised because of a record, as far as one can tell."""
+
 WIDEST_DECIMAL = (38, 18)
 
 STAGE = "millrace_stage"
@@ -32,14 +35,28 @@ PLACE = "millrace_place"
 
 _INTEGERS = re.compile(r"U?(?:TINY|SMALL|BIG|HUGE)?INT(?:EGER)?")
 _NESTED = re.compile(r"JSON|VARIANT|(?:STRUCT|MAP|UNION)\(.*|.*\[\d*\]", re.DOTALL)
+_QUOTED = re.compile(r'["\'].*["\']', re.DOTALL)
 
 
 class DuckdbTable(SqlTable):
     """One table of DuckDB."""
 
+    types: ClassVar = {
+        Kind.TEXT: "VARCHAR",
+        Kind.INTEGER: "BIGINT",
+        Kind.FLOAT: "DOUBLE",
+        Kind.BOOLEAN: "BOOLEAN",
+        Kind.BYTES: "BLOB",
+        Kind.INSTANT: "TIMESTAMP WITH TIME ZONE",
+        Kind.DATE: "DATE",
+        Kind.TIME: "TIME",
+        Kind.DURATION: "INTERVAL",
+        Kind.UUID: "UUID",
+        Kind.JSON: "JSON",
+    }
+
     @classmethod
     def find(cls, connection: DuckDBPyConnection, name: str) -> DuckdbTable | None:
-        """The table as it is now; None where there is none."""
         schema, _, table = name.rpartition(".")
         place = [schema or "main", table]
         rows = connection.execute(
@@ -67,85 +84,101 @@ class DuckdbTable(SqlTable):
         unique += [frozenset(_names(expressions)) for (expressions,) in indexes]
         return cls(name, {column: Found(*rest) for column, *rest in rows}, unique)
 
-    @staticmethod
-    def type_of(column: SqlColumn) -> str:
-        """See `SqlTable.type_of`."""
+    @classmethod
+    def type_of(cls, column: SqlColumn) -> str:
         if column.kind is not Kind.DECIMAL:
-            return TYPES[column.kind]
+            return super().type_of(column)
         digits, places = column.digits if column.digits and column.digits[0] <= WIDEST_DECIMAL[0] else WIDEST_DECIMAL
         return f"DECIMAL({digits},{places})"
-
-    @staticmethod
-    def quoted(name: str) -> str:
-        """See `SqlTable.quoted`."""
-        return quoted(name)
 
     @property
     def json(self) -> set[str]:
         """The columns that take JSON text: those of JSON, and of anything nested."""
         return {name for name, column in self.columns.items() if _NESTED.fullmatch(column.type)}
 
-    @property
-    def integers(self) -> set[str]:
-        """The columns of whole numbers."""
-        return {name for name, column in self.columns.items() if _INTEGERS.fullmatch(column.type)}
+    def staged(self, cells: dict[str, list[Any]]) -> pa.Table:
+        """See `SqlTable.staged`. What is no whole number where one is wanted is rejected: DuckDB would round it."""
+        rejected: dict[int, str] = {}
+        for name, values in cells.items():
+            if _INTEGERS.fullmatch(self.columns[name].type) and set(map(type, values)) & {float, Decimal}:
+                reason = f"{name}: no whole number, and {self.columns[name].type} holds nothing else"
+                rejected |= dict.fromkeys((index for index, value in enumerate(values) if not _is_whole(value)), reason)
+        if rejected:
+            raise RecordsRejected(dict(sorted(rejected.items())))
+        count = len(next(iter(cells.values())))
+        return pa.table({name: _array(values) for name, values in cells.items()} | {PLACE: range(count)})
 
-    def drop_not_null(self, name: str) -> str:
-        """See `SqlTable.drop_not_null`."""
-        return self.alter(f"ALTER COLUMN {quoted(name)} DROP NOT NULL")
+    def put(self, connection: DuckDBPyConnection, rows: pa.Table, upsert: Upsert) -> None:
+        connection.register(STAGE, rows)
+        names = [name for name in rows.column_names if name != PLACE]
+        select = f"SELECT {self.values(names)} FROM {STAGE}"
+        if upsert.key:
+            newest = f"{self.value(upsert.version)} DESC NULLS LAST, " if upsert.version else ""
+            keys = ", ".join(map(self.value, upsert.key))
+            # The last record of a key in the batch wins.
+            select += f" QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {newest}{PLACE} DESC) = 1"
+        connection.execute(self.insert(names, f"{select} ORDER BY {PLACE}", upsert))
 
-    def take_over(self, names: Sequence[str], key: Sequence[str], version: str | None) -> str:
-        """Moves the stage into the table. A null gives way to the column's default."""
-        columns = ", ".join(map(quoted, names))
-        values = ", ".join(map(self._value, names))
-        insert = f"INSERT INTO {qualified(self.name)} AS there ({columns}) SELECT {values} FROM {STAGE}"
-        if not key:
-            return f"{insert} ORDER BY {PLACE}"
-        newest = f"{self.cast(version)} DESC NULLS LAST, " if version else ""
-        keys = ", ".join(map(self.cast, key))
-        # The last record of a key in the batch wins.
-        last = f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {newest}{PLACE} DESC) = 1"
-        others = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in names if name not in key)
-        action = f"DO UPDATE SET {others}" if others else "DO NOTHING"
-        if version:
-            action += f" WHERE there.{quoted(version)} IS NULL OR excluded.{quoted(version)} >= there.{quoted(version)}"
-        return f"{insert} {last} ORDER BY {PLACE} ON CONFLICT ({', '.join(map(quoted, key))}) {action}"
+    def misfits(self, connection: DuckDBPyConnection, rows: pa.Table) -> dict[int, str]:
+        """See `SqlTable.misfits`: what can't be cast."""
+        reasons: dict[int, str] = {}
+        connection.register(STAGE, rows)
+        for name in rows.column_names:
+            if name != PLACE:
+                lost = f"{quoted(name)} IS NOT NULL AND {self._cast(name, 'TRY_CAST')} IS NULL"
+                for (index,) in connection.execute(f"SELECT {PLACE} FROM {STAGE} WHERE {lost}").fetchall():
+                    reasons.setdefault(index, f"{name}: not something that {self.columns[name].type} can hold")
+        return reasons
 
-    def cast(self, name: str, how: str = "CAST") -> str:
+    def why(self, error: Exception, row: Any = None) -> str:  # noqa: ARG002 - DuckDB says it all
+        return said(error)
+
+    def value(self, name: str) -> str:
         """The value of a column of the stage as the table's column takes it."""
+        return self._cast(name, "CAST")
+
+    def _cast(self, name: str, how: str) -> str:
         there = self.columns[name].type
         value = quoted(name)
         if there != "JSON" and name in self.json:
             value = f"{how}({value} AS JSON)"
         return f"{how}({value} AS {there})"
 
-    def _value(self, name: str) -> str:
-        default = self.columns[name].default
-        return self.cast(name) if default is None else f"coalesce({self.cast(name)}, {default})"
 
-
-def create_table(name: str, columns: Mapping[str, SqlColumn], key: Sequence[str]) -> str:
-    """The statement that makes a table of these columns."""
-    parts = [
-        f"{quoted(column_name)} {DuckdbTable.type_of(column)}"
-        f"{'' if column.nullable and column_name not in key else ' NOT NULL'}"
-        for column_name, column in columns.items()
-    ]
-    if key:
-        parts.append(f"PRIMARY KEY ({', '.join(map(quoted, key))})")
-    return f"CREATE TABLE {qualified(name)} ({', '.join(parts)})"
-
-
-def qualified(name: str) -> str:
-    """`table` or `schema.table`, quoted."""
-    return ".".join(map(quoted, name.split(".")))
-
-
-def quoted(name: str) -> str:
-    """A name, quoted."""
-    return '"' + name.replace('"', '""') + '"'
+def said(error: Exception) -> str:
+    """What DuckDB says, on one line, without what it quotes of the records."""
+    first = str(error).split("\n", 1)[0]
+    return _QUOTED.sub("…", first)[:300] if isinstance(error, MISFITS) else first[:300]
 
 
 def _names(expressions: str) -> list[str]:
     """The columns of an index, of `[id, '"odd name"']`."""
     return [part.strip().strip("'").strip('"').replace('""', '"') for part in expressions.strip("[]").split(",")]
+
+
+def _array(values: list[Any]) -> pa.Array:
+    """A column's values as Arrow takes them: of their own type where they have one, else as text."""
+    kinds = set(map(type, values)) - {type(None)}
+    if kinds == {datetime}:
+        return pa.array([None if value is None else _utc(value) for value in values], pa.timestamp("us", "UTC"))
+    if len(kinds) == 1 and not kinds & {Decimal, UUID}:
+        with suppress(pa.ArrowException, OverflowError):
+            return pa.array(values)
+    return pa.array([None if value is None else _text(value) for value in values], pa.string())
+
+
+def _utc(instant: datetime) -> datetime:
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _is_whole(value: Any) -> bool:
+    if isinstance(value, float):
+        return value.is_integer()
+    # Of any size, as the remainder of 1 is not.
+    return not isinstance(value, Decimal) or (value.is_finite() and value == value.to_integral_value())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg
 
-from millrace_consumer.sinks.pgtable import JSON_TYPES, PgTable
+from millrace_consumer.sinks.sqltable import Found
 
 MISFITS = (
     psycopg.DataError,  # class 22, and what psycopg itself can't send
@@ -21,6 +21,8 @@ MISFITS = (
 )
 """Raised because of a record, as far as one can tell: it is narrowed down to the records that raise it again."""
 
+JSON_TYPES = frozenset({"json", "jsonb"})
+
 _BITS = {"int2": 16, "int4": 32, "int8": 64}
 _NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _COLUMN = re.compile(r'COPY \S+, line \d+, column (".*?"|[^:,]+)')
@@ -29,11 +31,11 @@ _QUOTED = re.compile('"[^"]*"')
 REASON_LIMIT = 300
 
 
-def misfits(table: PgTable, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[int, str]:
+def misfits(columns: Mapping[str, Found], names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[int, str]:
     """The rows that can't be written whatever the server says, by index, and why."""
     found: dict[int, str] = {}
     for place, name in enumerate(names):
-        column = table.columns[name]
+        column = columns[name]
         check = _check_of(column.base)
         for index, row in enumerate(rows):
             if (reason := check(row[place])) is not None:

@@ -1,169 +1,66 @@
-"""What all sinks that write to a table have in common: their options, and what is asked of a flow's model."""
+"""Records as rows of a table: what all sinks do alike whose database is asked in SQL."""
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, PrivateAttr
 
 from millrace_consumer.batch import Batch
-from millrace_consumer.modeltypes import Kind
 from millrace_consumer.readback import Readback
-from millrace_consumer.sinks.base import RecordsRejected, Sink
-from millrace_consumer.sinks.ledger import Refusals
-from millrace_consumer.sinks.sqlcells import cells, plain_cells
-from millrace_consumer.sinks.sqlcolumns import PLAIN, SqlColumn, columns_of
-from millrace_consumer.sinks.sqltable import SqlTable
+from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
+from millrace_consumer.sinks.ledger import PRUNE_SECONDS, Entry, Refusals, settle
+from millrace_consumer.sinks.sqldatabase import Database
+from millrace_consumer.sinks.sqloptions import SqlOptions
+from millrace_consumer.sinks.sqltable import SqlTable, Upsert
 from millrace_consumer.sinks.tablereadback import Reading, TableReadback
-from millrace_pipeline.errors import ConfigError
-from millrace_pipeline.flows.units import Duration
-
-DAY = 86_400.0
-
-TableName = Annotated[str, Field(pattern=r'^[^."\x00]+(\.[^."\x00]+)?$')]
-ColumnName = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
-Wait = Annotated[Duration, Field(gt=0, le=DAY)]
+from millrace_pipeline.killpoints import killpoint
 
 
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-class SqlSink(Sink):
+class SqlSink(SqlOptions):
     """One transaction a batch: its records, and its id in a ledger beside them."""
 
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-    about: ClassVar[str] = "tables: append, upsert, replace"
-    guarantee: ClassVar[str] = "exactly once"
-    guaranteed_by: ClassVar[str] = "the batch's id is in the transaction of its rows"
-
-    table: Annotated[
-        TableName,
-        Field(description="The table, or schema.table, as the database spells it; made where there is none."),
-    ]
-    mode: Annotated[
-        Literal["append", "upsert", "replace"],
-        Field(
-            description="append: add the records. upsert: a record takes the place of the row with its key. replace: a "
-            "batch takes the place of all rows."
-        ),
-    ] = "append"
-    key: Annotated[
-        list[ColumnName],
-        BeforeValidator(_listed, json_schema_input_type=str | list[str]),
-        Field(default_factory=list, description="For upsert: the column, or columns, that name a row."),
-    ]
-    version: Annotated[
-        ColumnName | None,
-        Field(
-            description="For upsert: a column, such as a time or a revision; a row is never replaced by one with less."
-        ),
-    ] = None
-    record_id: Annotated[
-        ColumnName | None,
-        Field(
-            description="A further column, for the id of the record's envelope: `millrace verify --sink` goes by it."
-        ),
-    ] = None
-    create: Annotated[bool, Field(description="Make the table where there is none.")] = True
-    ledger: Annotated[
-        ColumnName,
-        Field(description="The table of the batches that are in, beside the table; made where there is none."),
-    ] = "millrace_ledger"
-    ledger_keep: Annotated[
-        Duration,
-        Field(
-            ge=DAY,
-            description="How long a batch is remembered: longer than any consumer may be away with a batch in hand.",
-        ),
-    ] = 30 * DAY
-
-    longest_name: ClassVar[int]
-    """Bytes of a column's or table's name that the database tells apart."""
-
     _refusals: Refusals = PrivateAttr(default_factory=Refusals)
+    _database: Database | None = PrivateAttr(None)
+    _table: SqlTable | None = PrivateAttr(None)
+    _seen: object = PrivateAttr(None)
+    _prune_at: float = PrivateAttr(0.0)
 
-    @model_validator(mode="after")
-    def _upsert_goes_by_a_key(self) -> SqlSink:
-        if self.mode == "upsert" and not self.key:
-            raise ValueError("mode upsert needs to know what names a row: add `key: [...]`")
-        if self.mode != "upsert" and (self.key or self.version):
-            raise ValueError(f"key and version are for mode upsert, and mode is {self.mode}")
-        if len(set(self.key)) < len(self.key):
-            raise ValueError("key names a column twice")
-        return self
+    @abstractmethod
+    def connect(self) -> Database:
+        """Return the database, which connects when it is used."""
 
     @property
-    def prefetch(self) -> Sequence[str]:
-        """See `Sink.prefetch`."""
-        return ("models",)
-
-    def check(self, model: type[BaseModel] | None) -> None:
-        """Refuses a flow whose model lacks the columns that the options name, or has one too many."""
-        fields = [] if model is None else list(columns_of(model))
-        names = [*fields, *([self.record_id] if self.record_id else [])]
-        for name in (*names, *self.table.split("."), self.ledger):
-            if len(name.encode()) > self.longest_name:
-                raise ConfigError(
-                    f"the name {name[:20]}… is longer than {self.longest_name} bytes: choose a shorter one"
-                )
-        if model is None:
-            return
-        if missing := [name for name in (*self.key, *([self.version] if self.version else [])) if name not in names]:
-            raise ConfigError(f"model {model.__name__} has no field {missing[0]}: name one of {', '.join(names)}")
-        if self.record_id in fields:
-            raise ConfigError(f"record_id: model {model.__name__} has a field {self.record_id}: name another column")
+    def database(self) -> Database:
+        """The database, made once."""
+        if self._database is None:
+            self._database = self.connect()
+        return self._database
 
     def write(self, batch: Batch) -> None:
         """Writes the batch in one transaction, unless the ledger has it."""
         if not len(batch):
             return
         try:
-            self.write_once(batch)
+            self._write_once(batch)
         except RecordsRejected as rejection:
             self._refusals.add(batch, rejection.reasons)
             raise
 
-    @abstractmethod
-    def write_once(self, batch: Batch) -> None:
-        """As `write`, of a batch with records in it."""
-
-    def columns(self, model: type[BaseModel] | None) -> dict[str, SqlColumn]:
-        """The columns that a table is made with."""
-        columns = dict(PLAIN if model is None else columns_of(model))
-        return columns | ({self.record_id: SqlColumn(Kind.TEXT, nullable=False)} if self.record_id else {})
-
-    def drift(self, table: SqlTable, model: type[BaseModel] | None) -> str | None:
-        """What must be mended before the flow's records can be written to this table; None where nothing must."""
-        wanted: dict[str, SqlColumn | None] = dict(self.columns(model))
-        if model is None and not table.is_plain(self.record_id):
-            wanted = dict.fromkeys(table.fillable()) | ({self.record_id: wanted["id"]} if self.record_id else {})
-        return table.drift(wanted, self.key)
-
-    def cells(self, batch: Batch, table: SqlTable) -> dict[str, list[Any]]:
-        """The values of each column of the table that is filled, by its name. Raises RecordsRejected."""
-        if batch.model is not None:
-            found = cells(batch, list(columns_of(batch.model)), json=table.json, arrays=table.arrays)
-        elif table.is_plain(self.record_id):
-            found = plain_cells(batch)
-        else:
-            names = [name for name in table.fillable() if name != self.record_id]
-            found = cells(batch, names, json=table.json, arrays=table.arrays)
-        if self.record_id:
-            found[self.record_id] = batch.ids
-        nameless = {
-            index: f"{name}: null, and an upsert needs it to name the row"
-            for name in self.key
-            for index, value in enumerate(found[name])
-            if value is None
-        }
-        if nameless:
-            raise RecordsRejected(dict(sorted(nameless.items())))
-        return found
+    def has_batch(self, batch_id: str) -> bool:
+        """Whether the ledger has this batch; yes where that can't be asked, so that the batch keeps its id."""
+        try:
+            if not self.database.exists():
+                return False
+            with self.database.session() as connection:
+                known = self.database.find(connection, self._ledger) is not None
+                return known and self._entry(connection, batch_id) is not None
+        except (SinkUnavailable, OSError):
+            return True
 
     def read_back(self, *, model: type[BaseModel] | None = None, key: str | None = None) -> Readback:
         """See `Sink.read_back`: the ledger and the table."""
@@ -176,9 +73,140 @@ class SqlSink(Sink):
             replaced=self.mode != "append",
         )
 
-    @abstractmethod
-    def reading(self) -> AbstractContextManager[Reading | None]:
-        """The table, to be read again by `millrace verify --sink`; None where there is none yet.
+    @contextmanager
+    def reading(self) -> Iterator[Reading | None]:
+        """The table and its ledger as they are at one instant; None where there are none. Raises SinkUnavailable."""
+        if not self.database.exists():
+            yield None
+            return
+        with self.database.reading() as connection:
+            table, ledger = (self.database.find(connection, name) for name in (self.table, self._ledger))
+            there = table is not None and ledger is not None
+            yield Reading(self.database, connection, table, self._ledger, self.record_id) if there and table else None
 
-        Raises SinkUnavailable.
-        """
+    def close(self) -> None:
+        """Ends the connection."""
+        if self._database is not None:
+            self._database.close()
+
+    @property
+    def _ledger(self) -> str:
+        return self.database.beside(self.table, self.ledger)
+
+    def _write_once(self, batch: Batch) -> None:
+        killpoint("sink.before_write")
+        with self.database.session() as connection:
+            table = self._ready(connection, batch)
+            rows = table.staged(self.cells(batch, table))
+            try:
+                entry = self._transaction(connection, table, batch, rows)
+            except self.database.misfits as error:
+                if reasons := self._narrow(connection, table, len(batch), rows):
+                    raise RecordsRejected(reasons) from None
+                said = f"{table.why(error)}, and a moment later it wasn't so"
+                raise SinkUnavailable(f"{self.database.place}: {said}") from None
+            if entry is not None:
+                settle(batch, entry)
+            self._prune(connection)
+
+    # ── The table ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _ready(self, connection: Any, batch: Batch) -> SqlTable:
+        """The table, looked at again whenever it may have changed, and made where there is none; so is the ledger."""
+        if self._table is None or self.database.version(connection) != self._seen:
+            self._table = self._look(connection, batch)
+            self._seen = self.database.version(connection)
+        return self._table
+
+    def _look(self, connection: Any, batch: Batch) -> SqlTable:
+        database = self.database
+        with database.transaction(connection):
+            if turn := database.turn(self.table):
+                database.run(connection, turn)
+            if database.find(connection, self._ledger) is None:
+                database.run(connection, database.make_ledger(self._ledger))
+            table = database.find(connection, self.table)
+            if table is None and self.create:
+                database.run(connection, database.make_table(self.table, self.columns(batch.model), self.key))
+                table = database.find(connection, self.table)
+        if table is None:
+            raise SinkUnavailable(f"{database.place}: there is no table {self.table}: create it, or set create: true")
+        if drift := self.drift(table, batch.model):
+            raise SinkUnavailable(f"{database.place}: table {self.table} {drift}")
+        return table
+
+    # ── The transaction ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _transaction(self, connection: Any, table: SqlTable, batch: Batch, rows: Any) -> Entry | None:
+        """Writes the batch, or returns what the ledger says of it. Raises one of `Database.misfits` of a misfit."""
+        database = self.database
+        refused = self._refusals.text(batch.id)
+        with database.transaction(connection):
+            # First of all: another consumer that writes this batch right now is waited for here.
+            values = map(database.literal, (batch.id, self.table, batch.flow, len(batch), refused))
+            mine = database.change(
+                connection,
+                f"INSERT INTO {database.qualified(self._ledger)} "
+                "(batch_id, target, flow, records, rejected, written_at) "
+                f"VALUES ({', '.join(values)}, {database.ago(0)}) ON CONFLICT DO NOTHING",
+            )
+            if not mine:
+                return self._entry(connection, batch.id)
+            self._clear(connection)
+            table.put(connection, rows, Upsert(self.key, self.version))
+            killpoint("sink.before_commit")
+        killpoint("sink.after_commit")
+        return None
+
+    def _entry(self, connection: Any, batch_id: str) -> Entry | None:
+        batch, target = self.database.literal(batch_id), self.database.literal(self.table)
+        found = self.database.run(
+            connection,
+            f"SELECT records, CAST(rejected AS text) FROM {self.database.qualified(self._ledger)} "
+            f"WHERE batch_id = {batch} AND target = {target}",
+        )
+        return Entry(*found[0]) if found else None
+
+    def _clear(self, connection: Any) -> None:
+        if self.mode == "replace":
+            self.database.run(connection, f"DELETE FROM {self.database.qualified(self.table)}")
+
+    def _narrow(self, connection: Any, table: SqlTable, count: int, rows: Any) -> dict[int, str]:
+        """Why the table refuses which of so many rows, by index. Writes nothing."""
+        database = self.database
+        reasons = table.misfits(connection, rows)
+        good: list[int] = []
+
+        def put(indices: list[int]) -> None:
+            again = [] if database.savepoints else good
+            try:
+                with (database.savepoint if database.savepoints else database.undone)(connection):
+                    if not database.savepoints or not good:
+                        self._clear(connection)
+                    table.put(connection, rows.take([*again, *indices]), Upsert(self.key, self.version))
+            except database.misfits as error:
+                if len(indices) == 1:
+                    reasons[indices[0]] = table.why(error, rows.take(indices))
+                else:
+                    middle = len(indices) // 2
+                    put(indices[:middle])
+                    put(indices[middle:])
+            else:
+                good.extend(indices)
+
+        with database.undone(connection) if database.savepoints else nullcontext():
+            if left := [index for index in range(count) if index not in reasons]:
+                put(left)
+        return dict(sorted(reasons.items()))
+
+    # ── The ledger's age ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _prune(self, connection: Any) -> None:
+        """Now and then, drops old batches from the ledger. The batch in hand is durable, whatever becomes of this."""
+        if time.monotonic() < self._prune_at:
+            return
+        self._prune_at = time.monotonic() + PRUNE_SECONDS
+        database = self.database
+        with database.at_will(), database.transaction(connection):
+            for statement in database.prune(database.qualified(self._ledger), self.table, self.ledger_keep):
+                database.run(connection, statement)

@@ -1,27 +1,31 @@
-"""A table of SQLite as it is found, and the statements that write to it."""
+"""Tables of SQLite."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from sqlite3 import Connection
+from typing import Any, ClassVar
+from uuid import UUID
+
+from pydantic_core import to_jsonable_python
 
 from millrace_consumer.modeltypes import Kind
-from millrace_consumer.sinks.sqlcolumns import SqlColumn
-from millrace_consumer.sinks.sqltable import Found, SqlTable
-
-TYPES = {
-    Kind.INTEGER: "INTEGER",
-    Kind.FLOAT: "REAL",
-    Kind.BOOLEAN: "BOOLEAN",
-    Kind.BYTES: "BLOB",
-    # JSON by a name that SQLite gives no affinity to numbers, so that text such as "12" stays what it is.
-    Kind.JSON: "JSON TEXT",
-}
-"""Whatever is not here is TEXT: an exact decimal would become a float in any other column."""
+from millrace_consumer.sinks.sqltable import Found, Rows, SqlTable, Upsert, quoted
 
 
 class SqliteTable(SqlTable):
     """One table of SQLite."""
+
+    # Whatever is not here is TEXT: an exact decimal would become a float in any other column.
+    types: ClassVar = dict.fromkeys(Kind, "TEXT") | {
+        Kind.INTEGER: "INTEGER",
+        Kind.FLOAT: "REAL",
+        Kind.BOOLEAN: "BOOLEAN",
+        Kind.BYTES: "BLOB",
+        # JSON by a name that SQLite gives no affinity to numbers, so that text such as "12" stays what it is.
+        Kind.JSON: "JSON TEXT",
+    }
 
     @classmethod
     def find(cls, connection: Connection, name: str) -> SqliteTable | None:
@@ -45,16 +49,6 @@ class SqliteTable(SqlTable):
             columns[key] = columns[key]._replace(not_null=False)  # the row's own number, given where there is null
         return cls(name, columns, unique)
 
-    @staticmethod
-    def type_of(column: SqlColumn) -> str:
-        """See `SqlTable.type_of`."""
-        return TYPES.get(column.kind, "TEXT")
-
-    @staticmethod
-    def quoted(name: str) -> str:
-        """See `SqlTable.quoted`."""
-        return quoted(name)
-
     @property
     def json(self) -> set[str]:
         """The columns that take JSON text."""
@@ -64,37 +58,43 @@ class SqliteTable(SqlTable):
         """SQLite has no statement for it."""
         return f"make the table anew with a DEFAULT for {quoted(name)}, or without its NOT NULL"
 
-    def insert(self, names: Sequence[str], key: Sequence[str], version: str | None) -> str:
-        """The statement that writes a row. A null gives way to the column's default."""
-        columns = ", ".join(map(quoted, names))
-        values = ", ".join(map(self._value, names))
+    def value(self, name: str) -> str:  # noqa: ARG002 - by its place
+        return "?"
+
+    def staged(self, cells: dict[str, list[Any]]) -> Rows:
+        return Rows(list(cells), list(zip(*map(_bound, cells.values()), strict=True)))
+
+    def put(self, connection: Connection, rows: Rows, upsert: Upsert) -> None:
         # WHERE true: else SQLite could take ON CONFLICT for a join's.
-        insert = f"INSERT INTO {quoted(self.name)} AS there ({columns}) SELECT {values} WHERE true"
-        if not key:
-            return insert
-        others = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in names if name not in key)
-        action = f"DO UPDATE SET {others}" if others else "DO NOTHING"
-        if version:
-            action += f" WHERE there.{quoted(version)} IS NULL OR excluded.{quoted(version)} >= there.{quoted(version)}"
-        return f"{insert} ON CONFLICT ({', '.join(map(quoted, key))}) {action}"
+        insert = self.insert(rows.names, f"SELECT {self.values(rows.names)} WHERE true", upsert)
+        connection.executemany(insert, rows.rows)
 
-    def _value(self, name: str) -> str:
-        default = self.columns[name].default
-        return "?" if default is None else f"coalesce(?, {default})"
-
-
-def create_table(name: str, columns: Mapping[str, SqlColumn], key: Sequence[str]) -> str:
-    """The statement that makes a table of these columns."""
-    parts = [
-        f"{quoted(column_name)} {SqliteTable.type_of(column)}"
-        f"{'' if column.nullable and column_name not in key else ' NOT NULL'}"
-        for column_name, column in columns.items()
-    ]
-    if key:
-        parts.append(f"PRIMARY KEY ({', '.join(map(quoted, key))})")
-    return f"CREATE TABLE {quoted(name)} ({', '.join(parts)})"
+    def why(self, error: Exception, row: Rows | None = None) -> str:
+        # Looked for whatever the error is: after another one Python may say that again.
+        values = zip(row.names, row.rows[0], strict=True) if row else ()
+        if large := [name for name, value in values if isinstance(value, int) and not -(2**63) <= value < 2**63]:
+            return f"{large[0]}: too large for SQLite, whose integers have 64 bits"
+        if isinstance(error, UnicodeError):
+            return "holds half a surrogate pair, which is no character"
+        return str(error)
 
 
-def quoted(name: str) -> str:
-    """A name, quoted."""
-    return '"' + name.replace('"', '""') + '"'
+def _bound(values: list[Any]) -> list[Any]:
+    """A column's values as SQLite takes them."""
+    if set(map(type, values)) <= {type(None), str, int, float, bytes}:
+        return values
+    return [_scalar(value) for value in values]
+
+
+def _scalar(value: Any) -> Any:
+    """Instants become text in UTC, of one width, so that text in order is time in order."""
+    if isinstance(value, datetime):
+        value = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return value.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, timedelta):
+        return to_jsonable_python(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal | UUID) or hasattr(value, "isoformat") else value

@@ -1,11 +1,12 @@
-"""A table as it is found, and whether it suits what a flow writes to it; each database has a class of its own."""
+"""Tables as they are found, whether they suit what a flow writes to them, and how it is written."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
+from millrace_consumer.modeltypes import Kind
 from millrace_consumer.sinks.sqlcolumns import PLAIN, SqlColumn
 
 
@@ -26,23 +27,66 @@ class Found(NamedTuple):
     """The type below any domain, where the database has those."""
 
 
+class Rows(NamedTuple):
+    """A batch's values, row by row."""
+
+    names: list[str]
+    rows: list[tuple[Any, ...]]
+
+    def take(self, indices: Sequence[int]) -> Rows:
+        """These of the rows."""
+        return Rows(self.names, [self.rows[index] for index in indices])
+
+
+class Upsert(NamedTuple):
+    """The columns that name a row, none where rows are only added, and that which says which of two is newer."""
+
+    key: Sequence[str] = ()
+    version: str | None = None
+
+
 class SqlTable(ABC):
-    """One table. `name` is as the flow says it, `unique` the columns of each unique index."""
+    """One table; each database has a class of its own.
+
+    `name` is as the flow says it, `unique` the columns of each unique index.
+    """
+
+    types: ClassVar[Mapping[Kind, str]]
+    """The types that columns are made with."""
 
     def __init__(self, name: str, columns: Mapping[str, Found], unique: Collection[frozenset[str]]) -> None:
         self.name = name
         self.columns = columns
         self.unique = unique
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def type_of(column: SqlColumn) -> str:
-        """The type that a column is made with."""
+    def find(cls, connection: Any, name: str) -> Self | None:
+        """The table as it is now; None where there is none."""
 
-    @staticmethod
     @abstractmethod
-    def quoted(name: str) -> str:
-        """A name, quoted."""
+    def staged(self, cells: dict[str, list[Any]]) -> Any:
+        """A batch's values by column, as `put` takes them: `Rows`, or what has a `take` as well.
+
+        Raises RecordsRejected.
+        """
+
+    @abstractmethod
+    def put(self, connection: Any, rows: Any, upsert: Upsert) -> None:
+        """Writes the rows, in a transaction that is under way."""
+
+    def misfits(self, connection: Any, rows: Any) -> dict[int, str]:  # noqa: ARG002 - most show when they are written
+        """The rows that can't be written whatever else there is, by index, and why."""
+        return {}
+
+    @abstractmethod
+    def why(self, error: Exception, row: Any = None) -> str:
+        """Why a row was refused; never what it holds, for reasons are shown."""
+
+    @classmethod
+    def type_of(cls, column: SqlColumn) -> str:
+        """The type that a column is made with."""
+        return cls.types[column.kind]
 
     @property
     @abstractmethod
@@ -60,7 +104,7 @@ class SqlTable(ABC):
 
     def drop_not_null(self, name: str) -> str:
         """The statement that lets a column take null."""
-        return self.alter(f"ALTER COLUMN {self.quoted(name)} DROP NOT NULL")
+        return self.alter(f"ALTER COLUMN {quoted(name)} DROP NOT NULL")
 
     def is_plain(self, record_id: str | None) -> bool:
         """Whether it is a table as one is made for records without a model."""
@@ -75,7 +119,7 @@ class SqlTable(ABC):
         """What must be mended before records with these columns can be written, and how; None where nothing must."""
         if missing := [name for name in dict.fromkeys((*wanted, *key)) if name not in self.columns]:
             mends = "; ".join(
-                self.alter(f"ADD COLUMN {self.quoted(name)} {self._type_of(wanted.get(name))}") for name in missing
+                self.alter(f"ADD COLUMN {quoted(name)} {self._type_of(wanted.get(name))}") for name in missing
             )
             return f"has no column {', '.join(missing)}: {mends}"
         for name, column in wanted.items():
@@ -84,14 +128,14 @@ class SqlTable(ABC):
                 return f"fills its column {name} by itself: leave that field out of the model (exclude=True)"
             if column is not None and not self.takes(there, column):
                 kind = self.type_of(column)
-                change = f"ALTER COLUMN {self.quoted(name)} TYPE {kind} USING {self.quoted(name)}::text::{kind}"
+                change = f"ALTER COLUMN {quoted(name)} TYPE {kind} USING {quoted(name)}::text::{kind}"
                 return f"has {there.type} in column {name}, and {column.kind} are to go there: {self.alter(change)}"
         for name, there in self.columns.items():
             if there.not_null and there.default is None and not there.made and name not in wanted:
                 return f"wants a value for its column {name}, and the flow's model has none: {self.drop_not_null(name)}"
         if key and frozenset(key) not in self.unique:
-            columns = ", ".join(map(self.quoted, key))
-            index = self.quoted(f"{self.name.rpartition('.')[2]}_by_{'_'.join(key)}"[:60])
+            columns = ", ".join(map(quoted, key))
+            index = quoted(f"{self.name.rpartition('.')[2]}_by_{'_'.join(key)}"[:60])
             return f"has no unique index on ({columns}): CREATE UNIQUE INDEX {index} ON {self.quoted_name} ({columns})"
         return None
 
@@ -102,13 +146,41 @@ class SqlTable(ABC):
     @property
     def quoted_name(self) -> str:
         """The table's name as SQL has it."""
-        return ".".join(map(self.quoted, self.name.split(".")))
+        return qualified(self.name)
+
+    def insert(self, names: Sequence[str], select: str, upsert: Upsert) -> str:
+        """The statement that writes the rows of a query; a row with the key that is there is replaced."""
+        into = f"INSERT INTO {self.quoted_name} AS there ({', '.join(map(quoted, names))}) {select}"
+        key, version = upsert
+        if not key:
+            return into
+        others = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in names if name not in key)
+        action = f"DO UPDATE SET {others}" if others else "DO NOTHING"
+        if version:
+            action += f" WHERE there.{quoted(version)} IS NULL OR excluded.{quoted(version)} >= there.{quoted(version)}"
+        return f"{into} ON CONFLICT ({', '.join(map(quoted, key))}) {action}"
+
+    def values(self, names: Sequence[str]) -> str:
+        """What goes into these columns. A null gives way to a column's default."""
+        defaults = {name: self.columns[name].default for name in names}
+        return ", ".join(
+            self.value(name) if default is None else f"coalesce({self.value(name)}, {default})"
+            for name, default in defaults.items()
+        )
+
+    def value(self, name: str) -> str:
+        """What goes into a column where the record has a value for it."""
+        return quoted(name)
 
     def _type_of(self, column: SqlColumn | None) -> str:
         return "text" if column is None else self.type_of(column)
 
 
-def beside(table: str, name: str) -> str:
-    """The name of another table in the schema of this one."""
-    schema, _, _ = table.rpartition(".")
-    return f"{schema}.{name}" if schema else name
+def qualified(name: str) -> str:
+    """`table` or `schema.table`, quoted."""
+    return ".".join(map(quoted, name.split(".")))
+
+
+def quoted(name: str) -> str:
+    """A name, quoted."""
+    return '"' + name.replace('"', '""') + '"'

@@ -6,32 +6,52 @@ row of several records. That none is there twice is looked at where a column nam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from millrace_consumer.readback import ENVELOPE_ID, Found, Readback
+from millrace_consumer.sinks.sqldatabase import Database
+from millrace_consumer.sinks.sqltable import SqlTable, quoted
 from millrace_pipeline.envelope import encode_json
 
 LEDGER = "batch in the ledger"
 """What tells records apart where no column names them: each batch is there once."""
 
 
-class Reading(Protocol):
-    """A table and its ledger as they are at one instant."""
+class Reading:
+    """A table and its ledger as they are at one instant.
 
-    columns: Collection[str]
-    plain: bool
-    """Whether it is a table as one is made for records without a model, whose `id` is the envelope's."""
+    `plain` is true of a table as one is made for records without a model, whose `id` is the envelope's.
+    """
 
-    def batches(self) -> Iterable[tuple[str, int]]:
+    def __init__(
+        self, database: Database, connection: Any, table: SqlTable, ledger: str, record_id: str | None
+    ) -> None:
+        self.columns = set(table.columns)
+        self.plain = table.is_plain(record_id)
+        self._database = database
+        self._connection = connection
+        self._table = table.name
+        self._ledger = ledger
+
+    def batches(self) -> Iterator[tuple[Any, ...]]:
         """The ledger's batches of this table, and how many records each wrote."""
+        ledger, target = self._database.qualified(self._ledger), self._database.literal(self._table)
+        return self._stream(f"SELECT batch_id, records FROM {ledger} WHERE target = {target}")
 
     def count(self) -> int:
         """The table's rows."""
+        [(rows,)] = self._stream(f"SELECT count(*) FROM {self._database.qualified(self._table)}")
+        return int(rows)
 
     def values(self, column: str) -> Iterator[Any]:
         """The values of one column, without nulls."""
+        read, table = self._database.as_read(column), self._database.qualified(self._table)
+        return (value for (value,) in self._stream(f"SELECT {read} FROM {table} WHERE {quoted(column)} IS NOT NULL"))
+
+    def _stream(self, query: str) -> Iterator[tuple[Any, ...]]:
+        return self._database.stream(self._connection, query)
 
 
 class TableReadback(Readback):
@@ -73,7 +93,6 @@ class TableReadback(Readback):
             yield from super().identities()
 
     def records(self, found: Found) -> Iterator[tuple[str, bytes]]:
-        """See `Readback.records`."""
         reading = self._reading
         if reading is None:
             return

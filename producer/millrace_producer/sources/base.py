@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -31,11 +31,12 @@ class Source(BaseModel, ABC):
     extra: ClassVar[Extra | None] = None
     """The extra that it takes, without which it can't be made."""
 
-    @model_validator(mode="after")
-    def _has_its_extra(self) -> Self:
-        """Raises ConfigError."""
-        need_for(self, "source", self.extra)
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _has_its_extra(cls, options: Any) -> Any:
+        """Raises ConfigError, before options are looked at with the library's help."""
+        need_for(cls, "source", cls.extra)
+        return options
 
     exclusive: ClassVar[bool] = False
     """True where two producers reading at once would publish everything twice: then one leads, others stand by."""

@@ -1,0 +1,145 @@
+"""Options of all sinks that write to a table, and what they ask of a flow's model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from millrace_consumer.batch import Batch
+from millrace_consumer.modeltypes import Kind
+from millrace_consumer.sinks.base import RecordsRejected, Sink
+from millrace_consumer.sinks.sqlcells import cells, plain_cells
+from millrace_consumer.sinks.sqlcolumns import PLAIN, SqlColumn, columns_of
+from millrace_consumer.sinks.sqltable import SqlTable
+from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.units import Duration
+
+DAY = 86_400.0
+
+TableName = Annotated[str, Field(pattern=r'^[^."\x00]+(\.[^."\x00]+)?$')]
+ColumnName = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
+Wait = Annotated[Duration, Field(gt=0, le=DAY)]
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class SqlOptions(Sink):
+    """Which table, how records become its rows, and where the ledger is."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    about: ClassVar[str] = "tables: append, upsert, replace"
+    guarantee: ClassVar[str] = "exactly once"
+    guaranteed_by: ClassVar[str] = "the batch's id is in the transaction of its rows"
+
+    table: Annotated[
+        TableName,
+        Field(description="The table, or schema.table, as the database spells it; made where there is none."),
+    ]
+    mode: Annotated[
+        Literal["append", "upsert", "replace"],
+        Field(
+            description="append: add the records. upsert: a record takes the place of the row with its key. replace: a "
+            "batch takes the place of all rows."
+        ),
+    ] = "append"
+    key: Annotated[
+        list[ColumnName],
+        BeforeValidator(_listed, json_schema_input_type=str | list[str]),
+        Field(default_factory=list, description="For upsert: the column, or columns, that name a row."),
+    ]
+    version: Annotated[
+        ColumnName | None,
+        Field(
+            description="For upsert: a column, such as a time or a revision; a row is never replaced by one with less."
+        ),
+    ] = None
+    record_id: Annotated[
+        ColumnName | None,
+        Field(
+            description="A further column, for the id of the record's envelope: `millrace verify --sink` goes by it."
+        ),
+    ] = None
+    create: Annotated[bool, Field(description="Make the table where there is none.")] = True
+    ledger: Annotated[
+        ColumnName,
+        Field(description="The table of the batches that are in, beside the table; made where there is none."),
+    ] = "millrace_ledger"
+    ledger_keep: Annotated[
+        Duration,
+        Field(
+            ge=DAY,
+            description="How long a batch is remembered: longer than any consumer may be away with a batch in hand.",
+        ),
+    ] = 30 * DAY
+
+    longest_name: ClassVar[int]
+    """Bytes of a column's or table's name that the database tells apart."""
+
+    @model_validator(mode="after")
+    def _upsert_goes_by_a_key(self) -> SqlOptions:
+        if self.mode == "upsert" and not self.key:
+            raise ValueError("mode upsert needs to know what names a row: add `key: [...]`")
+        if self.mode != "upsert" and (self.key or self.version):
+            raise ValueError(f"key and version are for mode upsert, and mode is {self.mode}")
+        if len(set(self.key)) < len(self.key):
+            raise ValueError("key names a column twice")
+        return self
+
+    @property
+    def prefetch(self) -> Sequence[str]:
+        """See `Sink.prefetch`."""
+        return ("models",)
+
+    def check(self, model: type[BaseModel] | None) -> None:
+        """Refuses a flow whose model lacks the columns that the options name, or has one too many."""
+        fields = [] if model is None else list(columns_of(model))
+        names = [*fields, *([self.record_id] if self.record_id else [])]
+        for name in (*names, *self.table.split("."), self.ledger):
+            if len(name.encode()) > self.longest_name:
+                raise ConfigError(
+                    f"the name {name[:20]}… is longer than {self.longest_name} bytes: choose a shorter one"
+                )
+        if model is None:
+            return
+        if missing := [name for name in (*self.key, *([self.version] if self.version else [])) if name not in names]:
+            raise ConfigError(f"model {model.__name__} has no field {missing[0]}: name one of {', '.join(names)}")
+        if self.record_id in fields:
+            raise ConfigError(f"record_id: model {model.__name__} has a field {self.record_id}: name another column")
+
+    def columns(self, model: type[BaseModel] | None) -> dict[str, SqlColumn]:
+        """The columns that a table is made with."""
+        columns = dict(PLAIN if model is None else columns_of(model))
+        return columns | ({self.record_id: SqlColumn(Kind.TEXT, nullable=False)} if self.record_id else {})
+
+    def drift(self, table: SqlTable, model: type[BaseModel] | None) -> str | None:
+        """What must be mended before the flow's records can be written to this table; None where nothing must."""
+        wanted: dict[str, SqlColumn | None] = dict(self.columns(model))
+        if model is None and not table.is_plain(self.record_id):
+            wanted = dict.fromkeys(table.fillable()) | ({self.record_id: wanted["id"]} if self.record_id else {})
+        return table.drift(wanted, self.key)
+
+    def cells(self, batch: Batch, table: SqlTable) -> dict[str, list[Any]]:
+        """The values of each column of the table that is filled, by its name. Raises RecordsRejected."""
+        if batch.model is not None:
+            found = cells(batch, list(columns_of(batch.model)), json=table.json, arrays=table.arrays)
+        elif table.is_plain(self.record_id):
+            found = plain_cells(batch)
+        else:
+            names = [name for name in table.fillable() if name != self.record_id]
+            found = cells(batch, names, json=table.json, arrays=table.arrays)
+        if self.record_id:
+            found[self.record_id] = batch.ids
+        nameless = {
+            index: f"{name}: null, and an upsert needs it to name the row"
+            for name in self.key
+            for index, value in enumerate(found[name])
+            if value is None
+        }
+        if nameless:
+            raise RecordsRejected(dict(sorted(nameless.items())))
+        return found
