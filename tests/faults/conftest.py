@@ -9,16 +9,18 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from millrace.embedded import Embedded
+from millrace.embedded import Directive, Embedded
 from tests.faults.elsewhere import ELSEWHERE
 from tests.faults.flowrun import FlowRun
 from tests.faults.invariants import Invariants
 from tests.faults.proxy import Proxy
+from tests.faults.shippedrun import ShippedRun
+from tests.faults.ways import LED, PLAIN, SHIPPED, WAYS, Way
 
 LETTERS = "CSDLB"
 PROPERTY = "fault"
 
-Row: TypeAlias = Callable[[str, Invariants | str], None]
+Row: TypeAlias = Callable[[str, Invariants | ShippedRun | str], None]
 
 
 @pytest.fixture
@@ -29,17 +31,24 @@ def row(request: pytest.FixtureRequest) -> Row:
     row("poison", "CSL")
     """
 
-    def declare(fault: str, invariants: Invariants | str) -> None:
+    def declare(fault: str, invariants: Invariants | ShippedRun | str) -> None:
         letters = list(invariants) if isinstance(invariants, str) else invariants.checked
-        request.node.user_properties.append((PROPERTY, [fault, letters]))
+        way = SHIPPED if isinstance(invariants, ShippedRun) else str(request.getfixturevalue("way"))
+        request.node.user_properties.append((PROPERTY, [fault, letters, way]))
 
     return declare
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Embedded]:
+def config() -> dict[str, Directive]:
+    """Directives of the test's server; a test that wants some is parametrized with them."""
+    return {}
+
+
+@pytest.fixture
+def server(tmp_path: Path, config: dict[str, Directive]) -> Iterator[Embedded]:
     """A server of this test's own, with an append-only file, to kill and to fill."""
-    with Embedded(aof=True, data_dir=tmp_path / "valkey") as server:
+    with Embedded(aof=True, data_dir=tmp_path / "valkey", config=config) as server:
         yield server
 
 
@@ -52,9 +61,15 @@ def proxy(server: Embedded) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def flow(server: Embedded, tmp_path: Path) -> Iterator[FlowRun]:
+def way(request: pytest.FixtureRequest) -> Way:
+    """How the test's flow publishes: plainly, unless the test is marked `in_every_way`."""
+    return getattr(request, "param", PLAIN)
+
+
+@pytest.fixture
+def flow(server: Embedded, tmp_path: Path, way: Way) -> Iterator[FlowRun]:
     """A flow of numbers on that server."""
-    with FlowRun(tmp_path, server.url) as flow:
+    with FlowRun(tmp_path, server.url, way) as flow:
         yield flow
 
 
@@ -66,13 +81,15 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for report in reports:
         for name, value in report.user_properties:
             if name == PROPERTY:
-                proof = table.setdefault(value[0], _Proof())
-                proof.letters |= set(value[1])
+                fault, letters, way = value
+                proof = table.setdefault(fault, _Proof())
+                proof.letters |= set(letters)
+                proof.ways.add(way)
                 proof.tests += 1
                 proof.failed += report.failed
     if not table:
         return
-    table |= {fault: _Proof(set(letters), 0, 0, tests) for fault, (letters, *tests) in ELSEWHERE.items()}
+    table |= {fault: _Proof(set(letters), elsewhere=tests) for fault, (letters, *tests) in ELSEWHERE.items()}
     width = max(map(len, table))
     terminalreporter.section("fault × invariant")
     terminalreporter.write_line(f"{'':{width}}  {' '.join(LETTERS)}")
@@ -89,6 +106,7 @@ class _Proof:
     """What is known of one row."""
 
     letters: set[str] = field(default_factory=set)
+    ways: set[str] = field(default_factory=set)
     tests: int = 0
     failed: int = 0
     elsewhere: list[str] = field(default_factory=list)
@@ -98,4 +116,14 @@ class _Proof:
             return f"FAILED ({self.failed} of {self.tests})"
         if self.elsewhere:
             return ", ".join(self.elsewhere)
-        return "1 test" if self.tests == 1 else f"{self.tests} tests"
+        count = "1 test" if self.tests == 1 else f"{self.tests} tests"
+        return ", ".join([count, *self._told_ways()])
+
+    def _told_ways(self) -> Iterator[str]:
+        """In which ways of publishing it was proven, where in more than one."""
+        if self.ways >= set(map(str, WAYS)):
+            yield "in every way"
+        elif self.ways >= set(map(str, LED)):
+            yield "with a leader"
+        if SHIPPED in self.ways:
+            yield "as shipped"

@@ -24,6 +24,12 @@ class CountingSource(Source):
     total: int = Field(description="How many there are.")
     size: int = Field(100, description="Bytes of each.")
     pause: float = Field(0.0, description="Seconds after each hundred.")
+    alone: bool = Field(False, description="Whether one producer at a time may read it.")
+
+    @property
+    def exclusive(self) -> bool:  # type: ignore[override]
+        """Follows `alone`."""
+        return self.alone
 
     def read(self, resume_from: Position | None) -> Iterator[Record]:
         for number in range(0 if resume_from is None else resume_from + 1, self.total):

@@ -10,18 +10,11 @@ ELSEWHERE: dict[str, tuple[str, *tuple[str, ...]]] = {
         "CSD",
         "test_any_order_of_verbs_faults_and_crashes_keeps_every_record_in_one_place",
     ),
-    "consumer killed at each point": (
+    "crawl killed and started over": (
         "CSD",
-        "test_the_batch_of_a_consumer_killed_anywhere_is_delivered_once_under_the_same_id",
-        "test_a_consumer_killed_after_its_ack_leaves_nothing_to_take_over",
-        "test_two_consumers_killed_one_after_the_other_over_the_same_batch_deliver_it_once",
-    ),
-    "producer killed before and after a publish": (
-        "CSD",
-        "test_a_producer_killed_around_a_publish_goes_on_so_that_every_event_is_on_the_list_once",
         "test_a_crawl_killed_in_the_middle_starts_over_and_every_quote_is_on_the_list_once",
     ),
-    "SIGSTOP longer than the lease, then CONT": (
+    "SIGSTOP in a write, longer than the lease": (
         "CSD",
         "test_a_consumer_stopped_for_longer_than_its_lease_is_fenced_when_it_goes_on",
     ),
@@ -76,7 +69,7 @@ ELSEWHERE: dict[str, tuple[str, *tuple[str, ...]]] = {
         "test_any_text_is_one_file_name_that_reads_back",
     ),
     "CSV formulas": ("S", "test_a_formula_is_escaped"),
-    "old producer comes back as a zombie": (
+    "leader silent for too long": (
         "CSD",
         "test_a_leader_that_was_silent_too_long_is_fenced_and_stands_by_again",
     ),

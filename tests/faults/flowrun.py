@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,30 +12,42 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from millrace_consumer.runner import Consumer
-from millrace_pipeline.envelope import Record, encode, now
+from millrace_pipeline.envelope import Record
 from millrace_pipeline.errors import QueueError
 from millrace_pipeline.flows.flow import Flow, load
 from millrace_pipeline.queue import Queue
+from millrace_producer.leadership import LEASE_SECONDS, Leadership
 from millrace_producer.publisher import Publisher
+from millrace_producer.reading import open_publisher
+from millrace_producer.sources import SOURCES
+from millrace_producer.sources.base import Source
 from tests.conftest import eventually
 from tests.faults.counting import text
 from tests.faults.invariants import Invariants, number_in
+from tests.faults.ways import PLAIN, Way
 from tests.services import Place, Service
 
-ROOT = Path(__file__).resolve().parents[2]
 NAME = "numbers"
 
 W = TypeVar("W", bound="Work")
 
 
+def python_path(first: Path | None = None) -> str:
+    """Where a process finds what this one finds, tests included; before all that, in `first`."""
+    return os.pathsep.join([*([str(first)] if first else []), *sys.path])
+
+
 class FlowRun:
     """One flow on one server, from numbers to JSON Lines under `files`; what was started ends with the block.
 
-    `declare` changes the flow's options before anything is started. `settle` is how a test of a fault ends: it lets
-    everything arrive, and checks the invariants C, S, D and L.
+    `way` is how it publishes. `declare` changes the flow's options before anything is started. `settle` is how a test
+    of a fault ends: it lets everything arrive, and checks the invariants C, S, D and L.
     """
 
-    def __init__(self, directory: Path, url: str, *, id_of: Callable[[bytes], Any] = number_in) -> None:
+    def __init__(
+        self, directory: Path, url: str, way: Way = PLAIN, *, id_of: Callable[[bytes], Any] = number_in
+    ) -> None:
+        self.way = way
         self.place = Place(directory, url, "faults")
         self.url = url
         self.key = self.place.key_of(NAME)
@@ -48,7 +61,8 @@ class FlowRun:
     def declare(self, **options: Any) -> None:
         """The flow: small batches, a short lease, and the options given."""
         flow: dict[str, Any] = {
-            "source": {"type": "tests.faults.counting:CountingSource", "total": 0},
+            **self.way.options,
+            "source": self.numbers(0),
             "publish": {"records": 50, "linger": "10ms"},
             "batch": {"records": 100, "linger": "20ms"},
             "lease": "2s",
@@ -56,6 +70,11 @@ class FlowRun:
         }
         self.place.flow(NAME, **{**flow, **options})
         self.flow: Flow = load(self.place.folder / "flows.yaml")[NAME]
+        self.source: Source = self.flow.source.build(SOURCES, Source)
+
+    def numbers(self, total: int, **options: Any) -> dict[str, Any]:
+        """The source of numbers up to `total`."""
+        return {"type": "tests.faults.counting:CountingSource", "total": total, "alone": self.way.leader, **options}
 
     # -- threads ------------------------------------------------------------------------------------------------------
 
@@ -72,23 +91,33 @@ class FlowRun:
     def publish(self, count: int) -> None:
         """Puts so many numbers on the list, acknowledged."""
         numbers = list(itertools.islice(self._numbers, count))
-        lines = [encode(Record(text(n)), id=str(n), source=NAME, time=now(), mark=self.key) for n in numbers]
-        self.queue.publish(lines)
+        if self.way.leader:
+            assert self.queue.lead(LEASE_SECONDS) == 0, "another producer leads"
+        publisher = self.open_publisher(self.queue)
+        for number in numbers:
+            publisher.put(Record(text(number), key=str(number), position=number))
+        publisher.close()
+        self.queue.resign()
+        self.queue.stand_by()
         self.acknowledge(numbers)
+
+    def open_publisher(self, queue: Queue) -> Publisher:
+        """A publisher as the flow says."""
+        return open_publisher(self.flow, queue, self.source, threading.Event())
 
     # -- processes ----------------------------------------------------------------------------------------------------
 
-    def produce(self, total: int, *, url: str | None = None, size: int = 100, pause: float = 0) -> Service:
+    def produce(
+        self, total: int, *, url: str | None = None, size: int = 100, pause: float = 0, **environ: str
+    ) -> Service:
         """`millrace produce` of the numbers up to `total`; acknowledged are those that its checkpoint has passed."""
-        source = {"type": "tests.faults.counting:CountingSource", "total": total, "size": size, "pause": pause}
-        self.declare(**{**self.place.flows[NAME], "source": source})
+        self.declare(**{**self.place.flows[NAME], "source": self.numbers(total, size=size, pause=pause)})
         self.acknowledge(range(total), size=size, sure=False)
-        return self.place.produce(NAME, PYTHONPATH=str(ROOT), REDIS_URL=url or self.url)
+        return self.place.produce(NAME, PYTHONPATH=python_path(), REDIS_URL=url or self.url, **environ)
 
     def consume(self, *, url: str | None = None, path: Path | None = None, **environ: str) -> Service:
         """`millrace consume`, with modules of `path` before all others."""
-        paths = os.pathsep.join(map(str, filter(None, [path, ROOT])))
-        return self.place.consume(PYTHONPATH=paths, REDIS_URL=url or self.url, **environ)
+        return self.place.consume(PYTHONPATH=python_path(path), REDIS_URL=url or self.url, **environ)
 
     def acknowledge(self, numbers: Iterable[int], *, size: int = 100, sure: bool = True) -> None:
         """The producer says that these are on the list, or (not sure) may be."""
@@ -113,6 +142,8 @@ class FlowRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for one in self._crew:
+            one.stopping.set()
         for one in self._crew:
             one.end()
         self.place.__exit__(kind, error, trace)
@@ -168,19 +199,15 @@ class Publishing(Work):
         self.queue = Queue(url, run.key, give_up=self.give_up)
         self._run_of, self._numbers, self._size, self._pause, self._positions = run, numbers, size, pause, positions
         self._sent: list[bytes] = []
-        options = run.flow
-        self.publisher = Publisher(
-            self.queue,
-            flow=NAME,
-            source=NAME,
-            records=options.publish.records,
-            linger=options.publish.linger,
-            max_ready=options.queue.max_ready,
-        )
+        self.publisher = run.open_publisher(self.queue)
+        self._leadership = Leadership(self.queue, NAME, stopping=self.stopping, lost=self._fenced)
+        self._leads = run.source.exclusive
         self._thread.start()
 
     def work(self) -> None:
         try:
+            if self._leads:
+                assert self._leadership.wait(), "another producer leads"
             while not self.stopping.wait(self._pause):
                 for number in itertools.islice(self._numbers, 10):
                     data = text(number, self._size)
@@ -193,7 +220,12 @@ class Publishing(Work):
             self._run_of.invariants.published(self._sent, acknowledged=False)
             raise
         finally:
+            self._leadership.leave()
             self.queue.close()
+
+    def _fenced(self, error: QueueError) -> None:
+        """Nobody else publishes here: to be taken for replaced is a fault."""
+        self.error = error
 
     def wait_for(self, more: int) -> None:
         """Returns once so many more records are on the list."""

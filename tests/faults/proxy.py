@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import socket
 import struct
 import threading
 from types import TracebackType
 
+from millrace_pipeline.redis.scripts import SCRIPTS
+
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close() sends RST instead of FIN
+
+
+def sent_as(script: str) -> bytes:
+    """How a request names a script."""
+    return hashlib.sha1(SCRIPTS[script]).hexdigest().encode()
 
 
 class Proxy:

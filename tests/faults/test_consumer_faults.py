@@ -12,37 +12,13 @@ import pytest
 
 from millrace_pipeline.queue import Queue
 from tests.conftest import eventually
+from tests.faults.clocks import clock_of
 from tests.faults.conftest import Row
 from tests.faults.flowrun import FlowRun
-
-WRONG_CLOCK = """
-import datetime, time
-SHIFT = {seconds}
-_time, _time_ns = time.time, time.time_ns
-time.time = lambda: _time() + SHIFT
-time.time_ns = lambda: _time_ns() + SHIFT * 10**9
-
-class Shifted(datetime.datetime):
-    @classmethod
-    def now(cls, tz=None):
-        return cls.fromtimestamp(time.time(), tz)
-
-    @classmethod
-    def utcnow(cls):
-        return cls.fromtimestamp(time.time(), datetime.timezone.utc).replace(tzinfo=None)
-
-datetime.datetime = Shifted
-"""
+from tests.faults.ways import in_every_way
 
 
-def clock_of(directory: Path, seconds: int) -> Path:
-    """A directory that makes the clock of a Python process wrong by so many seconds, when it is on its path."""
-    folder = directory / f"clock{seconds:+}"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(WRONG_CLOCK.format(seconds=seconds))
-    return folder
-
-
+@in_every_way
 def test_consumers_whose_clocks_are_an_hour_wrong_take_over_what_is_due_and_nothing_else(
     flow: FlowRun, tmp_path: Path, row: Row
 ) -> None:
@@ -81,6 +57,7 @@ def test_the_clock_of_the_test_before_is_really_wrong(shift: int, flow: FlowRun,
     assert consumer.terminate() == 0, consumer.said
 
 
+@in_every_way
 def test_a_crowd_that_shrinks_and_grows_delivers_everything_once(flow: FlowRun, row: Row) -> None:
     """Five consumers, two killed and two sent away under load, four more: what the dead held, several want at once."""
     row("scale 5 → 1 → 5", flow.invariants)
@@ -105,6 +82,7 @@ def test_a_crowd_that_shrinks_and_grows_delivers_everything_once(flow: FlowRun, 
         assert one.terminate() == 0, one.said
 
 
+@in_every_way
 def test_batches_that_many_take_over_at_once_are_written_once(flow: FlowRun, row: Row) -> None:
     row("two reclaimers racing", flow.invariants)
     flow.publish(5000)
@@ -119,6 +97,7 @@ def test_batches_that_many_take_over_at_once_are_written_once(flow: FlowRun, row
     flow.settle()
 
 
+@in_every_way
 def test_a_file_torn_by_a_kill_is_never_read_and_goes_when_it_is_old(flow: FlowRun, row: Row) -> None:
     row("torn temporary files", flow.invariants)
     flow.publish(100)

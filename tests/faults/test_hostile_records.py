@@ -15,6 +15,7 @@ from millrace_pipeline.queue import DeadLetters
 from tests.conftest import eventually
 from tests.faults.conftest import Row
 from tests.faults.flowrun import FlowRun
+from tests.faults.ways import in_every_way
 
 DEEP = 200_000
 
@@ -102,6 +103,7 @@ def test_every_kind_of_record_ends_by_its_policy_and_stops_nobody(hostile: FlowR
     assert consumer.terminate() == 0, consumer.said
 
 
+@in_every_way
 @pytest.mark.timeout(300)
 def test_a_record_of_100_megabytes_goes_from_source_to_file_and_memory_stays_bounded(flow: FlowRun, row: Row) -> None:
     row("record of 100 MB", flow.invariants)

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import signal
 
 import pytest
-import redis
 
-from millrace.practice.stream import PracticeStream
+from millrace_pipeline.envelope import decode
+from tests.faults.conftest import Row
+from tests.faults.flowrun import FlowRun
+from tests.faults.invariants import number_in
+from tests.faults.points import CONSUMER_POINTS, PRODUCER_POINTS
+from tests.faults.ways import in_every_way
 from tests.services import Place
 
 ALL = range(20)
-
-CONSUMER_POINTS = [
-    "consumer.after_claim",
-    "consumer.before_write",
-    "sink.before_write",
-    "sink.mid_write",
-    "sink.before_rename",
-    "sink.after_rename",
-    "consumer.after_write",
-]
+KILLED = "consumer killed at each point"
 
 
 @pytest.mark.parametrize(
@@ -29,8 +23,9 @@ CONSUMER_POINTS = [
     [*(("jsonl", point) for point in CONSUMER_POINTS), ("parquet", "sink.mid_write"), ("parquet", "sink.after_rename")],
 )
 def test_the_batch_of_a_consumer_killed_anywhere_is_delivered_once_under_the_same_id(
-    place: Place, point: str, sink: str
+    place: Place, point: str, sink: str, row: Row
 ) -> None:
+    row(KILLED, "CSD")
     place.flow(sink={"type": sink, "path": "out/numbers"}, lease="500ms")
     place.publish(ALL)
 
@@ -47,7 +42,8 @@ def test_the_batch_of_a_consumer_killed_anywhere_is_delivered_once_under_the_sam
     place.assert_once(ALL)
 
 
-def test_a_consumer_killed_after_its_ack_leaves_nothing_to_take_over(place: Place) -> None:
+def test_a_consumer_killed_after_its_ack_leaves_nothing_to_take_over(place: Place, row: Row) -> None:
+    row(KILLED, "CSD")
     place.flow()
     place.publish(ALL)
     killed = place.consume(MILLRACE_KILLPOINT="consumer.after_ack")
@@ -61,7 +57,8 @@ def test_a_consumer_killed_after_its_ack_leaves_nothing_to_take_over(place: Plac
     place.assert_once(ALL)
 
 
-def test_two_consumers_killed_one_after_the_other_over_the_same_batch_deliver_it_once(place: Place) -> None:
+def test_two_consumers_killed_one_after_the_other_over_the_same_batch_deliver_it_once(place: Place, row: Row) -> None:
+    row(KILLED, "CSD")
     place.flow(lease="500ms", max_attempts=3)
     place.publish(range(10))
     for point in ("sink.after_rename", "consumer.after_write"):
@@ -72,21 +69,24 @@ def test_two_consumers_killed_one_after_the_other_over_the_same_batch_deliver_it
     assert len(place.files()) == 1
 
 
-@pytest.mark.parametrize("point", ["producer.before_publish:3", "producer.after_publish:3"])
-def test_a_producer_killed_around_a_publish_goes_on_so_that_every_event_is_on_the_list_once(
-    place: Place, client: redis.Redis, point: str
+@in_every_way
+@pytest.mark.parametrize("point", PRODUCER_POINTS)
+def test_a_producer_killed_around_a_publish_goes_on_so_that_every_record_is_on_the_list_once(
+    flow: FlowRun, point: str, row: Row
 ) -> None:
-    with PracticeStream(total=60, end=True) as stream:
-        place.flow(source={"type": "sse", "url": stream.url})
-        killed = place.produce(MILLRACE_KILLPOINT=point)
-        assert killed.wait() == -signal.SIGKILL, killed.said
-        before = int(client.llen(place.key_of()))
-        assert before == (20 if "before" in point else 30)
-        assert place.books().difference == 0
+    row("producer killed before and after a publish", flow.invariants)
+    killed = flow.produce(300, MILLRACE_KILLPOINT=f"{point}:3")
+    assert killed.wait() == -signal.SIGKILL, killed.said
+    before = flow.queue.books()
+    assert before.published == (100 if "before" in point else 150)
+    assert before.difference == 0
 
-        again = place.produce()
-        assert again.wait() == 0, again.said
-        expected = [json.loads(stream.data(number)) for number in range(60)]
-    assert again.await_event("source_opened")["resume_from"] is not None
-    assert [json.loads(line)["data"] for line in reversed(client.lrange(place.key_of(), 0, -1))] == expected
-    assert place.books().published == 60
+    again = flow.produce(300)
+    assert again.wait() == 0, again.said
+    assert again.await_event("source_opened")["resume_from"] == before.published - 1
+    on_the_list = [number_in(decode(line, foreign_id=str).text) for line in flow.invariants.on_the_list()]
+    assert on_the_list[::-1] == list(range(300))
+    assert flow.queue.books().published == 300
+    flow.acknowledge(range(300))
+    flow.consuming()
+    flow.settle()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,8 @@ from tests.faults.conftest import Row
 from tests.faults.counting import text
 from tests.faults.flowrun import FlowRun
 from tests.faults.invariants import Invariants
+from tests.faults.mishaps import cut_tail, flushed, is_loading, started_without_its_data
+from tests.faults.ways import in_every_way
 
 
 @pytest.fixture
@@ -28,41 +29,28 @@ def admin(server: Embedded) -> Iterator[redis.Redis]:
         yield client
 
 
-@contextlib.contextmanager
-def a_flow_on(directory: Path, config: Mapping[str, Directive]) -> Iterator[tuple[FlowRun, Embedded]]:
-    """A flow on a server with directives of its own."""
-    with (
-        Embedded(aof=True, data_dir=directory / "valkey", config=config) as server,
-        FlowRun(directory, server.url) as flow,
-    ):
-        yield flow, server
-
-
-@pytest.mark.parametrize("fsync", ["everysec", "always"])
+@in_every_way
+@pytest.mark.parametrize("config", [{"appendfsync": "everysec"}, {"appendfsync": "always"}], ids=str)
 def test_a_redis_killed_under_load_again_and_again_loses_and_doubles_nothing(
-    fsync: str, tmp_path: Path, row: Row
+    config: dict[str, Directive], flow: FlowRun, server: Embedded, row: Row
 ) -> None:
-    config = {"appendfsync": fsync}
-    with (
-        Embedded(aof=True, data_dir=tmp_path / "valkey", config=config) as server,
-        FlowRun(tmp_path, server.url) as flow,
-    ):
-        row(f"Redis SIGKILLed under load, AOF {fsync}", flow.invariants)
-        producer = flow.produce(15_000, pause=0.03)
-        consumers = [flow.consume() for _ in range(2)]
-        for _ in range(4):
-            before = flow.queue.books().delivered
-            eventually(lambda before=before: flow.queue.books().delivered > before + 500)
-            server.kill()
-            server.start()
-        assert producer.wait(60) == 0, producer.said
-        flow.acknowledge(range(15_000))
-        flow.settle()
-        for one in consumers:
-            flow.invariants.check_bounded(one.pid, 200)
-            assert one.terminate() == 0, one.said
+    row(f"Redis SIGKILLed under load, AOF {config['appendfsync']}", flow.invariants)
+    producer = flow.produce(8000, pause=0.03)
+    consumers = [flow.consume() for _ in range(2)]
+    for _ in range(4):
+        before = flow.queue.books().delivered
+        eventually(lambda before=before: flow.queue.books().delivered > before + 200)
+        server.kill()
+        server.start()
+    assert producer.wait(60) == 0, producer.said
+    flow.acknowledge(range(8000))
+    flow.settle()
+    for one in consumers:
+        flow.invariants.check_bounded(one.pid, 200)
+        assert one.terminate() == 0, one.said
 
 
+@in_every_way
 def test_scripts_flushed_all_the_time_disturb_nothing(flow: FlowRun, admin: redis.Redis, row: Row) -> None:
     row("SCRIPT FLUSH", flow.invariants)
     producing = flow.publishing()
@@ -75,44 +63,37 @@ def test_scripts_flushed_all_the_time_disturb_nothing(flow: FlowRun, admin: redi
     flow.settle()
 
 
-def test_a_full_redis_holds_producers_back_and_consumers_drain_it(tmp_path: Path, row: Row) -> None:
-    config = {"maxmemory": "24mb"}
-    with (
-        Embedded(aof=True, data_dir=tmp_path / "valkey", config=config) as server,
-        FlowRun(tmp_path, server.url) as flow,
-    ):
-        row("Redis at maxmemory, noeviction", flow.invariants)
-        with redis.Redis.from_url(server.url) as admin:
-            producing = flow.publishing(size=20_000, pause=0.001)
-            eventually(lambda: producing.publisher._held_back)
-            held_at = producing.publisher.published
-            consuming = [flow.consuming() for _ in range(2)]
-            eventually(lambda: producing.publisher.published > 2 * held_at)
-            flow.settle()
-            assert sum(one.consumer.delivered for one in consuming) > 2 * held_at
-            assert admin.info("memory")["used_memory_peak"] < 32 << 20
-            flow.invariants.check_bounded("self", 500)
+@in_every_way
+@pytest.mark.parametrize("config", [{"maxmemory": "24mb"}], ids=str)
+def test_a_full_redis_holds_producers_back_and_consumers_drain_it(flow: FlowRun, admin: redis.Redis, row: Row) -> None:
+    row("Redis at maxmemory, noeviction", flow.invariants)
+    producing = flow.publishing(size=20_000, pause=0.001)
+    eventually(lambda: producing.publisher._held_back)
+    held_at = producing.publisher.published
+    consuming = [flow.consuming() for _ in range(2)]
+    eventually(lambda: producing.publisher.published > 2 * held_at)
+    flow.settle()
+    assert sum(one.consumer.delivered for one in consuming) > 2 * held_at
+    assert admin.info("memory")["used_memory_peak"] < 32 << 20
+    flow.invariants.check_bounded("self", 500)
 
 
-def test_a_consumer_that_starts_at_a_full_redis_drains_it(tmp_path: Path, row: Row) -> None:
-    config = {"maxmemory": "24mb"}
-    with (
-        Embedded(aof=True, data_dir=tmp_path / "valkey", config=config) as server,
-        FlowRun(tmp_path, server.url) as flow,
-    ):
-        row("Redis at maxmemory, noeviction", flow.invariants)
-        with redis.Redis.from_url(server.url) as admin:
-            producer = flow.produce(2000, size=20_000)
-            producer.await_event("producer_held_back")
-            admin.config_set("maxmemory", "16mb")  # full beyond doubt: not only while a publish is on its way
-            with pytest.raises(redis.exceptions.OutOfMemoryError):
-                admin.set("more", b"x" * 1_000_000)
-            flow.consume()
-            assert producer.wait(60) == 0, producer.said
-            flow.acknowledge(range(2000), size=20_000)
-            flow.settle()
+@in_every_way
+@pytest.mark.parametrize("config", [{"maxmemory": "24mb"}], ids=str)
+def test_a_consumer_that_starts_at_a_full_redis_drains_it(flow: FlowRun, admin: redis.Redis, row: Row) -> None:
+    row("Redis at maxmemory, noeviction", flow.invariants)
+    producer = flow.produce(2000, size=20_000)
+    producer.await_event("producer_held_back")
+    admin.config_set("maxmemory", "16mb")  # full beyond doubt: not only while a publish is on its way
+    with pytest.raises(redis.exceptions.OutOfMemoryError):
+        admin.set("more", b"x" * 1_000_000)
+    flow.consume()
+    assert producer.wait(60) == 0, producer.said
+    flow.acknowledge(range(2000), size=20_000)
+    flow.settle()
 
 
+@in_every_way
 def test_a_read_only_redis_is_waited_for(flow: FlowRun, admin: redis.Redis, row: Row) -> None:
     row("READONLY", flow.invariants)
     producing, consuming = flow.publishing(), flow.consuming()
@@ -126,40 +107,27 @@ def test_a_read_only_redis_is_waited_for(flow: FlowRun, admin: redis.Redis, row:
     flow.settle()
 
 
-def test_a_redis_that_is_loading_is_waited_for(tmp_path: Path, row: Row) -> None:
-    # Each key of the snapshot takes a millisecond to load, so that the loading lasts about three seconds.
-    config = {"key-load-delay": 1000, "loading-process-events-interval-bytes": 1024}
-    with (
-        Embedded(aof=True, data_dir=tmp_path / "valkey", config=config) as server,
-        FlowRun(tmp_path, server.url) as flow,
-    ):
-        row("LOADING", flow.invariants)
-        with redis.Redis.from_url(server.url) as admin:
-            admin.mset({f"other:{number}": b"x" * 2000 for number in range(3000)})
-            producing, consuming = flow.publishing(), flow.consuming()
-            consuming.wait_for(50)
-            admin.bgrewriteaof()
-            eventually(lambda: not admin.info("persistence")["aof_rewrite_in_progress"])
-            server.kill()
-            starting = threading.Thread(target=server.start)
-            starting.start()
-            eventually(lambda: is_loading(admin))
-            eventually(lambda: producing.queue.outage and consuming.consumer.queue.outage)
-            starting.join()
-            consuming.wait_for(50)
-            flow.settle()
+@in_every_way
+# Each key of the snapshot takes a millisecond to load, so that the loading lasts for more than a second.
+@pytest.mark.parametrize("config", [{"key-load-delay": 1000, "loading-process-events-interval-bytes": 1024}], ids=str)
+def test_a_redis_that_is_loading_is_waited_for(flow: FlowRun, server: Embedded, admin: redis.Redis, row: Row) -> None:
+    row("LOADING", flow.invariants)
+    admin.mset({f"other:{number}": b"x" * 2000 for number in range(1500)})
+    producing, consuming = flow.publishing(), flow.consuming()
+    consuming.wait_for(50)
+    admin.bgrewriteaof()
+    eventually(lambda: not admin.info("persistence")["aof_rewrite_in_progress"])
+    server.kill()
+    starting = threading.Thread(target=server.start)
+    starting.start()
+    eventually(lambda: is_loading(admin))
+    eventually(lambda: producing.queue.outage and consuming.consumer.queue.outage)
+    starting.join()
+    consuming.wait_for(50)
+    flow.settle()
 
 
-def is_loading(client: redis.Redis) -> bool:
-    try:
-        client.get("other:0")
-    except redis.exceptions.BusyLoadingError:
-        return True
-    except redis.RedisError:
-        return False
-    return False
-
-
+@in_every_way
 def test_a_redis_that_can_not_save_is_waited_for(flow: FlowRun, server: Embedded, admin: redis.Redis, row: Row) -> None:
     row("MISCONF", flow.invariants)
     producing, consuming = flow.publishing(), flow.consuming()
@@ -176,6 +144,7 @@ def test_a_redis_that_can_not_save_is_waited_for(flow: FlowRun, server: Embedded
     flow.settle()
 
 
+@in_every_way
 def test_a_producer_held_back_at_its_mark_goes_on_after_a_restart_of_redis(
     flow: FlowRun, server: Embedded, row: Row
 ) -> None:
@@ -191,6 +160,7 @@ def test_a_producer_held_back_at_its_mark_goes_on_after_a_restart_of_redis(
     flow.settle()
 
 
+@in_every_way
 def test_a_publisher_closed_in_an_outage_waits_and_leaves_nothing_behind(
     flow: FlowRun, server: Embedded, row: Row
 ) -> None:
@@ -206,6 +176,7 @@ def test_a_publisher_closed_in_an_outage_waits_and_leaves_nothing_behind(
     flow.settle()
 
 
+@in_every_way
 def test_a_publisher_that_may_wait_no_longer_says_how_much_it_leaves_behind(
     flow: FlowRun, server: Embedded, row: Row
 ) -> None:
@@ -227,17 +198,7 @@ def test_a_publisher_that_may_wait_no_longer_says_how_much_it_leaves_behind(
     flow.settle()
 
 
-def flushed(server: Embedded) -> None:
-    with redis.Redis.from_url(server.url) as admin:
-        admin.flushall()
-
-
-def started_without_its_data(server: Embedded) -> None:
-    server.kill()
-    shutil.rmtree(server.data_dir / "appendonlydir")
-    server.start()
-
-
+@in_every_way
 @pytest.mark.parametrize("emptied", [flushed, started_without_its_data])
 def test_a_redis_that_comes_back_empty_is_told_loudly_and_filled_again_by_sources_that_can(
     emptied: Callable[[Embedded], None], flow: FlowRun, server: Embedded, row: Row
@@ -253,6 +214,7 @@ def test_a_redis_that_comes_back_empty_is_told_loudly_and_filled_again_by_source
     flow.settle()
 
 
+@in_every_way
 @pytest.mark.parametrize("emptied", [flushed, started_without_its_data])
 def test_a_producer_whose_source_can_not_go_back_goes_on_after_redis_came_back_empty(
     emptied: Callable[[Embedded], None], flow: FlowRun, server: Embedded, row: Row
@@ -275,6 +237,7 @@ def test_a_producer_whose_source_can_not_go_back_goes_on_after_redis_came_back_e
     assert [event["log_level"] for event in said if event["event"] == "publishes_lost"] == ["error"]
 
 
+@in_every_way
 def test_an_append_only_file_that_lost_its_tail_is_published_again_from_the_matching_checkpoint(
     flow: FlowRun, server: Embedded, row: Row
 ) -> None:
@@ -290,13 +253,6 @@ def test_an_append_only_file_that_lost_its_tail_is_published_again_from_the_matc
     flow.acknowledge(range(3000))
     flow.consume()
     flow.settle()
-
-
-def cut_tail(server: Embedded, size: int) -> None:
-    """What a power cut does to the append-only file: its last bytes were never written."""
-    path = max((server.data_dir / "appendonlydir").glob("*.incr.aof"))
-    with path.open("r+b") as file:
-        file.truncate(max(0, path.stat().st_size - size))
 
 
 def test_the_checks_see_a_record_that_is_lost_doubled_or_changed(tmp_path: Path) -> None:

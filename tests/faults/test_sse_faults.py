@@ -14,6 +14,7 @@ from millrace.practice.stream import PracticeStream
 from tests.conftest import eventually
 from tests.faults.conftest import Row
 from tests.faults.flowrun import NAME, FlowRun
+from tests.faults.ways import Way, with_a_leader
 from tests.integration.sse_server import OK, ScriptedServer
 
 TOTAL = 2000
@@ -30,9 +31,9 @@ def stream() -> Iterator[PracticeStream]:
 
 
 @pytest.fixture
-def events(server: Embedded, tmp_path: Path, stream: PracticeStream) -> Iterator[FlowRun]:
+def events(server: Embedded, tmp_path: Path, stream: PracticeStream, way: Way) -> Iterator[FlowRun]:
     """A flow of that stream's events into files."""
-    with FlowRun(tmp_path, server.url, id_of=event_id) as flow:
+    with FlowRun(tmp_path, server.url, way, id_of=event_id) as flow:
         flow.declare(source={"type": "sse", "url": stream.url, "key": "/meta/id", "backoff_initial": 0.05})
         flow.invariants.published((stream.data(n) for n in range(TOTAL)), acknowledged=False)
         yield flow
@@ -48,6 +49,7 @@ def acknowledge_all(flow: FlowRun, stream: PracticeStream) -> None:
     flow.invariants.published(stream.data(n) for n in range(TOTAL))
 
 
+@with_a_leader
 @pytest.mark.parametrize("producer_dies", [True, False])
 def test_a_stream_is_read_on_from_the_checkpoint_that_lost_its_second_with_the_records(
     producer_dies: bool, events: FlowRun, server: Embedded, stream: PracticeStream, row: Row
@@ -79,13 +81,14 @@ def test_a_stream_is_read_on_from_the_checkpoint_that_lost_its_second_with_the_r
     events.settle()
 
 
+@with_a_leader
 @pytest.mark.parametrize("fsync", ["off", "acknowledge", "write"])
 def test_a_silent_stream_gives_again_what_redis_forgot(
     fsync: str, events: FlowRun, server: Embedded, stream: PracticeStream, row: Row
 ) -> None:
     """Nothing new comes that could tell the producer, and its reader blocks in the stream."""
     row("AOF tail cut, the stream silent since", events.invariants)
-    events.declare(**{**events.place.flows[NAME], "queue": {"fsync": fsync}, "dedupe": {"window": "10m"}})
+    events.declare(**{**events.place.flows[NAME], "queue": {"fsync": fsync}})
     stream.total, stream.end = 500, False
     producer = events.place.produce(NAME)
     eventually(lambda: events.queue.books().published == 500)
@@ -103,6 +106,7 @@ def test_a_silent_stream_gives_again_what_redis_forgot(
     events.settle()
 
 
+@with_a_leader
 def test_drops_in_the_middle_of_events_lose_and_double_none(events: FlowRun, stream: PracticeStream, row: Row) -> None:
     row("SSE: cut mid-event", events.invariants)
     stream.drop_next(10, 0, 100, 1, 250, 3)
@@ -113,6 +117,7 @@ def test_drops_in_the_middle_of_events_lose_and_double_none(events: FlowRun, str
     events.settle()
 
 
+@with_a_leader
 def test_a_gzip_bomb_is_refused_and_takes_no_memory(flow: FlowRun, row: Row) -> None:
     """64 MB of one event, 60 kB on the wire; the events around it arrive."""
     row("SSE: gzip bomb", flow.invariants)
