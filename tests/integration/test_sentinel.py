@@ -22,6 +22,7 @@ from millrace_pipeline.redis.address import Address
 from millrace_pipeline.redis.preflight import Finding, preflight
 from millrace_producer.runner import Producer
 from tests.conftest import eventually
+from tests.faults.ways import WAYS, Way
 from tests.integration.ports import free_port
 from tests.integration.sentinel import NAME, PATIENCE_MS, Sentinel, in_sync, replica_of
 from tests.integration.verbs import Load, every_verb_works, lines, taken
@@ -68,10 +69,11 @@ def test_every_verb_works_where_each_waits_for_two_replicas(calm: Rig) -> None:
         assert client.hget("{replicated}:counters", "published") == b"7"
 
 
-def test_a_killed_primary_under_load_costs_nothing_that_two_replicas_hold() -> None:
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_killed_primary_under_load_costs_nothing_that_two_replicas_hold(way: Way) -> None:
     with contextlib.ExitStack() as stack:
         rig = Rig(stack)
-        load = stack.enter_context(Load(rig.url, "killed", replicas=2))
+        load = stack.enter_context(Load(rig.url, "killed", replicas=2, dedupe=way.dedupe, leads=way.leader))
         load.more()
         rig.sentinels[0].patience(500)
         rig.primary.kill()

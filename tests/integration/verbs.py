@@ -69,9 +69,22 @@ def taken(take: Callable[[], Claim | None]) -> Claim:
 
 
 class Load:
-    """A producer and a consumer at work in threads of their own, and a sink that knows a batch by its id."""
+    """A producer and a consumer at work in threads of their own, and a sink that knows a batch by its id.
 
-    def __init__(self, url: str, key: str, *, replicas: int = 0, lease_seconds: float = 2.0) -> None:
+    The producer leaves out what was published before with `dedupe`, and takes the lead first with `leads`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        replicas: int = 0,
+        lease_seconds: float = 2.0,
+        dedupe: bool = False,
+        leads: bool = False,
+    ) -> None:
+        self._dedupe_seconds, self._leads = 600.0 if dedupe else 0.0, leads
         self.producer = Queue(url, key, replicas=replicas)
         self.consumer = Queue(url, key, replicas=replicas, lease_seconds=lease_seconds)
         self.acknowledged: list[int] = []
@@ -123,9 +136,11 @@ class Load:
 
     def _publish(self) -> None:
         number = 0
+        if self._leads:
+            assert self.producer.lead(60) == 0
         while not self._stop_publishing.is_set():
             batch = list(range(number, number + 10))
-            self.producer.publish(lines(*batch))
+            self.producer.publish(lines(*batch), ids=list(map(str, batch)), seen_seconds=self._dedupe_seconds)
             self.acknowledged += batch
             number += 10
             self._stop_publishing.wait(0.002)
