@@ -48,7 +48,19 @@ class DeadlineAdapter(HTTPAdapter):
 
     def _timed(self, kind: type[HTTPConnection]) -> type[HTTPConnection]:
         made = functools.partial(_Answer, headers=self._headers, answer=self._answer)
-        return type(kind.__name__, (kind,), {"response_class": staticmethod(made)})
+
+        class Timed(kind):  # type: ignore[misc,valid-type]
+            response_class = staticmethod(made)
+
+            def request(self, method: str, url: str, *args: Any, headers: Any = None, **options: Any) -> None:
+                """Ask for the target as it was written, where the headers know that: urllib3 would rewrite it."""
+                written = getattr(headers, "target", None)
+                if written is not None:  # a proxy is told the whole URL
+                    url = written if url.startswith("/") else "/".join(url.split("/", 3)[:3]) + written
+                super().request(method, url, *args, headers=headers, **options)
+
+        Timed.__name__ = kind.__name__
+        return Timed
 
 
 def derive_connections(manager: PoolManager, derive: Callable[[type[Any]], type[Any]]) -> None:

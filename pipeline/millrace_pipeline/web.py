@@ -57,6 +57,11 @@ def shown(url: str) -> str:
         return "(not a URL)"
 
 
+def as_utf8(header: str) -> str:
+    """The value of a header that holds a URL: it comes as Latin-1, and what servers put into it is UTF-8."""
+    return header.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
 def status_text(code: int) -> str:
     """`404 Not Found`."""
     try:

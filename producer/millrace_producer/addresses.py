@@ -63,6 +63,16 @@ def leads_elsewhere(url: str, target: str) -> bool:
     return not upgrade and ports[0] != ports[1]
 
 
+def strips_secrets(url: str, target: str) -> bool:
+    """Whether what is said to this URL must not be said to that one: another host, port or scheme, but for http to
+    https on the usual ports.
+    """
+    here, there = urlsplit(url), urlsplit(target)
+    if here.scheme == there.scheme or (here.scheme, there.scheme) == ("http", "https"):
+        return leads_elsewhere(url, target) or (here.scheme != there.scheme and bool(here.port not in (None, 80)))
+    return True
+
+
 def _address(host: str) -> IPv4Address | IPv6Address | None:
     """The address that is written here, None for a name. 127.1, 0x7f.1, 0177.0.0.1 and 2130706433 are addresses."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,24 +57,24 @@ class SlowServer(ScriptedServer):
 
 
 Ask = Callable[[str, Path], object]
-ONCE = {"max_failures": 1, "backoff_initial": 0.01}
+ONCE: dict[str, Any] = {"max_failures": 1, "backoff_initial": 0.01}
 
 
 def sse(url: str, _folder: Path) -> None:
-    list(SseSource(url=url, read_timeout=SECONDS, **ONCE).read(None))  # type: ignore[arg-type]
+    list(SseSource(url=url, read_timeout=SECONDS, **ONCE).read(None))
 
 
-def rest(url: str, _folder: Path) -> None:
-    list(RestSource(url=url, read_timeout=SECONDS, **ONCE).read(None))  # type: ignore[arg-type]
+def rest(url: str, _folder: Path, **options: Any) -> None:
+    list(RestSource(url=url, read_timeout=SECONDS, **ONCE, **options).read(None))
 
 
 def rest_in_all(url: str, _folder: Path) -> None:
-    list(RestSource(url=url, answer_timeout=SECONDS, **ONCE).read(None))  # type: ignore[arg-type]
+    list(RestSource(url=url, answer_timeout=SECONDS, **ONCE).read(None))
 
 
 def websocket(url: str, _folder: Path) -> None:
     url = url.replace("http", "ws")
-    list(WebsocketSource(url=url, connect_timeout=SECONDS, **ONCE).read(None))  # type: ignore[arg-type]
+    list(WebsocketSource(url=url, connect_timeout=SECONDS, **ONCE).read(None))
 
 
 def scrapy(url: str, folder: Path) -> None:
@@ -82,13 +83,13 @@ def scrapy(url: str, folder: Path) -> None:
     list(ScrapySource(spider="one", project=project, args={"url": url}, settings=settings).read(None))
 
 
-def http_sink(url: str, _folder: Path) -> None:
-    HttpSink(url=url, timeout=SECONDS).write(batch_of("one", [{"n": 1}]))
+def http_sink(url: str, _folder: Path, **options: Any) -> None:
+    HttpSink(url=url, timeout=SECONDS, **options).write(batch_of("one", [{"n": 1}]))
 
 
 def sse_after_a_redirect(url: str, _folder: Path) -> None:
     with ScriptedServer(answer("302 Found", f"Location: {url}")) as other:
-        source = SseSource(url=other.url, read_timeout=SECONDS, allow_private=True, **ONCE)  # type: ignore[arg-type]
+        source = SseSource(url=other.url, read_timeout=SECONDS, allow_private=True, **ONCE)
         list(source.read(None))
 
 
@@ -125,13 +126,10 @@ def test_so_are_headers_without_end_of_informational_answers(ask: Ask, error: ty
     ("ask", "error"), [(rest, SourceUnavailable), (http_sink, SinkUnavailable)], ids=["rest", "http sink"]
 )
 def test_so_are_those_of_a_proxy(
-    ask: Ask, error: type[Exception], scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ask: Callable[..., object], error: type[Exception], scheme: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("no_proxy", "")
-    with SlowServer(STATUS) as proxy:
-        monkeypatch.setenv(f"{scheme}_proxy", proxy.url.removesuffix("/events"))
-        with pytest.raises(error, match=HEADERS):
-            ask(f"{scheme}://outside.example/", tmp_path)
+    with SlowServer(STATUS) as proxy, pytest.raises(error, match=HEADERS):
+        ask(f"{scheme}://outside.example/", tmp_path, proxy=proxy.url.removesuffix("/events"))
 
 
 BODIES = {
@@ -150,7 +148,7 @@ def test_a_body_a_byte_at_a_time_is_given_up_by_rest(body: str, tmp_path: Path) 
 
 def test_five_read_timeouts_are_what_an_answer_may_take_where_nothing_is_said() -> None:
     with SlowServer(*BODIES["counted"]) as server:
-        source = RestSource(url=server.url, read_timeout=0.1, **ONCE)  # type: ignore[arg-type]
+        source = RestSource(url=server.url, read_timeout=0.1, **ONCE)
         with pytest.raises(SourceUnavailable, match=r"the answer took longer than 0\.5 s"):
             list(source.read(None))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ INSIDE, MIXED, PUBLIC = "inside.example", "mixed.example", "public.example"
 OUTSIDE = "9.9.9.9"
 """An address of the internet, which nothing here may connect to."""
 
-QUICKLY = {"max_failures": 1, "backoff_initial": 0.01, "connect_timeout": 2}
+QUICKLY: dict[str, Any] = {"max_failures": 1, "backoff_initial": 0.01, "connect_timeout": 2}
 
 
 class Door:
@@ -91,7 +92,7 @@ def sse(there: str) -> list[object]:
 
 def rest(there: str) -> list[object]:
     with redirects(f"http://{there}/") as url:
-        source = RestSource(url=url, read_timeout=2, **QUICKLY)  # type: ignore[arg-type]
+        source = RestSource(url=url, read_timeout=2, **QUICKLY)
         return [record.data for record in source.read(None) if isinstance(record, Record)]
 
 
@@ -104,7 +105,7 @@ def rest_by_a_link(there: str) -> list[object]:
 
 def websocket(there: str) -> list[object]:
     with redirects(f"ws://{there}/") as url:
-        source = WebsocketSource(url=url.replace("http", "ws"), end_at_close=True, **QUICKLY)  # type: ignore[arg-type]
+        source = WebsocketSource(url=url.replace("http", "ws"), end_at_close=True, **QUICKLY)
         return [record.data for record in source.read(None) if isinstance(record, Record)]
 
 
@@ -127,6 +128,7 @@ def test_no_private_address_gets_a_handshake(follow: Follow, host: str, door: Do
 def test_nor_is_a_proxy_asked_for_one(follow: Follow, host: str, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{door.port}")
+    monkeypatch.setitem(QUICKLY, "proxy", "environment")
     with pytest.raises(SourceRefused, match=r"private address.*allow_private"):
         follow(f"{host}:{door.port}")
     assert not door.knocked()
@@ -172,8 +174,7 @@ def test_the_certificate_has_to_be_the_names_and_not_the_addresses(
 ) -> None:
     """Both certificates are good for 127.0.0.1 as well."""
     authority = Authority(tmp_path, "authority")
-    for variable in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
-        monkeypatch.setenv(variable, str(authority.file))
+    monkeypatch.setitem(QUICKLY, "ca_file", authority.file)
     _is_public("127.0.0.1", monkeypatch)
     names[PUBLIC] = [["127.0.0.1"]]
     with ScriptedServer(SPEAKS[sse]) as events, SocketServer(lambda client: client.send('"it"')) as socket_server:

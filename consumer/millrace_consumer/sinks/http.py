@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import http.client
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote
 
@@ -17,20 +16,19 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import RecordsRejected, Sink, SinkUnavailable
 from millrace_consumer.sinks.taken import Taken
-from millrace_pipeline.deadline import DeadlineAdapter
 from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.flows.units import Duration
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.web import (
     checked_headers,
     checked_url,
-    keep_urls_out_of_logs,
     retry_after,
     sendable,
     shown,
     status_text,
     why_no_answer,
 )
+from millrace_pipeline.websession import SessionOptions, WebSession
 
 CONFLICT, TOO_LARGE = 409, 413
 
@@ -45,7 +43,7 @@ KEY_LENGTH = 255
 Wait = Annotated[Duration, Field(gt=0, le=86_400)]
 
 
-class HttpSink(Sink):
+class HttpSink(SessionOptions, Sink):
     """Exactly once where the receiver heeds `Idempotency-Key`, else at least once: a request a batch, or one a record.
 
     The key is the batch's id, or the record's. A request whose answer never came is sent again under the same key. A
@@ -82,7 +80,7 @@ class HttpSink(Sink):
     connect_timeout: Wait = Field(10, description="How long to wait for a connection.")
     timeout: Wait = Field(60, description="How long the answer may take, from the request to its end.")
 
-    _session: requests.Session | None = PrivateAttr(None)
+    _session: WebSession | None = PrivateAttr(None)
     _taken: Taken = PrivateAttr(default_factory=Taken)
 
     @field_validator("url")
@@ -163,14 +161,12 @@ class HttpSink(Sink):
             body = gzip.compress(body, 6, mtime=0)
         failure = None
         try:
-            answer = self._session.request(
+            answer = self._session.ask(
                 self.method,
                 self.url,
-                data=body,
+                body=body,
                 headers={self.key_header: key},
                 timeout=(self.connect_timeout, self.timeout),
-                allow_redirects=False,
-                stream=True,
             )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             failure = why_no_answer(error, connect_timeout=self.connect_timeout, read_timeout=self.timeout)
@@ -192,25 +188,15 @@ class HttpSink(Sink):
             retry_after=retry_after(answer.headers.get("retry-after")),
         )
 
-    def _connect(self) -> requests.Session:
-        keep_urls_out_of_logs()
-        session = requests.Session()
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, DeadlineAdapter(headers=self.timeout, answer=self.timeout))
-        session.headers["User-Agent"] = f"Millrace/{version('millrace')}"
+    def _connect(self) -> WebSession:
+        session = WebSession(headers=self.timeout, answer=self.timeout, proxy=self.proxy, ca_file=self.ca_file)
         session.headers["Content-Type"] = self._content_type()
         if self.compression == "gzip":
             session.headers["Content-Encoding"] = "gzip"
         session.headers.update({name: value.encode() for name, value in self.headers.items()})
         if self.authorization:
-            # As `auth`: a header alone would be replaced by what a ~/.netrc has for the host.
-            session.auth = self._authorize
+            session.headers["Authorization"] = self.authorization.get_secret_value().encode()
         return session
-
-    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        assert self.authorization is not None
-        request.headers["Authorization"] = self.authorization.get_secret_value().encode()  # type: ignore[assignment]
-        return request
 
     def _content_type(self) -> str:
         if self.format == "jsonl":

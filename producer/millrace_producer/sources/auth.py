@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+import requests
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
-from millrace_pipeline.web import checked_headers, sendable
+from millrace_pipeline.errors import SourceError, SourceUnavailable
+from millrace_pipeline.web import checked_headers, checked_url, sendable
+from millrace_pipeline.websession import Sign
+from millrace_producer.sources.calling import found
 
 
 class _Auth(BaseModel):
@@ -20,6 +24,10 @@ class _Auth(BaseModel):
     def params(self) -> dict[str, str]:
         """The query parameters that say it."""
         return {}
+
+    def sign(self) -> Sign | None:
+        """What has the last word on a request, where something has."""
+        return None
 
 
 def _one_line(value: SecretStr) -> SecretStr:
@@ -82,4 +90,61 @@ class QueryKey(_Auth):
         return {self.name: self.value.get_secret_value()}
 
 
-Auth = Annotated[Bearer | Basic | HeaderKey | QueryKey, Field(discriminator="type")]
+class OAuth2(_Auth):
+    """`Authorization: Bearer …`, with a token that is asked for, and asked for anew before it has expired."""
+
+    type: Literal["oauth2"]
+    token_url: str = Field(repr=False, description="Where tokens are given; http or https.")
+    client_id: str = Field(min_length=1, description="Who asks for them.")
+    client_secret: SecretStr = Field(default=SecretStr(""), description="The client's secret.")
+    refresh_token: SecretStr | None = Field(
+        default=None, description="Asks with this (grant_type refresh_token) and not as the client itself."
+    )
+    scope: str | None = Field(default=None, description="What for, in words of the server.")
+    parameters: dict[str, str] = Field(
+        default_factory=dict, repr=False, description="Further parameters of the question, such as audience."
+    )
+    client_in: Literal["header", "body"] = Field(
+        default="header", description="Where the client's id and secret go: Authorization: Basic, or parameters."
+    )
+
+    @field_validator("token_url")
+    @classmethod
+    def _an_http_url(cls, url: str) -> str:
+        return checked_url(url, "https://auth.example.org/oauth/token")
+
+
+class Signed(_Auth):
+    """By a function of one's own, which signs each request: HMAC, AWS SigV4."""
+
+    type: Literal["function"]
+    function: str = Field(
+        description="What is called with each request (a requests.PreparedRequest) and returns it, as module:name: a "
+        "function, or any auth object for requests."
+    )
+
+    _found: Any = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _it_can_be_called(self) -> Signed:
+        self._found = found(self.function)
+        if isinstance(self._found, type) or not callable(self._found):
+            raise ValueError(f"{self.function} can't be called with a request: expected a function, or an auth object")
+        return self
+
+    def sign(self) -> Sign:
+        return self._signed
+
+    def _signed(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        try:
+            signed = self._found(request)
+        except SourceError:
+            raise
+        except Exception as error:
+            raise SourceUnavailable(f"{self.function} failed: {type(error).__name__}: {error}") from error
+        if not isinstance(signed, requests.PreparedRequest):
+            raise TypeError(f"{self.function} returned {type(signed).__name__}, expected the request that it was given")
+        return signed
+
+
+Auth = Annotated[Bearer | Basic | HeaderKey | QueryKey | OAuth2 | Signed, Field(discriminator="type")]

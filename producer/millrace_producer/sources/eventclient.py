@@ -11,6 +11,7 @@ import http.client
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 
 import requests
 import structlog
@@ -18,7 +19,9 @@ import urllib3
 from sseclient import SSEClient
 
 from millrace_pipeline.web import retry_after, shown, status_text
+from millrace_producer.sources.auth import Auth
 from millrace_producer.sources.eventstream import EventParser, StreamEvent
+from millrace_producer.sources.query import with_params
 from millrace_producer.sources.retry import Failure, Retry
 from millrace_producer.sources.webclient import WebClient
 
@@ -60,6 +63,9 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
         since: str | None = None,
         limits: Limits,
         allow_private: bool = False,
+        auth: Auth | None = None,
+        proxy: str | None = None,
+        ca_file: Path | None = None,
     ) -> None:
         self._log = structlog.get_logger().bind(url=shown(url))
         self._limits = limits
@@ -87,6 +93,9 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
             read_timeout=limits.read_timeout,
             max_redirects=limits.max_redirects,
             allow_private=allow_private,
+            auth=auth,
+            proxy=proxy,
+            ca_file=ca_file,
         )
         try:
             super().__init__(url, last_id=last_id, retry=0, session=self._web.session, chunk_size=CHUNK_BYTES)
@@ -127,8 +136,8 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
 
     def _attempt(self) -> Failure | None:
         """One attempt, redirects followed. None once connected, or once the server said that there is no more."""
-        since = {"since": self._since} if self._since and not self._received else None
-        answer = self._web.get(self.url, self._headers(), since)
+        since = {"since": self._since} if self._since and not self._received else {}
+        answer = self._web.get(with_params(self.url, since), self._headers())
         return answer if isinstance(answer, Failure) else self._accept(answer)
 
     def _accept(self, answer: requests.Response) -> Failure | None:

@@ -21,7 +21,11 @@ class Incremental(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     field: str = Field(min_length=1, description="JSON pointer to the field in a record, such as /updated_at or /id.")
-    parameter: str = Field(min_length=1, description="The query parameter that takes the highest value so far.")
+    parameter: str = Field(
+        min_length=1,
+        description="The query parameter that takes the highest value so far; or a JSON pointer to its place in the "
+        "request's body.",
+    )
     start: str | int | float | None = Field(
         default=None, description="Its value the first time. Without one the parameter isn't sent then."
     )
@@ -36,11 +40,11 @@ class Incremental(BaseModel):
         "from. false: they come in any order, and the highest value counts at the end of a round.",
     )
 
-    def asked(self, mark: Mark) -> dict[str, str]:
-        """The query parameter that asks for what comes after a mark."""
+    def asked(self, mark: Mark) -> dict[str, Any]:
+        """The parameter that asks for what comes after a mark."""
         value = mark.value if self.inclusive else mark.before
         value = self.start if value is None else value
-        return {} if value is None else {self.parameter: str(value)}
+        return {} if value is None else {self.parameter: value}
 
     def position(self, mark: Mark) -> dict[str, Any]:
         """The mark as it stands in a position."""

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin
 
-import msgspec
 import requests
 import urllib3
 
-from millrace_pipeline.envelope import decode_json, place_of, resolve
-from millrace_pipeline.errors import EnvelopeError, SourceRefused
-from millrace_pipeline.web import LONGEST_RETRY_AFTER, retry_after, shown, status_text
-from millrace_producer.sources.pagination import OnePage
+from millrace_pipeline.errors import SourceRefused
+from millrace_pipeline.process.repeats import repeats
+from millrace_pipeline.web import LONGEST_RETRY_AFTER, as_utf8, retry_after, shown, status_text
+from millrace_producer.sources.circle import Circle
+from millrace_producer.sources.linkheader import next_link
+from millrace_producer.sources.pagination import LinkHeader, NoToken, OnePage
+from millrace_producer.sources.restbody import NoRecords, Raw, RestBody, UnknownCharset, in_utf8
+from millrace_producer.sources.restrequest import Asked, NotUsable, Requests
 from millrace_producer.sources.retry import Failure
-from millrace_producer.sources.webclient import WebClient
+from millrace_producer.sources.webclient import Question, WebClient
 
 if TYPE_CHECKING:
     from millrace_producer.sources.restoptions import RestOptions
@@ -28,14 +30,24 @@ CHUNK_BYTES = 1024 * 1024
 READ_TIMEOUTS_AN_ANSWER = 5
 MOST_PAGES_KNOWN = 10_000
 
-OF_THE_FLOW = "{flow}"
-"""Stands in a position for a query parameter's value that the flow itself gives: it may be a secret."""
+ACCEPTED = {
+    "json": "application/json",
+    "jsonl": "application/x-ndjson, application/jsonl, application/json;q=0.5, */*;q=0.1",
+    "csv": "text/csv, */*;q=0.1",
+}
 
+_IF_THEY_ARE_ALIKE = "; where pages really are alike, set pagination.repeated to allow"
+_TAKEN_FOR_THE_END = "a page had the very records of another, so it was taken for the end" + _IF_THEY_ARE_ALIKE
+
+_WITH_A_BODY = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT)
+_PAGES = (*_WITH_A_BODY, HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT)
 _PAGE_IS_GONE = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.UNPROCESSABLE_ENTITY)
-_NOT_NOW = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
-
-_Object = dict[str, msgspec.Raw]
-_Array = list[msgspec.Raw]
+_NOT_NOW = (
+    HTTPStatus.ACCEPTED,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.TOO_EARLY,
+    HTTPStatus.TOO_MANY_REQUESTS,
+)
 
 
 class Validators(NamedTuple):
@@ -53,7 +65,7 @@ class Validators(NamedTuple):
 class Page(NamedTuple):
     """`records` as they came, byte for byte; the token of the page after it, or None; whether nothing has changed."""
 
-    records: list[bytes]
+    records: list[Raw]
     following: Any
     validators: Validators
 
@@ -67,23 +79,29 @@ class Api:
 
     def __init__(self, options: RestOptions) -> None:
         self._options = options
-        self._auth = options.auth
         self._pagination = options.pagination or OnePage()
+        self._requests = Requests(options)
         self._shown = shown(options.url)
-        self._own = dict(parse_qsl(urlsplit(options.url).query, keep_blank_values=True)) | options.params
-        self._headers: dict[str, str | bytes] = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
-        secret = options.headers | (self._auth.headers() if self._auth else {})
-        self._headers |= {"User-Agent": options.user_agent} | {name: text.encode() for name, text in secret.items()}
+        self._headers: dict[str, str | bytes] = {"Accept": ACCEPTED[options.format]}
+        if options.body is not None and not isinstance(options.body, str):
+            self._headers["Content-Type"] = "application/json"
+        self._headers["User-Agent"] = options.user_agent
+        for name, text in options.headers.items():
+            self._headers = {known: said for known, said in self._headers.items() if known.lower() != name.lower()}
+            self._headers[name] = text.encode()
         self._retry = options.retry(self._shown, "rest_failed")
         self._web = WebClient(
             options.url,
             "rest",
-            home_headers=secret,
+            home_headers=options.headers,
             connect_timeout=options.connect_timeout,
             read_timeout=options.read_timeout,
             answer_timeout=options.answer_timeout or options.read_timeout * READ_TIMEOUTS_AN_ANSWER,
             max_redirects=options.max_redirects,
             allow_private=options.allow_private,
+            auth=options.auth,
+            proxy=options.proxy,
+            ca_file=options.ca_file,
         )
         self._known: dict[str, Page] = {}  # of the round before, by URL
         self._asked: dict[str, Page] = {}  # of this round
@@ -92,29 +110,42 @@ class Api:
         """Closes the connections."""
         self._web.close()
 
-    def pages(self, first: Any, params: dict[str, str]) -> Iterator[tuple[Any, Page]]:
-        """Every page from this token on, with its token. `params` narrow down what is asked for.
+    def pages(self, first: Any, asked: Asked) -> Iterator[tuple[Any, Page]]:
+        """Every page from this token on, with its token. `asked` narrows down what is asked for.
 
         Each is asked for when the one before has been dealt with. Raises PageGone where the server doesn't know the
-        first of them, and what `page` raises.
+        first of them, SourceRefused where the pages go round in a circle, and what `page` raises.
         """
         token = first
+        circle = Circle(token)
         while True:
-            page = self.page(token, params)
+            page = self.page(token, asked)
+            if circle.repeats(page.records) and self._pagination.repeated != "allow":
+                if not self._ends_at_a_repeat(page):
+                    raise self._web.refused(f"its next page is the same page again{_IF_THEY_ARE_ALIKE}")
+                repeats.warn("rest_page_repeated", kind=self._shown, url=self._shown, mend=_TAKEN_FOR_THE_END)
+                return
             yield token, page
             if page.following is None:
                 return
-            if page.following == token:
-                raise self._web.refused("its next page is the same page again")
+            if circle.has_token(page.following):
+                raise self._web.refused("its next page is the same page again, and the pages have no end")
             token = page.following
 
-    def page(self, token: Any, params: dict[str, str]) -> Page:
+    def page(self, token: Any, asked: Asked) -> Page:
         """One page. Raises SourceUnavailable or SourceRefused as `Retry` and `WebClient` do."""
-        url = self._url(token, params)
-        while isinstance(page := self._ask(url, token), Failure):
+        url, body = self._where(token, asked)
+        while isinstance(page := self._ask(url, body, token), Failure):
             self._retry.wait_after(page)
         self._retry.reset()
         return page
+
+    def _ends_at_a_repeat(self, page: Page) -> bool:
+        """Whether a page that is there again is the end, or an error. One record without a key may well be another."""
+        pagination = self._pagination
+        if pagination.repeated is not None:
+            return pagination.repeated == "end"
+        return pagination.counted and (len(page.records) > 1 or self._options.key is not None)
 
     def begin(self, known: Validators | None = None) -> None:
         """Another round: a page that hasn't changed since the last has no records now.
@@ -123,42 +154,51 @@ class Api:
         """
         self._known, self._asked = self._asked, {}
         if known and any(known):
-            self._known[self._url(None, {})] = Page([], None, known)
+            self._known[self._where(None, {})[0]] = Page([], None, known)
 
     def validators(self) -> Validators:
         """Those of this round's first page, where it is all there is."""
-        page = self._asked.get(self._url(None, {}))
+        page = self._asked.get(self._where(None, {})[0])
         return page.validators if page and page.following is None else Validators()
 
-    def _url(self, token: Any, params: dict[str, str]) -> str:
-        """Where a page is. Later parameters replace earlier ones of the same name."""
+    def _where(self, token: Any, asked: Asked) -> tuple[str, bytes | None]:
+        """The URL of a page, and the body that asks for it."""
         found = self._pagination.url(token)
         if found is None:
-            query = self._own | params | self._pagination.params(token)
-            parts = urlsplit(self._options.url)
-        else:
-            parts = urlsplit(urljoin(self._options.url, found))
-            query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        mine = self._own | (self._auth.params() if self._auth else {})
-        query = {name: mine.get(name, "") if value == OF_THE_FLOW else value for name, value in query.items()}
-        if self._auth and not self._web.leads_away(urlunsplit(parts)):
-            query |= self._auth.params()
-        return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), ""))
+            return self._requests.page({**asked, **self._pagination.params(token)})
+        return self._requests.at(found, asked)
 
-    def _ask(self, url: str, token: Any) -> Page | Failure:
-        known = self._known.get(url)
+    def _ask(self, url: str, body: bytes | None, token: Any) -> Page | Failure:
+        known = self._known.get(url) if body is None else None
         headers = self._headers | (known.validators.headers() if known else {})
-        answer = self._web.get(url, headers)
+        answer = self._web.ask(Question(url, headers, self._options.method, body))
         if isinstance(answer, Failure):
             return answer
         with answer:
             if answer.status_code == HTTPStatus.NOT_MODIFIED and known:
-                self._asked[url] = known
-                return known
-            body = self._body(answer) if answer.status_code == HTTPStatus.OK else self._no(answer, token)
-        if isinstance(body, Failure):
-            return body
-        return self._page(url, token, answer, body) if body is not None else Page([], None, Validators())
+                page = self._unchanged(answer, known, token)
+                self._asked[url] = page
+                return page
+            said = self._body(answer) if answer.status_code in _PAGES else self._no(answer, token)
+        if isinstance(said, Failure):
+            return said
+        if said is None:
+            return Page([], None, Validators())
+        found = self._page(token, answer, said)
+        if isinstance(found, Failure):
+            return found
+        if any(found.validators) and body is None and len(self._asked) < MOST_PAGES_KNOWN:
+            self._asked[url] = found._replace(records=[])
+        return found
+
+    def _unchanged(self, answer: requests.Response, known: Page, token: Any) -> Page:
+        """The page that hasn't changed: its records have come, and what its headers say now counts."""
+        now = Validators(answer.headers.get("etag"), answer.headers.get("last-modified"))
+        page = Page([], known.following, now if any(now) else known.validators)
+        if isinstance(self._pagination, LinkHeader) and "link" in answer.headers:
+            nothing = RestBody(b"", self._options.format)
+            return page._replace(following=self._following(token, answer, nothing))
+        return page
 
     def _body(self, answer: requests.Response) -> bytes | Failure:
         """What it says, or why it breaks off."""
@@ -173,14 +213,15 @@ class Api:
             return Failure(self._web.why(error))
         if len(received) > most:
             raise self._web.refused(f"sent more than max_response_bytes, {most}: ask for smaller pages")
+        if not received.strip() and answer.status_code in _WITH_A_BODY and _may_be_cut(answer):
+            return Failure("hung up without a word after its headers")
         return bytes(received)
 
     def _no(self, answer: requests.Response, token: Any) -> Failure | None:
         """Why there is no page now; None where that is because there are no more. Raises SourceRefused for a no."""
         status, headers = answer.status_code, answer.headers
-        beyond_the_last = self._pagination.counted and token is not None and status == HTTPStatus.NOT_FOUND
-        if status == HTTPStatus.NO_CONTENT or beyond_the_last:
-            return None
+        if self._pagination.counted and token is not None and status == HTTPStatus.NOT_FOUND:
+            return None  # beyond the last
         reason = f"answered {status_text(status)}"
         limited = status == HTTPStatus.FORBIDDEN and (
             headers.get("retry-after") or headers.get("x-ratelimit-remaining") == "0"
@@ -191,94 +232,52 @@ class Api:
             raise PageGone(f"{self._shown}: {reason} to a page")
         raise self._web.refused(reason)
 
-    def _page(self, url: str, token: Any, answer: requests.Response, body: bytes) -> Page | Failure:
-        records = _records(body, self._options.records)
-        if isinstance(records, str):
-            return Failure(records)
-        following = self._pagination.after(token, _Answered(answer, body, records))
-        if isinstance(following, str) and self._pagination.url(following):
-            following = self._token(urljoin(answer.url, following))
-        page = Page(records, following, Validators(answer.headers.get("etag"), answer.headers.get("last-modified")))
-        if any(page.validators) and len(self._asked) < MOST_PAGES_KNOWN:
-            self._asked[url] = page._replace(records=[])
-        return page
-
-    def _token(self, url: str) -> str:
-        """The URL of a page as it may stand in a position: without user and password, or what the flow itself says."""
+    def _page(self, token: Any, answer: requests.Response, said: bytes) -> Page | Failure:
+        options = self._options
+        why = ""
         try:
-            parts = urlsplit(url)
-            query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        except ValueError:
-            parts, query = urlsplit(""), {}
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise self._web.refused("says that its next page is at what is no URL")
-        if (urlsplit(self._options.url).scheme, parts.scheme) == ("https", "http"):
-            raise self._web.refused("says that its next page is at http, and is itself at https")
-        secret = self._auth.params() if self._auth else {}
-        kept = {
-            name: OF_THE_FLOW if name in secret or self._own.get(name) == value else value
-            for name, value in query.items()
-        }
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, urlencode(kept), ""))
+            body = RestBody(
+                in_utf8(said, answer.headers.get("content-type", "")),
+                options.format,
+                pointer=options.records,
+                map_key=options.map_key,
+                delimiter=options.delimiter,
+            )
+        except NoRecords as error:
+            return Failure(str(error))
+        except UnknownCharset as error:
+            why = str(error)
+        if why:
+            raise self._web.refused(why)
+        following = self._following(token, answer, body)
+        validators = Validators(answer.headers.get("etag"), answer.headers.get("last-modified"))
+        return Page(body.records, following, validators)
+
+    def _following(self, token: Any, answer: requests.Response, body: RestBody) -> Any:
+        """The token of the page that follows. Raises SourceRefused for one that can't be asked for."""
+        why = ""
+        try:
+            following = self._pagination.after(token, _Answered(answer, body))
+            if isinstance(following, str) and self._pagination.url(following):
+                following = self._requests.token(urljoin(answer.url, following))
+            return following
+        except (NoToken, NotUsable) as error:
+            why = str(error)
+        raise self._web.refused(why)
 
 
 class _Answered:
     """An answer as pagination sees it."""
 
-    def __init__(self, answer: requests.Response, body: bytes, records: list[bytes]) -> None:
-        self.count = len(records)
+    def __init__(self, answer: requests.Response, body: RestBody) -> None:
+        self.count = len(body.records)
+        self.look = body.look
+        self.look_at_last = body.look_at_last
         self._answer = answer
-        self._body = body
-        self._records = records
-
-    def look(self, pointer: str) -> Any:
-        found = _dig(pointer, self._body)
-        return None if found is None else _value(found)
-
-    def look_at_last(self, pointer: str) -> Any:
-        return resolve(pointer, _value(self._records[-1])) if self._records else None
 
     @property
     def next_link(self) -> str | None:
-        return self._answer.links.get("next", {}).get("url")
-
-
-def _records(body: bytes, pointer: str) -> list[bytes] | str:
-    """The records of an answer as they stand there, or what is wrong with it."""
-    try:
-        found = _dig(pointer, body)
-        if found is None:
-            return f"has nothing at {pointer} in its answer"
-        try:
-            return [bytes(record) for record in msgspec.json.decode(found, type=_Array | None) or ()]
-        except msgspec.ValidationError:
-            return [found]  # one record by itself
-    except msgspec.DecodeError as error:
-        return f"answered what is not JSON: {error}"
-
-
-def _dig(pointer: str, text: bytes) -> bytes | None:
-    """What a JSON pointer finds in a JSON text, as it stands there. Raises DecodeError where it is none."""
-    for step in pointer.removeprefix("/").split("/") if pointer else ():
-        name = step.replace("~1", "/").replace("~0", "~")
-        found: msgspec.Raw | None = None
-        if text[:100].lstrip()[:1] == b"[":
-            elements = msgspec.json.decode(text, type=_Array)
-            found = elements[place] if (place := place_of(name)) < len(elements) else None
-        else:
-            with contextlib.suppress(msgspec.ValidationError):  # neither a list nor an object
-                found = msgspec.json.decode(text, type=_Object).get(name)
-        if found is None:
-            return None
-        text = bytes(found)
-    return text
-
-
-def _value(text: bytes) -> Any:
-    try:
-        return decode_json(text)
-    except EnvelopeError:
-        return None
+        return next_link([as_utf8(self._answer.headers.get("link", ""))])
 
 
 def _wait(headers: Mapping[str, str]) -> float | None:
@@ -287,3 +286,8 @@ def _wait(headers: Mapping[str, str]) -> float | None:
     if not headers.get("retry-after") and reset.isascii() and reset.isdigit() and len(reset) == 10:
         return min(max(float(reset) - datetime.now(UTC).timestamp(), 0.0), LONGEST_RETRY_AFTER)
     return retry_after(headers.get("retry-after"))
+
+
+def _may_be_cut(answer: requests.Response) -> bool:
+    """Whether an answer without a body may be one that broke off: nothing says how long it is."""
+    return "content-length" not in answer.headers and not getattr(answer.raw, "chunked", False)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import copy
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from millrace_pipeline.flows.units import Size
 from millrace_pipeline.web import checked_url
-from millrace_producer.sources.auth import Auth
 from millrace_producer.sources.base import Source
 from millrace_producer.sources.incremental import Incremental
+from millrace_producer.sources.jsonbody import put
 from millrace_producer.sources.pagination import Pagination
 from millrace_producer.sources.recordoptions import RecordOptions
+from millrace_producer.sources.restbody import BodyFormat
 from millrace_producer.sources.timetable import Timed
 from millrace_producer.sources.weboptions import Wait, WebOptions
 
@@ -27,10 +29,24 @@ class RestOptions(RecordOptions, Timed, WebOptions, Source):
     exclusive: ClassVar[bool] = True
 
     url: str = Field(repr=False, description="What to ask for; http or https.")
-    params: dict[str, str] = Field(default_factory=dict, repr=False, description="Query parameters of every request.")
-    auth: Auth | None = Field(default=None, description="How to say who we are: bearer, basic, header or query.")
+    method: Literal["GET", "POST"] = Field(default="GET", description="POST where what is asked stands in `body`.")
+    params: dict[str, str | list[str]] = Field(
+        default_factory=dict,
+        repr=False,
+        description="Query parameters of every request; one that is to stand several times has a list.",
+    )
+    body: Any = Field(
+        default=None, repr=False, description="What a POST says: text as it is, all else as JSON, such as a query."
+    )
+    format: BodyFormat = Field(default="json", description="What an answer is: json, jsonl (NDJSON) or csv.")
+    delimiter: str = Field(default=",", min_length=1, max_length=1, description="What is between the fields of a CSV.")
     records: str = Field(
         default="", description="JSON pointer to the records in an answer: a list, or one record. Default: all of it."
+    )
+    map_key: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The records are the values of an object: the field of each that takes its name there, such as id.",
     )
     pagination: Pagination | None = Field(
         default=None, description="How the next page is asked for: link, next, cursor, page or offset."
@@ -53,3 +69,29 @@ class RestOptions(RecordOptions, Timed, WebOptions, Source):
         if urlsplit(url).username or urlsplit(url).password:
             raise ValueError("a user and password in the URL: expected them in auth, as {type: basic, username: …}")
         return url
+
+    @field_validator("params")
+    @classmethod
+    def _lists_have_values(cls, params: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
+        if empty := next((name for name, value in params.items() if value == []), None):
+            raise ValueError(f"{empty} has no value: expected text, or a list of texts")
+        return params
+
+    @model_validator(mode="after")
+    def _it_can_be_asked_for(self) -> RestOptions:
+        if self.body is not None and self.method != "POST":
+            raise ValueError("body is what a POST says: expected method: POST beside it")
+        if self.format != "json":
+            self._no_pointers_into_the_body()
+        asked_for = [getattr(self.pagination, "parameter", None), self.incremental and self.incremental.parameter]
+        for pointer in asked_for:
+            if pointer and pointer.startswith("/"):
+                if not isinstance(self.body, dict | list):
+                    raise ValueError(f"{pointer} points into the body: expected method: POST, and a body that is JSON")
+                put(copy.deepcopy(self.body), pointer, None)
+        return self
+
+    def _no_pointers_into_the_body(self) -> None:
+        pointers = [getattr(self.pagination, name, None) for name in ("field", "more")]
+        if any(pointers) or self.records or self.map_key:
+            raise ValueError(f"records, map_key, field and more point into JSON, and format is {self.format}")

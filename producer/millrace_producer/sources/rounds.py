@@ -15,6 +15,7 @@ from millrace_producer.sources.fields import Fields
 from millrace_producer.sources.incremental import Mark, compare, identity_of, mark_of, misfit_of
 from millrace_producer.sources.lookahead import mark_last
 from millrace_producer.sources.restapi import Api, PageGone, Validators
+from millrace_producer.sources.restbody import Raw
 from millrace_producer.sources.timetable import now
 
 if TYPE_CHECKING:
@@ -78,10 +79,10 @@ class Rounds:
                     yield record, {**begun, "record": number}
             done = 0
 
-    def _record(self, raw: bytes) -> Record | DeadLetter | None:
+    def _record(self, raw: Raw) -> Record | DeadLetter | None:
         """The record, or None where it has come in a round before."""
         if self._incremental is None:
-            return self._fields.record(raw)
+            return raw if isinstance(raw, DeadLetter) else self._fields.record(raw)
         record, value, identity = read_field(raw, self._incremental.field, self._fields)
         if isinstance(record, DeadLetter):
             if identity in self._mark.at:
@@ -156,8 +157,10 @@ class OrderedRounds:
         self._mark = self._mark.settled()
 
 
-def read_field(raw: bytes, pointer: str, fields: Fields) -> tuple[Record | DeadLetter, Any, str]:
+def read_field(raw: Raw, pointer: str, fields: Fields) -> tuple[Record | DeadLetter, Any, str]:
     """The record, its value of the incremental field, and what it is known by; a dead letter where it has none."""
+    if isinstance(raw, DeadLetter):
+        return raw, None, identity_of(raw.original, None)
     try:
         data = decode_json(raw)
     except EnvelopeError as error:

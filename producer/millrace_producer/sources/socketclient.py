@@ -7,33 +7,38 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit
 
-import requests
 import structlog
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
     InvalidMessage,
     InvalidStatus,
+    ProxyError,
     WebSocketException,
 )
 from websockets.frames import CloseCode
 from websockets.http11 import Response
-from websockets.proxy import get_proxy
 from websockets.sync.client import ClientConnection, connect
-from websockets.uri import parse_uri
 
 from millrace_pipeline.errors import SourceRefused
-from millrace_pipeline.web import retry_after, shown, status_text
-from millrace_producer.addresses import PrivateAddress, is_private, leads_elsewhere
+from millrace_pipeline.web import retry_after, shown, status_text, why_no_answer
+from millrace_pipeline.websession import Sign, WebSession
+from millrace_producer.addresses import PrivateAddress, is_private, leads_elsewhere, strips_secrets
+from millrace_producer.sources.auth import Auth
+from millrace_producer.sources.credentials import Credentials
 from millrace_producer.sources.guard import connect_public
+from millrace_producer.sources.query import with_params
 from millrace_producer.sources.retry import Failure, Retry
 from millrace_producer.sources.webclient import REDIRECTS
 
@@ -42,6 +47,9 @@ CLOSE_SECONDS = 1.0
 
 MESSAGES_AHEAD = 256
 """So many messages are received while others are still on their way to the list. Then the server has to wait."""
+
+_OF_HTTP = ("accept", "accept-encoding", "connection")
+"""Headers of a prepared request that a handshake has no use for."""
 
 _NOT_NOW = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 
@@ -54,7 +62,9 @@ class Place:
     retry: Retry
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     secret_headers: dict[str, str] = field(default_factory=dict, repr=False)
-    secret_params: dict[str, str] = field(default_factory=dict, repr=False)
+    auth: Auth | None = field(default=None, repr=False)
+    proxy: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
     subscribe: Sequence[str] = field(default=(), repr=False)
     connect_timeout: float = 10
     ping_interval: float = 20
@@ -97,17 +107,27 @@ class SocketClient:
         self._resume = resume
         self._shown = shown(place.url)
         self._log = structlog.get_logger().bind(url=self._shown)
+        self._session = self._new_session()  # nothing is sent by it: it knows proxies, and prepares what is signed
+        self._credentials = Credentials(
+            place.auth,
+            self._new_session,
+            timeout=(place.connect_timeout, place.connect_timeout),
+            why=lambda error: why_no_answer(
+                error, connect_timeout=place.connect_timeout, read_timeout=place.connect_timeout
+            ),
+        )
 
     def messages(self) -> Generator[bytes, None, None]:
         """What is said, byte for byte. Close it to hang up."""
-        while True:
-            with ExitStack() as held:
-                connection = self._connected(held)
-                lost = connection if isinstance(connection, Failure) else (yield from self._listen(connection))
-                if lost is None:
-                    self._log.info("websocket_ended")
-                    return
-            self._place.retry.wait_after(lost)
+        with closing(self._credentials):
+            while True:
+                with ExitStack() as held:
+                    connection = self._connected(held)
+                    lost = connection if isinstance(connection, Failure) else (yield from self._listen(connection))
+                    if lost is None:
+                        self._log.info("websocket_ended")
+                        return
+                self._place.retry.wait_after(lost)
 
     def _listen(self, connection: ClientConnection) -> Generator[bytes, None, Failure | None]:
         """The messages of one connection, until it is lost; returns why, or None where there are no more."""
@@ -175,17 +195,26 @@ class SocketClient:
 
     def _attempt(self, url: str, held: ExitStack) -> ClientConnection | Response | Failure:
         place = self._place
-        away = _leads_away(place.url, url)
+        at_home = not strips_secrets(_http(place.url), _http(url))
         guarded = not place.allow_private and leads_elsewhere(_http(place.url), _http(url))
-        params: dict[str, str] = dict(self._resume()) | ({} if away else place.secret_params)
-        headers = place.headers | ({} if away else place.secret_headers)
+        asked_for = with_params(url, self._resume())
+        headers = self._credentials.headers() if at_home else {}
+        if isinstance(headers, Failure):
+            return headers
+        headers = place.headers | (place.secret_headers | headers if at_home else {})
+        if at_home:
+            asked_for = with_params(asked_for, self._credentials.params)
+            if self._credentials.sign is not None:
+                asked_for, headers = self._signed(self._credentials.sign, asked_for, headers)
         reason: str
         try:
             reached = self._reached(url) if guarded else None
-            return held.enter_context(
+            connection = held.enter_context(
                 connect(
-                    _with_params(url, params),
+                    asked_for,
                     sock=reached,
+                    ssl=self._tls() if urlsplit(url).scheme == "wss" else None,
+                    proxy=self._proxy(url) if reached is None else None,
                     additional_headers=headers,
                     user_agent_header=None,
                     open_timeout=place.connect_timeout,
@@ -196,7 +225,11 @@ class SocketClient:
                     create_connection=_Connection,
                 )
             )
+            self._credentials.renewed(HTTPStatus.OK)
+            return connection
         except _Answered as answered:
+            if at_home and self._credentials.renewed(answered.response.status_code):
+                return Failure(f"answered {status_text(answered.response.status_code)}: asks for a new token")
             return answered.response
         except TimeoutError:
             return Failure(f"no connection within {place.connect_timeout:g} s")
@@ -204,6 +237,8 @@ class SocketClient:
             return Failure(error.strerror or type(error).__name__)
         except (InvalidMessage, EOFError) as error:
             return Failure(f"no answer in HTTP: {type(error).__name__}")
+        except ProxyError as error:
+            return Failure(f"no way through the proxy: {type(error).__name__}")
         except InvalidHandshake as error:
             reason = f"is no WebSocket: {type(error).__name__}"
         except (WebSocketException, ValueError) as error:
@@ -219,7 +254,7 @@ class SocketClient:
             return socket.create_connection((address, port), timeout=self._place.connect_timeout)
 
         try:
-            if get_proxy(parse_uri(url)) is None:
+            if self._proxy(url) is None:
                 reached = connect_public(host, port, reach)
                 reached.settimeout(None)
                 return reached
@@ -229,6 +264,26 @@ class SocketClient:
         if private:
             raise self._refused(f"leads to {shown(url)}, a private address: if that is meant, set allow_private")
         return None
+
+    def _new_session(self) -> WebSession:
+        place = self._place
+        seconds = place.connect_timeout
+        return WebSession(headers=seconds, answer=seconds, proxy=place.proxy, ca_file=place.ca_file)
+
+    def _proxy(self, url: str) -> str | None:
+        """The proxy to go by, if there is one."""
+        proxies = self._session.proxies_to(_http(url))
+        scheme = urlsplit(_http(url)).scheme
+        return proxies.get(scheme) or proxies.get("all")
+
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self._place.ca_file or DEFAULT_CA_BUNDLE_PATH)
+
+    def _signed(self, sign: Sign, url: str, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
+        """URL and headers of a handshake, as signed."""
+        request = sign(self._session.prepared("GET", _http(url), headers))
+        said = {name: text.decode() if isinstance(text, bytes) else text for name, text in request.headers.items()}
+        return _websocket(request.url or ""), {name: said[name] for name in said if name.lower() not in _OF_HTTP}
 
     def _redirect_target(self, url: str, answer: Response) -> str:
         try:
@@ -241,7 +296,7 @@ class SocketClient:
             raise self._refused(f"answered {status_text(answer.status_code)} without a usable Location")
         if (urlsplit(url).scheme, parts.scheme) == ("wss", "ws"):
             raise self._refused("redirects from wss to ws")
-        if self._place.subscribe and _leads_away(self._place.url, target):
+        if self._place.subscribe and strips_secrets(_http(self._place.url), _http(target)):
             raise self._refused("redirects to another host, which must not learn what is said by subscribe")
         self._log.info("websocket_redirected", to=shown(target))
         return target
@@ -256,20 +311,9 @@ class SocketClient:
         return SourceRefused(f"{self._shown}: {reason}")
 
 
-def _leads_away(url: str, target: str) -> bool:
-    """Whether a redirect leads to another host, which must not learn what was meant for this one."""
-    return bool(requests.Session().should_strip_auth(_http(url), _http(target)))  # type: ignore[no-untyped-call]
-
-
 def _http(url: str) -> str:
     return "http" + url[2:] if url[:2].lower() == "ws" else url
 
 
 def _websocket(url: str) -> str:
     return "ws" + url[4:] if url[:4].lower() == "http" else url
-
-
-def _with_params(url: str, params: Mapping[str, str]) -> str:
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query, keep_blank_values=True)) | dict(params)
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), "")) if params else url

@@ -100,6 +100,9 @@ class SseSource(RecordOptions, WebOptions, Source):
                 backoff_max=self.backoff_max,
             ),
             allow_private=self.allow_private,
+            auth=self.auth,
+            proxy=self.proxy,
+            ca_file=self.ca_file,
         )
 
     def _pointers(self) -> tuple[str | None, str | None]:

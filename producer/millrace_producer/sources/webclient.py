@@ -1,4 +1,4 @@
-"""Web client: GETs of one place, with redirects followed as far as the guard lets them.
+"""Web client: requests to one place, with redirects followed as far as the guard lets them.
 
 No message made here holds a header, a query string or a URL's user and password: they are secrets.
 """
@@ -6,65 +6,66 @@ No message made here holds a header, a query string or a URL's user and password
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import structlog
 import urllib3
-from requests.adapters import BaseAdapter, HTTPAdapter
-from requests.utils import requote_uri
+from requests.adapters import BaseAdapter
 
-from millrace_pipeline.deadline import DeadlineAdapter
 from millrace_pipeline.errors import SourceRefused
-from millrace_pipeline.web import keep_urls_out_of_logs, shown, status_text, why_no_answer
-from millrace_producer.addresses import PrivateAddress, is_private, leads_elsewhere
+from millrace_pipeline.web import as_utf8, shown, status_text, why_no_answer
+from millrace_pipeline.websession import WebSession, close_connections
+from millrace_producer.addresses import PrivateAddress, is_private, leads_elsewhere, strips_secrets
+from millrace_producer.sources.auth import Auth
+from millrace_producer.sources.credentials import Credentials
 from millrace_producer.sources.guard import GuardedAdapter
+from millrace_producer.sources.query import with_params
 from millrace_producer.sources.retry import Failure
 
-REDIRECTS = (301, 302, 303, 307, 308)
+SEE_OTHER = 303
+REDIRECTS = (301, 302, SEE_OTHER, 307, 308)
 
 Headers = Mapping[str, str | bytes]
 
 
-class _Session(requests.Session):
-    """A session that leaves redirects to us: requests would first read the redirect's body, however long that is.
+class _Session(WebSession):
+    """A session of which `guarded` says whether the next request may go to public addresses only."""
 
-    `guarded` says whether the next request may go to public addresses only.
-    """
-
-    def __init__(self, *, headers: float, answer: float | None) -> None:
-        super().__init__()
+    def __init__(self, *, headers: float, answer: float | None, proxy: str | None, ca_file: Path | None) -> None:
+        super().__init__(headers=headers, answer=answer, proxy=proxy, ca_file=ca_file)
         self.guarded = False
         self._guard = GuardedAdapter(headers=headers, answer=answer)
-        for scheme in ("http://", "https://"):
-            self.mount(scheme, DeadlineAdapter(headers=headers, answer=answer))
 
     def get_adapter(self, url: str) -> BaseAdapter:
         return self._guard if self.guarded else super().get_adapter(url)
 
     def close(self) -> None:
-        """Closes the connections now: to drop a pool leaves that to the garbage collector."""
-        for adapter in (*self.adapters.values(), self._guard):
-            if isinstance(adapter, HTTPAdapter):
-                pools = adapter.poolmanager.pools
-                for key in pools.keys():  # noqa: SIM118 - its keys are no iteration
-                    if (pool := pools.get(key)) is not None:
-                        pool.close()
-            adapter.close()
+        super().close()
+        close_connections(self._guard)
 
-    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
-        return None
+
+@dataclass(frozen=True)
+class Question:
+    """A request, without what says who asks. A body is meant for home alone."""
+
+    url: str = field(repr=False)
+    headers: Headers = field(repr=False)
+    method: str = "GET"
+    body: bytes | None = field(default=None, repr=False)
 
 
 class WebClient:
-    """GETs what is at `home`, and where that leads to.
+    """Asks for what is at `home`, and where that leads to.
 
     From when a request is sent, the headers of its answer have to be there within `read_timeout`, and all of it within
     `answer_timeout`, where it has an end. Within the body `read_timeout` bounds each silence.
 
     Redirects and links to another host or port reach public addresses only, unless `allow_private`; what is named in
-    `home_headers` is sent to nobody but `home`. Seconds throughout. `name` begins the log's events, as in
-    `sse_redirected`.
+    `home_headers`, what `auth` says, and a body are sent to nobody but `home`. Seconds throughout. `name` begins the
+    log's events, as in `sse_redirected`.
     """
 
     def __init__(
@@ -78,9 +79,17 @@ class WebClient:
         answer_timeout: float | None = None,
         max_redirects: int,
         allow_private: bool,
+        auth: Auth | None = None,
+        proxy: str | None = None,
+        ca_file: Path | None = None,
     ) -> None:
-        keep_urls_out_of_logs()
-        self.session = _Session(headers=read_timeout, answer=answer_timeout)
+        self.session = _Session(headers=read_timeout, answer=answer_timeout, proxy=proxy, ca_file=ca_file)
+        self._credentials = Credentials(
+            auth,
+            lambda: WebSession(headers=read_timeout, answer=read_timeout, proxy=proxy, ca_file=ca_file),
+            timeout=(connect_timeout, read_timeout),
+            why=self.why,
+        )
         self._home = home
         self._shown = shown(home)
         self._event = f"{name}_redirected"
@@ -91,28 +100,32 @@ class WebClient:
         self._allow_private = allow_private
         self._log = structlog.get_logger().bind(url=self._shown)
 
-    def get(self, url: str, headers: Headers, params: Mapping[str, str] | None = None) -> requests.Response | Failure:
+    def get(self, url: str, headers: Headers) -> requests.Response | Failure:
+        """`ask`, to GET this URL."""
+        return self.ask(Question(url, headers))
+
+    def ask(self, question: Question) -> requests.Response | Failure:
         """The final answer, its body not read yet; or why there is none now. Close it.
 
         Raises SourceRefused where trying again won't help: a redirect that is none, too many of them, or one to a
-        private address.
+        private address; and where a body would have to go to another host.
         """
-        if self.leads_away(url):
-            headers = self._without_secrets(headers)
+        at_home = not self.leads_away(question.url)
         for _ in range(self._max_redirects + 1):
-            answer = self._get(url, headers, params)
+            answer = self._ask(question, at_home=at_home)
             if isinstance(answer, Failure) or answer.status_code not in REDIRECTS:
                 return answer
             answer.close()
-            target = self._redirect_target(url, answer)
-            if self._leads_away(url, target):
-                headers = self._without_secrets(headers)
-            url = target
+            target = self._redirect_target(question.url, answer)
+            if answer.status_code == SEE_OTHER:
+                question = replace(question, method="GET", body=None)
+            at_home = at_home and not strips_secrets(question.url, target)
+            question = replace(question, url=target)
         raise self.refused(f"more than {self._max_redirects} redirects")
 
     def leads_away(self, url: str) -> bool:
         """Whether this is another host's, which must not learn what was meant for home."""
-        return self._leads_away(self._home, url)
+        return strips_secrets(self._home, url)
 
     def refused(self, reason: str) -> SourceRefused:
         """An error that says so of home."""
@@ -125,21 +138,30 @@ class WebClient:
     def close(self) -> None:
         """Closes all connections."""
         self.session.close()
+        self._credentials.close()
 
-    def _get(self, url: str, headers: Headers, params: Mapping[str, str] | None) -> requests.Response | Failure:
+    def _ask(self, question: Question, *, at_home: bool) -> requests.Response | Failure:
+        asked = self._for_home(question) if at_home else self._for_others(question)
+        if isinstance(asked, Failure):
+            return asked
+        url = asked.url
         self.session.guarded = not self._allow_private and leads_elsewhere(self._home, url)
         if self.session.guarded and is_private(urlsplit(url).hostname or ""):
             raise self._inward(url)
         failure: Failure | None
         try:
-            return self.session.get(
+            answer = self.session.ask(
+                asked.method,
                 url,
-                params=params,
-                headers=headers,
-                stream=True,
-                allow_redirects=False,
+                headers=asked.headers,
+                body=asked.body,
                 timeout=(self._connect_timeout, self._read_timeout),
+                sign=self._credentials.sign if at_home else None,
             )
+            if not (at_home and self._credentials.renewed(answer.status_code)):
+                return answer
+            answer.close()
+            return Failure(f"answered {status_text(answer.status_code)}: asks for a new token")
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             failure = Failure(self.why(error))
             # A URL or header that can't be sent is a ValueError, and will be one next time.
@@ -152,17 +174,28 @@ class WebClient:
             raise self.refused(f"can't be asked for: {failure.reason}")
         return failure
 
-    def _leads_away(self, url: str, target: str) -> bool:
-        return bool(self.session.should_strip_auth(url, target))  # type: ignore[no-untyped-call]
+    def _for_home(self, question: Question) -> Question | Failure:
+        """What is asked of home, with what says who asks."""
+        headers = self._credentials.headers()
+        if isinstance(headers, Failure):
+            return headers
+        return replace(
+            question,
+            url=with_params(question.url, self._credentials.params),
+            headers={**question.headers, **{name: text.encode() for name, text in headers.items()}},
+        )
 
-    def _without_secrets(self, headers: Headers) -> dict[str, str | bytes]:
-        return {name: value for name, value in headers.items() if name.lower() not in self._home_headers}
+    def _for_others(self, question: Question) -> Question:
+        """What may be asked of another host."""
+        if question.body is not None:
+            raise self.refused("leads to another host, which must not learn what is asked by body")
+        headers = {name: value for name, value in question.headers.items() if name.lower() not in self._home_headers}
+        return replace(question, headers=headers)
 
     def _redirect_target(self, url: str, answer: requests.Response) -> str:
         location = answer.headers.get("location", "")
         try:
-            # The header comes as Latin-1; what servers put into it is UTF-8.
-            target = urljoin(url, requote_uri(location.encode("latin-1", "replace").decode("utf-8", "replace")))
+            target = urljoin(url, as_utf8(location))
             old, new = urlsplit(url), urlsplit(target)
             usable = bool(location and new.hostname and new.scheme in ("http", "https"))
         except ValueError:

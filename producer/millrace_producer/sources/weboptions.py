@@ -5,20 +5,25 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Annotated
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import Field, field_validator
 
 from millrace_pipeline.flows.units import Duration
 from millrace_pipeline.web import checked_headers, sendable
+from millrace_pipeline.websession import SessionOptions
+from millrace_producer.sources.auth import Auth
 from millrace_producer.sources.retry import Retry
 
 Wait = Annotated[Duration, Field(gt=0, le=86_400)]
 
 
-class WebOptions(BaseModel):
+class WebOptions(SessionOptions):
     """The options of a source that connects to a server."""
 
     headers: dict[str, str] = Field(
         default_factory=dict, repr=False, description="Further request headers, such as Authorization."
+    )
+    auth: Auth | None = Field(
+        default=None, description="How to say who we are: bearer, basic, header, query, oauth2 or function."
     )
     user_agent: str = Field(
         default_factory=lambda: f"Millrace/{version('millrace')} (web to queue pipeline; Python)",

@@ -14,7 +14,6 @@ from millrace_pipeline.errors import EnvelopeError
 from millrace_pipeline.extras import Extra
 from millrace_pipeline.flows.units import Size
 from millrace_pipeline.web import shown
-from millrace_producer.sources.auth import Auth
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused
 from millrace_producer.sources.fields import Format
 from millrace_producer.sources.recordoptions import RecordOptions
@@ -47,7 +46,6 @@ class WebsocketSource(RecordOptions, WebOptions, Source):
     exclusive: ClassVar[bool] = True
 
     url: str = Field(repr=False, description="Where to listen; ws or wss.")
-    auth: Auth | None = Field(default=None, description="How to say who we are: bearer, basic, header or query.")
     subscribe: list[Any] = Field(
         default_factory=list, repr=False, description="What to say once connected: text as it is, all else as JSON."
     )
@@ -108,8 +106,10 @@ class WebsocketSource(RecordOptions, WebOptions, Source):
             self.url,
             self.retry(shown(self.url), "websocket_disconnected"),
             headers={"User-Agent": self.user_agent},
-            secret_headers=self.headers | (self.auth.headers() if self.auth else {}),
-            secret_params=self.auth.params() if self.auth else {},
+            secret_headers=self.headers,
+            auth=self.auth,
+            proxy=self.proxy,
+            ca_file=self.ca_file,
             subscribe=[said if isinstance(said, str) else encode_json(said).decode() for said in self.subscribe],
             connect_timeout=self.connect_timeout,
             ping_interval=self.ping_interval,

@@ -1,0 +1,109 @@
+"""REST body: the records of an answer, in JSON, in JSON Lines or in CSV, whatever it is encoded in."""
+
+from __future__ import annotations
+
+import codecs
+from email.message import Message
+from io import BytesIO
+from typing import Any, Literal, TypeAlias
+
+from millrace_pipeline.envelope import encode_json, resolve
+from millrace_pipeline.errors import RecordError
+from millrace_producer.sources.base import DeadLetter
+from millrace_producer.sources.jsonbody import NotJson, dig, records_in, value_of
+
+BodyFormat = Literal["json", "jsonl", "csv"]
+
+Raw: TypeAlias = bytes | DeadLetter
+"""A record as it came, or what is to be one and can't."""
+
+_BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+
+
+class NoRecords(ValueError):
+    """An answer has no records where they should be. Its text says why."""
+
+
+class UnknownCharset(ValueError):
+    """An answer is in an encoding that nobody knows here. Its text names it."""
+
+
+class RestBody:
+    """What an answer says, byte for byte but for its encoding, which is UTF-8 here. Raises NoRecords."""
+
+    def __init__(
+        self, text: bytes, format: BodyFormat, *, pointer: str = "", map_key: str | None = None, delimiter: str = ","
+    ) -> None:
+        self._text = text
+        self._format = format
+        self.records: list[Raw] = []
+        if text.strip():
+            self.records = self._found(pointer, map_key, delimiter)
+
+    def look(self, pointer: str) -> Any:
+        """What a JSON pointer finds in it; None where there is nothing."""
+        if self._format != "json" or not self._text.strip():
+            return None
+        found = dig(pointer, self._text)
+        return None if found is None else value_of(found)
+
+    def look_at_last(self, pointer: str) -> Any:
+        """What a JSON pointer finds in the last record; None where there is nothing."""
+        last = self.records[-1] if self.records else None
+        return resolve(pointer, value_of(last.original if isinstance(last, DeadLetter) else last)) if last else None
+
+    def _found(self, pointer: str, map_key: str | None, delimiter: str) -> list[Raw]:
+        if self._format == "jsonl":
+            return [line for line in self._text.replace(b"\r\n", b"\n").split(b"\n") if line.strip()]
+        if self._format == "csv":
+            return list(_rows(self._text, delimiter))
+        try:
+            found = dig(pointer, self._text)
+            if found is None:
+                raise NoRecords(f"has nothing at {pointer} in its answer")
+            return list(records_in(found, map_key))
+        except NotJson as error:
+            raise NoRecords(f"answered what is not JSON: {error}") from None
+
+
+def in_utf8(body: bytes, content_type: str) -> bytes:
+    """A body in UTF-8, without a byte order mark: decoded as that says, or else the charset of its Content-Type.
+
+    What is none in its encoding stays as it is, for the record that holds it to be set aside. Raises UnknownCharset.
+    """
+    for bom, encoding in _BOMS.items():
+        if body.startswith(bom):
+            rest = body[len(bom) :]
+            return rest if encoding == "utf-8" else rest.decode(encoding, "replace").encode()
+    charset = _charset(content_type)
+    try:
+        name = codecs.lookup(charset).name if charset else "utf-8"
+        if name in ("utf-8", "ascii"):
+            return body
+        return body.decode(name, "surrogateescape").encode("utf-8", "surrogateescape")
+    except (LookupError, UnicodeError, TypeError):
+        raise UnknownCharset(f"says that it is in {charset[:40]!r}, an encoding that isn't known here") from None
+
+
+def _charset(content_type: str) -> str:
+    message = Message()
+    message["content-type"] = content_type
+    return str(message.get_param("charset") or "")
+
+
+def _rows(text: bytes, delimiter: str) -> list[Raw]:
+    # Not before it is used: what reads files reads them in many more ways.
+    from millrace_producer.sources.reading.csv import CsvReading, Dialect
+    from millrace_producer.sources.reading.lines import Lines
+
+    reading = CsvReading(Lines(BytesIO(text), len(text)), Dialect(delimiter=delimiter), limit=len(text))
+    rows: list[Raw] = []
+    for row in reading.records(final=True):
+        if isinstance(row, DeadLetter):
+            rows.append(row)
+            continue
+        try:
+            rows.append(encode_json(row.data))
+        except RecordError as error:
+            rows.append(DeadLetter(str(row.data).encode("utf-8", "replace"), str(error)))
+    return rows
