@@ -89,6 +89,7 @@ def _make(part: Component | Reference | Flow) -> object:
     """
     if isinstance(part, Flow):
         _make_sink(part)
+        _make_transforms(part)
         return part
     if isinstance(part, Reference):
         return load_model(part) if part.steps[-1] == "model" else load_transform(part)
@@ -116,7 +117,13 @@ def _make_transforms(flow: Flow) -> None:
     from millrace_consumer.transforms import TRANSFORMS
     from millrace_consumer.transforms.base import Transform
 
-    flow.load_transforms(TRANSFORMS, Transform)
+    names: frozenset[str] = frozenset()
+    for given, transform in zip(flow.transforms, flow.load_transforms(TRANSFORMS, Transform), strict=True):
+        try:
+            names = transform.names_after(names) if isinstance(transform, Transform) else frozenset()
+        except ValueError as error:
+            assert isinstance(given, Component)
+            raise given.error(f"no record passes: {error}") from error
 
 
 def _make_sink(flow: Flow) -> None:

@@ -52,7 +52,7 @@ def whole(value: Any) -> int:
 
     Raises OutOfBounds, and ValueError, TypeError or OverflowError for what is none.
     """
-    number = bounded(value) if isinstance(value, int | float) else exact(value)
+    number = bounded(value) if isinstance(value, int) else exact(value)  # 1e23 is that, not the float beside it
     if number != (found := int(number)):
         raise ValueError("not a whole number")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import hmac
 from collections.abc import Callable
@@ -11,19 +12,25 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 
 from millrace.cli.check import load_all
-from millrace_consumer.transforms import TRANSFORMS, Outcome, apply
+from millrace_consumer.transforms import TRANSFORMS, Outcome, apply, places
 from millrace_consumer.transforms.base import Transform
 from millrace_pipeline.envelope import Envelope, encode_json
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.component import Component
+from millrace_pipeline.process.repeats import Repeats
 
 RECORD = {"title": "T", "user": {"name": "N", "tags": ["a"], "none": {}}, "n": "3", "bot": False}
 
 
 def built(type: str, **options: Any) -> Callable[[Any], Any]:
     return Component(type=type, options=options).build(TRANSFORMS, Transform)  # type: ignore[type-abstract]
+
+
+def class_of(type: str) -> builtins.type[Transform]:
+    return Component(type=type, options={}).find(TRANSFORMS, Transform)  # type: ignore[type-abstract]
 
 
 def outcome(records: list[Any], type: str, **options: Any) -> Outcome:
@@ -95,6 +102,30 @@ def test_what_cannot_be_cast_is_named_without_its_value(kind: str, value: Any) -
     assert f"field v can't be cast to {kind}" in refusal({"v": value}, "cast", fields={"v": kind})
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("int", "1_000"),
+        ("float", "1_0.5"),
+        ("decimal", "1_0"),
+        ("int", "١٢"),
+        ("float", 2**53 + 1),
+        ("float", "1e-999"),
+    ],
+)
+def test_no_cast_loses_anything_or_sees_a_number_where_nobody_does(kind: str, value: Any) -> None:
+    assert f"field v can't be cast to {kind}" in refusal({"v": value}, "cast", fields={"v": kind})
+
+
+def test_a_whole_number_with_an_exponent_is_the_one_that_is_written() -> None:
+    assert made({"v": 1e23}, "cast", fields={"v": "int"}) == {"v": 10**23}
+
+
+@pytest.mark.parametrize("where", ["at > '2026'", "at > `1`", "n <= 'x'"])
+def test_an_order_of_text_is_said_and_leaves_out_nothing_silently(where: str) -> None:
+    assert "compares numbers, and one side is text" in refusal({"at": "2026-11-21", "n": 1}, "filter", where=where)
+
+
 @pytest.mark.parametrize("kind", ["int", "float", "decimal", "bool"])
 @pytest.mark.parametrize(
     "value", ["9" * 3_000_000, "1e" + "9" * 5000, f"0.{'1' * 5000}"], ids=["whole", "power", "part"]
@@ -136,15 +167,158 @@ def test_names_that_flatten_would_repeat_too_often_are_refused() -> None:
         ("unix", 1795222984, "2026-11-21T01:03:04.000000Z"),
         ("unix_ms", "1795222984500", "2026-11-21T01:03:04.500000Z"),
         ("%d/%m/%Y %H:%M", "21/11/2026 01:03", "2026-11-21T01:03:00.000000Z"),
+        ("iso", "2016-12-31T23:59:60Z", "2016-12-31T23:59:59.000000Z"),
+        ("iso", "20261121", "2026-11-21T00:00:00.000000Z"),
+        ("unix_us", "1795222984500001", "2026-11-21T01:03:04.500001Z"),
+        ("unix_ns", 1795222984500001999, "2026-11-21T01:03:04.500001Z"),
+        ("rfc2822", "Sat, 21 Nov 2026 02:03:04 +0100", "2026-11-21T01:03:04.000000Z"),
+        ("auto", "Sat, 21 Nov 2026 02:03:04 +0100", "2026-11-21T01:03:04.000000Z"),
+        ("auto", 1795222984500, "2026-11-21T01:03:04.500000Z"),
+        ("auto", "2026-11-21T01:03:04Z", "2026-11-21T01:03:04.000000Z"),
     ],
 )
 def test_parse_time(format: str, value: Any, expected: str) -> None:
     assert made({"at": value}, "parse_time", fields=["at", "missing"], format=format) == {"at": expected}
 
 
-@pytest.mark.parametrize("value", ["yesterday", 1e300, [], "2016-12-31T23:59:60Z"])
+@pytest.mark.parametrize("value", ["yesterday", 1e300, [], "1538352000", "Wed, 10 Oct 2018 20:19:24 +0000", True])
 def test_what_is_no_time_is_named(value: Any) -> None:
     assert "field at is no time of the form iso" in refusal({"at": value}, "parse_time", fields=["at"])
+
+
+@pytest.mark.parametrize(
+    ("format", "value"),
+    [
+        ("unix", "2026-11-21T01:03:04Z"),
+        ("unix_ms", "Sat, 21 Nov 2026 02:03:04 +0100"),
+        ("unix", True),
+        ("rfc2822", "2026-11-21T01:03:04Z"),
+        ("rfc2822", 1795222984),
+        ("auto", "11/21/2026"),
+        ("auto", 2026),
+    ],
+)
+def test_a_time_of_another_form_is_not_guessed_at(format: str, value: Any) -> None:
+    assert f"is no time of the form {format}" in refusal({"at": value}, "parse_time", fields=["at"], format=format)
+
+
+@pytest.mark.parametrize(
+    ("format", "why"), [("%d %b %H:%M", "without a year"), ("%Y-%m-%d %Z", "%z"), ("unix_sec", "expected auto, iso")]
+)
+def test_a_format_that_would_read_another_time_is_refused(format: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        built("parse_time", fields=["at"], format=format)
+
+
+NAMED: list[tuple[str, dict[str, Any], dict[str, Any], str, dict[str, Any], dict[str, Any]]] = [
+    ("flatten", {}, {"user_name": 1, "user": {"name": 2}}, "user_name", {"user_name": 1}, {"user_name": 2}),
+    ("flatten", {}, {"user": {"name": 2}, "user_name": 1}, "user_name", {"user_name": 1}, {"user_name": 2}),
+    ("flatten", {}, {"b_a": {"x": 1}, "b": {"a_x": 2}}, "b_a_x", {"b_a_x": 2}, {"b_a_x": 1}),
+    ("rename", {"fields": {"a": "b"}}, {"a": 1, "b": 2}, "b", {"b": 2}, {"b": 1}),
+    ("rename", {"fields": {"a": "b"}}, {"b": 2, "a": 1}, "b", {"b": 2}, {"b": 1}),
+    ("ingest_time", {"field": "at"}, {"at": 1}, "at", {"at": 1}, {}),
+]
+"""Transform, options, a record in which two values get one name, the name, and what keep and replace make of it."""
+
+
+@pytest.mark.parametrize(("type", "options", "record", "name", "kept", "replaced"), NAMED)
+def test_of_two_values_for_one_name_none_is_lost_unasked(
+    type: str,
+    options: dict[str, Any],
+    record: dict[str, Any],
+    name: str,
+    kept: dict[str, Any],
+    replaced: dict[str, Any],
+) -> None:
+    assert f"field {name} is there already" in refusal(record, type, **options)
+    assert made(record, type, **options, on_conflict="keep") == kept
+    assert replaced.items() <= made(record, type, **options, on_conflict="replace").items()
+
+
+def test_every_transform_that_names_values_says_what_it_does_with_two() -> None:
+    naming = {name for name in TRANSFORMS if "on_conflict" in class_of(name).model_fields}
+    assert naming - {"select"} == {type for type, *_ in NAMED}  # select's are known beforehand: below
+
+
+def test_select_takes_the_first_or_the_last_of_several() -> None:
+    both = {"fields": ["id", "/meta/id"]}
+    assert made({"id": 1, "meta": {"id": 2}}, "select", **both, on_conflict="keep") == {"id": 1}
+    assert made({"id": 1, "meta": {"id": 2}}, "select", **both, on_conflict="replace") == {"id": 2}
+    assert made({"meta": {"id": 2}}, "select", **both, on_conflict="keep") == {"id": 2}
+
+
+def test_select_can_leave_out_what_a_record_lacks_and_keeps_its_nulls() -> None:
+    assert made({"a": None}, "select", fields=["a", "b"], absent="omit") == {"a": None}
+
+
+def test_fields_may_change_their_names_in_a_circle() -> None:
+    assert made({"a": 1, "b": 2}, "rename", fields={"a": "b", "b": "a"}) == {"b": 1, "a": 2}
+
+
+@pytest.mark.parametrize(
+    ("transforms", "said"),
+    [
+        ("[{type: select, fields: [id, /meta/id]}]", "transforms[0]: more than one field becomes id"),
+        ("[{type: rename, fields: {a: x, b: x}}]", "transforms[0]: more than one field becomes x"),
+        ("[{type: rename, fields: {/a/b: x}}]", "rename takes names, not pointers"),
+        ("[{type: select, fields: [a, b]}, {type: rename, fields: {a: b}}]", "[1]: no record passes: field b"),
+        ("[{type: select, fields: [a]}, {type: drop, fields: [a]}, {type: ingest_time, field: a}]", ""),
+        ("[{type: select, fields: [a]}, {type: sample, share: 0.5}, {type: ingest_time, field: a}]", "transforms[2]"),
+        ("[{type: filter, where: 'bot == true'}]", "expected `true`"),
+        ("[{type: filter, where: 'type == \"push\"'}]", "text is in single quotes"),
+    ],
+)
+def test_check_refuses_what_can_be_known_to_go_wrong(tmp_path: Path, transforms: str, said: str) -> None:
+    (tmp_path / "flows.yaml").write_text(
+        f"flows:\n  a:\n    source: {{type: stdin}}\n    transforms: {transforms}\n    sink: {{type: 'null'}}\n"
+    )
+    if not said:
+        load_all(tmp_path / "flows.yaml")
+        return
+    with pytest.raises(ConfigError) as refused:
+        load_all(tmp_path / "flows.yaml")
+    assert str(refused.value).count(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("type", "options", "made_of"),
+    [
+        ("cast", {"fields": {"/in/n": "int"}}, {"in": {"n": 7, "at": "2026-11-21"}, "list": ["1"]}),
+        ("cast", {"fields": {"/list/0": "int"}}, {"in": {"n": "7", "at": "2026-11-21"}, "list": [1]}),
+        (
+            "parse_time",
+            {"fields": ["/in/at"]},
+            {"in": {"n": "7", "at": "2026-11-21T00:00:00.000000Z"}, "list": ["1"]},
+        ),
+        ("redact", {"fields": ["/in/n"]}, {"in": {"n": "***", "at": "2026-11-21"}, "list": ["1"]}),
+        ("drop", {"fields": ["/in/n"]}, {"in": {"at": "2026-11-21"}, "list": ["1"]}),
+    ],
+)
+def test_a_pointer_reaches_what_is_nested(type: str, options: dict[str, Any], made_of: Any) -> None:
+    assert made({"in": {"n": "7", "at": "2026-11-21"}, "list": ["1"]}, type, **options) == made_of
+
+
+@pytest.mark.parametrize(
+    ("type", "options"),
+    [
+        ("select", {"fields": ["in.n"]}),
+        ("rename", {"fields": {"in.n": "n"}}),
+        ("drop", {"fields": ["in.n"]}),
+        ("cast", {"fields": {"in.n": "int"}}),
+        ("parse_time", {"fields": ["in.n"]}),
+        ("redact", {"fields": ["in.n"]}),
+        ("dedupe", {"key": "in.n"}),
+        ("sample", {"share": 1, "key": "in.n"}),
+    ],
+)
+def test_a_name_with_dots_that_means_a_nested_field_is_said(
+    type: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "repeats", Repeats())
+    with structlog.testing.capture_logs() as logs:
+        outcome([{"in": {"n": "7"}}], type, **options)
+    assert {"event": "field_not_found", "field": "in.n"}.items() <= logs[0].items()
+    assert "/in/n" in logs[0]["mend"]
 
 
 def test_redact_masks_or_hashes_with_a_key() -> None:

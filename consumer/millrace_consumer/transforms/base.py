@@ -26,6 +26,21 @@ class Transform(BaseModel, ABC):
     def __call__(self, record: Any) -> Any:
         """The record, a list of records, or None, which leaves it out."""
 
+    def names_after(self, names: frozenset[str]) -> frozenset[str]:  # noqa: ARG002
+        """Return the fields that each record is known to have afterwards, of those that it has before.
+
+        Raises ValueError where no such record can pass.
+        """
+        return frozenset()
+
+
+class KeepingTransform(Transform):
+    """A transform that leaves each record the fields that it has."""
+
+    def names_after(self, names: frozenset[str]) -> frozenset[str]:
+        """See `Transform.names_after`."""
+        return names
+
 
 def an_object(record: Any) -> dict[str, Any]:
     """The record, if it is an object. Raises TypeError."""

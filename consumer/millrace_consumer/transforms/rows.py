@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any, Literal
 
 import jmespath  # type: ignore[import-untyped]
+import msgspec
 from jmespath.exceptions import JMESPathError  # type: ignore[import-untyped]
+from jmespath.lexer import Lexer  # type: ignore[import-untyped]
+from jmespath.visitor import TreeInterpreter  # type: ignore[import-untyped]
 from pydantic import Field, PrivateAttr, field_validator
 
-from millrace_consumer.transforms.base import Transform
-from millrace_pipeline.envelope import encode_json, resolve
+from millrace_consumer.transforms.base import KeepingTransform
+from millrace_consumer.transforms.places import Absent, found_at
+from millrace_pipeline.envelope import encode_json
+from millrace_pipeline.process.repeats import repeats
+
+_COMPARATORS = {"eq", "ne", "lt", "lte", "gt", "gte"}
+_ORDERS = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+_PLAIN_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
-class Filter(Transform):
+class Filter(KeepingTransform):
     """Keeps the records for which an expression holds, in JMESPath (https://jmespath.org): what is null, false or
     empty doesn't.
     """
@@ -29,19 +39,58 @@ class Filter(Transform):
             jmespath.compile(where)
         except JMESPathError as error:
             raise ValueError(f"expected a JMESPath expression: {' '.join(str(error).split())}") from error
+        _refuse_what_means_something_else(where)
         return where
 
     def model_post_init(self, _context: Any) -> None:
         """Compiles the expression once."""
-        self._expression = jmespath.compile(self.where)
+        self._expression = jmespath.compile(self.where).parsed
 
     def __call__(self, record: Any) -> Any:
-        found = self._expression.search(record)
+        found = _STRICT.visit(self._expression, record)
         # Zero holds in JMESPath, as empty things don't.
         return record if found or (isinstance(found, int | float) and found is not False) else None
 
 
-class Dedupe(Transform):
+class _Strict(TreeInterpreter):  # type: ignore[misc]
+    """JMESPath in which an order is one of numbers, or an error: the standard's answer, null, leaves out everything."""
+
+    def visit_comparator(self, node: Any, value: Any) -> Any:
+        order = _ORDERS.get(node["value"])
+        if order:
+            for side in node["children"]:
+                found = self.visit(side, value)
+                if found is not None and (isinstance(found, bool) or not isinstance(found, int | float)):
+                    raise TypeError(f"{order} compares numbers, and one side is {_kind_of(found)}: cast it before")
+        return super().visit_comparator(node, value)
+
+
+_STRICT = _Strict()
+
+
+def _kind_of(value: Any) -> str:
+    return {bool: "true or false", str: "text", list: "a list"}.get(type(value), "an object")
+
+
+def _refuse_what_means_something_else(where: str) -> None:
+    """Raises ValueError for what JMESPath takes for the name of a field, and nobody means as one."""
+    tokens = list(Lexer().tokenize(where))
+    for before, token, after in zip([None, *tokens], tokens, [*tokens[1:], None], strict=False):
+        kind, value = token["type"], token["value"]
+        beside = {neighbour["type"] for neighbour in (before, after) if neighbour}
+        if kind == "unquoted_identifier" and value in ("true", "false") and not beside & {"dot", "colon"}:
+            raise ValueError(f"{value} without backticks is a field of that name: expected `{value}`")
+        if (
+            kind == "quoted_identifier"
+            and before
+            and before["type"] in _COMPARATORS
+            and "dot" not in beside
+            and _PLAIN_NAME.fullmatch(value)
+        ):
+            raise ValueError(f"\"{value}\" in double quotes names a field: text is in single quotes, '{value}'")
+
+
+class Dedupe(KeepingTransform):
     """Keeps one record of each key, within a batch. Over time a flow's `dedupe` does, when it is published."""
 
     key: str = Field(min_length=1, description="The field, or a JSON pointer; records without it are all kept.")
@@ -51,23 +100,36 @@ class Dedupe(Transform):
         records = record if self.keep == "first" else record[::-1]
         kept, seen = [], set()
         for one in records:
-            value = resolve(self.key, one)
-            name = None if value is None else encode_json(value)
-            if name is None or name not in seen:
+            value = found_at(one, self.key)
+            if isinstance(value, Absent) or value is None:
+                _say_keyless(self.key, "it is kept")
+                kept.append(one)
+            elif (name := msgspec.json.encode(value, order="deterministic")) not in seen:
                 seen.add(name)
                 kept.append(one)
         return kept if self.keep == "first" else kept[::-1]
 
 
-class Sample(Transform):
+class Sample(KeepingTransform):
     """Keeps a share of the records, chosen by what they hold, so that the same ones are chosen each time."""
 
     share: float = Field(gt=0, le=1, description="Such as 0.01: one in a hundred.")
     key: str | None = Field(
-        None, min_length=1, description="Chosen by this field or JSON pointer alone, so all of one user or none."
+        None,
+        min_length=1,
+        description="Chosen by this field or JSON pointer alone, so all of one user or none; records without it by "
+        "all that they hold.",
     )
 
     def __call__(self, record: Any) -> Any:
-        value = record if self.key is None else resolve(self.key, record)
+        value = record if self.key is None else found_at(record, self.key)
+        if isinstance(value, Absent) or value is None:
+            value = record
+            if self.key is not None:
+                _say_keyless(self.key, "it is chosen by all that it holds")
         digest = hashlib.blake2b(encode_json(value), digest_size=8).digest()
         return record if int.from_bytes(digest) < self.share * 2**64 else None
+
+
+def _say_keyless(key: str, so: str) -> None:
+    repeats.warn("record_without_key", kind=key, key=key, mend=f"{so}: is the pointer right?")
