@@ -51,7 +51,7 @@ ON_EACH := tests/servers tests/contracts/test_queue_contract.py tests/contracts/
 	tests/contracts/test_redis_contract.py tests/contracts/test_redis_source_contract.py tests/integration/test_acl.py \
 	tests/integration/test_preflight.py tests/integration/test_cluster.py tests/integration/test_sentinel.py \
 	tests/faults/test_model.py tests/faults/test_redis_faults.py \
-	'tests/faults/test_power_loss.py::test_a_power_cut_of_redis_loses_no_record_of_a_source[redis list-write]'
+	'tests/faults/test_power_loss.py::test_a_power_cut_of_redis_loses_no_record_of_a_source[redis list-acknowledge-write]'
 
 soak: $(VENV)/all ## The queue against its model, for hours if you like: SEQUENCES=20000
 	@MILLRACE_SEQUENCES=$(or $(SEQUENCES),3000) $(BIN)/python -m pytest -q -n $(WORKERS) tests/faults/test_model.py $(ARGS)

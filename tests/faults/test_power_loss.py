@@ -245,7 +245,7 @@ RUNS += [("sqs", ("acknowledge",)), ("sqs", ("write",))]
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("origin", "fsyncs"), RUNS, ids=str)
+@pytest.mark.parametrize(("origin", "fsyncs"), RUNS, ids=[f"{origin}-{'-'.join(fsyncs)}" for origin, fsyncs in RUNS])
 def test_a_power_cut_of_redis_loses_no_record_of_a_source(
     origin: str, fsyncs: tuple[str, ...], tmp_path: Path, row: Row
 ) -> None:
