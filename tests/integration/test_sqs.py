@@ -162,14 +162,14 @@ def test_a_delete_that_fails_for_a_moment_is_done_again_and_the_record_is_on_the
     assert numbers(client, place) == list(range(10))
 
 
-def test_a_delete_that_is_forbidden_ends_the_producer_with_1_and_says_so(place: Place, queue: Numbers) -> None:
+def test_a_delete_that_is_forbidden_ends_the_producer_with_2_and_says_so(place: Place, queue: Numbers) -> None:
     queue.send(range(5))
     queue.server.fail_next("DeleteMessageBatch", *[403] * 10)
     place.flow(source=queue.source())
     producer = produce(place, queue)
     producer.until(lambda: place.books().published == 5)
     queue.send(range(5, 10))
-    assert producer.wait() == 1
+    assert producer.wait() == 2
     queue.server.fail_next("DeleteMessageBatch")
     (told,) = producer.events("producer_failed")
     assert "DeleteMessageBatch" in told["reason"]
