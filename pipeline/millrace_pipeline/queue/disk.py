@@ -117,7 +117,9 @@ class Disk:
 
     def _wait_out_a_second(self, stop: threading.Event) -> bool:
         """Return True once a sync that began after this call has ended; False where `stop` is set first."""
-        return self._await_idle(stop) and not stop.wait(EVERYSEC_SECONDS) and self._await_idle(stop)
+        waited = self._await_idle(stop) and not stop.wait(EVERYSEC_SECONDS)
+        # Asked twice: a server that stood still meanwhile begins its sync between the two answers.
+        return waited and self._await_idle(stop) and self._await_idle(stop)
 
     def _await_idle(self, stop: threading.Event) -> bool:
         """Wait until no background sync is under way."""
@@ -127,13 +129,19 @@ class Disk:
         return True
 
     def _look_at_server(self) -> _Server:
-        """Return what is known of the server at the other end; it may be another after each new connection."""
+        """Return what is known of the server at the other end; it may be another after each new connection.
+
+        Raises QueueUnavailable while it loads its data: until then it says that it keeps no file, even if it does.
+        """
         self._connection.open()
         if self._server is not None and self._generation == self._connection.generation:
             return self._server
-        self._generation = self._connection.generation
+        self._server, self._generation = None, self._connection.generation
         try:
-            self._server = self._judge(_info(self._connection, "server") | _info(self._connection, "persistence"))
+            said = _info(self._connection, "server") | _info(self._connection, "persistence")
+            if said.get("loading", "0") != "0":
+                raise QueueUnavailable("Redis is loading its data")
+            self._server = self._judge(said)
         except QueueMisuse as error:
             self._server = self._give_up_on_it(f"this user may not ask: {error}")
         if self._server.keeps_file:
