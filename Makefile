@@ -41,7 +41,7 @@ acceptance: $(VENV)/all ## The real stack in Docker: up, scale, kill, restart, c
 faults: $(VENV)/all ## Kill, cut and fill everything there is, count the records again, print fault × invariant; minutes
 	@$(BIN)/python -m pytest -q -n 2 tests/faults $(ARGS)
 
-servers: $(VENV)/all ## The queue and its faults on Redis 7.0, Redis 8.0 and Valkey 9; Linux with Docker, up to 6 minutes
+servers: $(VENV)/all ## The queue and its faults on Redis 7.0, Redis 8.0 and Valkey 9; Linux with Docker, some 15 minutes
 	@for server in $(SERVERS); do tests/servers/fetch $$server >/dev/null || exit 1; done
 	@failed=; for server in $(SERVERS) valkey-9; do echo "· $$server"; \
 		MILLRACE_SEQUENCES=60 $(BIN)/python -m pytest -q -n $(WORKERS) --server $$server $(ON_EACH) $(ARGS) || failed+=" $$server"; \

@@ -101,6 +101,11 @@ class Service:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
+    def freeze(self) -> None:
+        """SIGSTOP, and waits until it stands still."""
+        self.signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
     def terminate(self, seconds: float = PATIENCE) -> int:
         """SIGTERM; the exit code, which must come within so many seconds."""
         self.signal(signal.SIGTERM)

@@ -35,7 +35,7 @@ from tests.faults.origins import ORIGINS, Origin
 from tests.services import Place
 
 ATTEMPTS = 10
-PATIENCE = 40.0
+PATIENCE = 100.0
 SECOND = 0.6  # the next sync is further away
 SYNC_SECONDS = 0.05  # after so long a sync is over, or it is not one that this machine is done with within a test
 SETTLED_SECONDS = 25.0  # what is given back to a queue, or to a group, is there again within this

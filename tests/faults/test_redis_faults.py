@@ -17,9 +17,10 @@ from tests.conftest import eventually
 from tests.faults.conftest import Row
 from tests.faults.counting import text
 from tests.faults.flowrun import FlowRun
-from tests.faults.invariants import Invariants
+from tests.faults.invariants import Invariants, forget_peak
 from tests.faults.mishaps import cut_tail, flushed, is_loading, started_without_its_data
 from tests.faults.ways import in_every_way
+from tests.services import PATIENCE
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_a_redis_killed_under_load_again_and_again_loses_and_doubles_nothing(
     consumers = [flow.consume() for _ in range(2)]
     for _ in range(4):
         before = flow.queue.books().delivered
-        eventually(lambda before=before: flow.queue.books().delivered > before + 200)
+        eventually(lambda before=before: flow.queue.books().delivered > before + 200, PATIENCE)
         server.kill()
         server.start()
     assert producer.wait(60) == 0, producer.said
@@ -67,6 +68,7 @@ def test_scripts_flushed_all_the_time_disturb_nothing(flow: FlowRun, admin: redi
 @pytest.mark.parametrize("config", [{"maxmemory": "24mb"}], ids=str)
 def test_a_full_redis_holds_producers_back_and_consumers_drain_it(flow: FlowRun, admin: redis.Redis, row: Row) -> None:
     row("Redis at maxmemory, noeviction", flow.invariants)
+    held_before = forget_peak("self")
     producing = flow.publishing(size=20_000, pause=0.001)
     eventually(lambda: producing.publisher._held_back)
     held_at = producing.publisher.published
@@ -75,7 +77,7 @@ def test_a_full_redis_holds_producers_back_and_consumers_drain_it(flow: FlowRun,
     flow.settle()
     assert sum(one.consumer.delivered for one in consuming) > 2 * held_at
     assert admin.info("memory")["used_memory_peak"] < 32 << 20
-    flow.invariants.check_bounded("self", 500)
+    flow.invariants.check_bounded("self", held_before + 200)
 
 
 @in_every_way
@@ -177,6 +179,8 @@ def test_a_publisher_closed_in_an_outage_waits_and_leaves_nothing_behind(
 
 
 @in_every_way
+# What it put and Redis loses nobody gives again: with everysec a busy disk can make Redis put off a write.
+@pytest.mark.parametrize("config", [{"appendfsync": "always"}], ids=str)
 def test_a_publisher_that_may_wait_no_longer_says_how_much_it_leaves_behind(
     flow: FlowRun, server: Embedded, row: Row
 ) -> None:

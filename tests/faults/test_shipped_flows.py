@@ -227,7 +227,7 @@ def test_shipped_flows_outlive_what_becomes_of_consumers(shipped: ShippedRun, tm
     for one in crowd:
         one.await_event("batch_delivered")
     frozen, killed, left = crowd
-    frozen.signal(signal.SIGSTOP)
+    frozen.freeze()
     killed.kill()
     left.signal(signal.SIGTERM)
     assert left.wait() == 0, left.said
@@ -250,7 +250,7 @@ def test_shipped_flows_outlive_a_frozen_leader(shipped: ShippedRun, row: Row) ->
     _, standby = shipped.produce()
     standby.await_event("producer_stands_by")
     shipped.await_published(100)
-    leader.signal(signal.SIGSTOP)
+    leader.freeze()
     standby.await_event("producer_takes_over")
     shipped.await_published(100)
     leader.signal(signal.SIGCONT)

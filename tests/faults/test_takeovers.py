@@ -26,7 +26,7 @@ def test_a_leader_frozen_for_longer_than_its_lease_stands_by_when_it_wakes(flow:
     leader.await_event("source_opened")
     standby = flow.produce(20_000, pause=0.3)
     standby.await_event("producer_stands_by")
-    leader.signal(signal.SIGSTOP)
+    leader.freeze()
     standby.await_event("producer_takes_over")
     taken_over_at = flow.queue.books().published
     eventually(lambda: flow.queue.books().published > taken_over_at + 100, PATIENCE)
@@ -111,7 +111,7 @@ def test_a_consumer_frozen_for_longer_than_its_lease_is_replaced_and_goes_on(flo
     frozen.await_event("batch_delivered")
 
     def frozen_with_a_batch() -> bool:
-        frozen.signal(signal.SIGSTOP)
+        frozen.freeze()
         if any(lease.consumer.endswith(f":{frozen.pid}") for lease in flow.queue.books().leases):
             return True
         frozen.signal(signal.SIGCONT)
