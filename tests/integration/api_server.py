@@ -18,11 +18,14 @@ from millrace_pipeline.envelope import encode_json
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as it came. Header names are in lower case."""
+    """A request as it came. Header names are in lower case; `target` is path and query as they were written."""
 
     path: str
     query: dict[str, str]
     headers: dict[str, str]
+    method: str = "GET"
+    body: bytes = b""
+    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        answer = self.server_api.answer(Asked(parts.path, dict(parse_qsl(parts.query, True)), headers))
+        body = self.rfile.read(int(headers.get("content-length", 0)))
+        query = dict(parse_qsl(parts.query, True))
+        answer = self.server_api.answer(Asked(parts.path, query, headers, self.command, body, self.path))
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
@@ -126,6 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
+
+    do_POST = do_GET
 
     def log_message(self, format: str, *args: Any) -> None:
         """Says nothing: `asked` says it all."""

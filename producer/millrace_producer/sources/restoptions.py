@@ -13,7 +13,7 @@ from millrace_pipeline.web import checked_url
 from millrace_producer.sources.base import Source
 from millrace_producer.sources.incremental import Incremental
 from millrace_producer.sources.jsonbody import put
-from millrace_producer.sources.pagination import Pagination
+from millrace_producer.sources.pagination import Offset, PageNumber, Pagination
 from millrace_producer.sources.recordoptions import RecordOptions
 from millrace_producer.sources.restbody import BodyFormat
 from millrace_producer.sources.timetable import Timed
@@ -89,7 +89,16 @@ class RestOptions(RecordOptions, Timed, WebOptions, Source):
                 if not isinstance(self.body, dict | list):
                     raise ValueError(f"{pointer} points into the body: expected method: POST, and a body that is JSON")
                 put(copy.deepcopy(self.body), pointer, None)
+        self._places_in_the_url_are_filled()
         return self
+
+    def _places_in_the_url_are_filled(self) -> None:
+        paged = self.pagination.parameter if isinstance(self.pagination, PageNumber | Offset) else None
+        new = self.incremental.parameter if self.incremental and self.incremental.start is not None else None
+        for name in ("page", "offset", self.incremental and self.incremental.parameter):
+            if name and "{" + name + "}" in self.url and name not in (paged, new):
+                mend = "incremental.start" if name not in ("page", "offset") else "pagination by page or offset"
+                raise ValueError(f"{{{name}}} stands in url, and nothing says what for: expected {mend}")
 
     def _no_pointers_into_the_body(self) -> None:
         pointers = [getattr(self.pagination, name, None) for name in ("field", "more")]
