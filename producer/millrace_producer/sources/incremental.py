@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from millrace_pipeline.errors import SourceRefused
+from millrace_pipeline.flows.units import Duration
 from millrace_pipeline.number import OutOfBounds, bounded, whole
 
 MOST_AT_ONE_VALUE = 1000
@@ -40,9 +41,18 @@ class Incremental(BaseModel):
         "from. false: they come in any order, and the highest value counts at the end of a round.",
     )
 
+    overlap: Annotated[Duration, Field(gt=0)] | None = Field(
+        default=None,
+        description="So far below the highest value each round begins, for what the API shows late: a duration where "
+        "the field holds times, else a number. What has come of it is left out.",
+    )
+
     def asked(self, mark: Mark) -> dict[str, Any]:
         """The parameter that asks for what comes after a mark."""
-        value = mark.value if self.inclusive else mark.before
+        return self.ask_for(mark.value if self.inclusive else mark.before)
+
+    def ask_for(self, value: Any) -> dict[str, Any]:
+        """The parameter that asks for what comes after a value; of None, for what comes after the start."""
         value = self.start if value is None else value
         return {} if value is None else {self.parameter: value}
 

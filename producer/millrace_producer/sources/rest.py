@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from millrace_producer.sources.base import DeadLetter, Position, Record
+from millrace_producer.sources.orderedrounds import OrderedRounds
 from millrace_producer.sources.restapi import Api
 from millrace_producer.sources.restoptions import RestOptions
-from millrace_producer.sources.rounds import OrderedRounds, Rounds
+from millrace_producer.sources.rounds import Rounds
 from millrace_producer.sources.timetable import now, wait_until
 
 

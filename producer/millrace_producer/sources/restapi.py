@@ -145,7 +145,9 @@ class Api:
         pagination = self._pagination
         if pagination.repeated is not None:
             return pagination.repeated == "end"
-        return pagination.counted and (len(page.records) > 1 or self._options.key is not None)
+        options = self._options
+        told_apart = len(page.records) > 1 or options.key is not None or options.incremental is not None
+        return pagination.counted and told_apart
 
     def begin(self, known: Validators | None = None) -> None:
         """Another round: a page that hasn't changed since the last has no records now.

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from millrace_pipeline.envelope import decode_json, resolve, timestamp
-from millrace_pipeline.errors import EnvelopeError, SourceRefused
+from millrace_pipeline.envelope import timestamp
+from millrace_pipeline.errors import SourceRefused
 from millrace_producer.sources.base import DeadLetter, Position, Record
-from millrace_producer.sources.fields import Fields
-from millrace_producer.sources.incremental import Mark, compare, identity_of, mark_of, misfit_of
+from millrace_producer.sources.fieldvalue import read_field
+from millrace_producer.sources.incremental import Mark, mark_of
 from millrace_producer.sources.lookahead import mark_last
+from millrace_producer.sources.lookback import LookBack
 from millrace_producer.sources.restapi import Api, PageGone, Validators
 from millrace_producer.sources.restbody import Raw
 from millrace_producer.sources.timetable import now
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from millrace_producer.sources.restoptions import RestOptions
 
 log = structlog.get_logger(__name__)
-
-_NOT_ASCENDING = "doesn't ascend from record to record: ask the API for that order, or set ordered: false"
 
 
 class Rounds:
@@ -42,6 +41,10 @@ class Rounds:
         self._page: Any = None
         self._done = 0
         self._validators = Validators()
+        self._look_back: LookBack | None = None
+        if self._incremental is not None and self._incremental.overlap is not None:
+            seen = resume_from.get("seen", ()) if isinstance(resume_from, dict) else ()
+            self._look_back = LookBack(self._incremental.overlap, seen)
         self.finished: datetime | None = None
         """When the last round ended, where the position says that it has."""
         if resume_from is not None:
@@ -70,13 +73,15 @@ class Rounds:
 
     def _records(self) -> Iterator[tuple[Record | DeadLetter, Position]]:
         asked = self._incremental.asked(self._mark) if self._incremental else {}
+        if self._incremental is not None and self._look_back is not None:
+            asked = self._incremental.ask_for(self._look_back.begin(self._mark))
         done = self._done
         for token, page in self._api.pages(self._page, asked):
             begun = self._begun(token)
             for number, raw in enumerate(page.records, 1):
                 record = self._record(raw)
                 if record is not None and number > done:
-                    yield record, {**begun, "record": number}
+                    yield record, {**begun, "record": number, **self._seen()}
             done = 0
 
     def _record(self, raw: Raw) -> Record | DeadLetter | None:
@@ -88,11 +93,21 @@ class Rounds:
             if identity in self._mark.at:
                 return None
             self._highest = self._highest.noted(identity)
-        elif self._mark.has(value, identity):
+        elif self._has_come(value, identity):
             return None
         else:
+            if self._look_back is not None:
+                self._look_back.add(value, identity)
             self._highest = self._highest.raised(value, identity)
         return record
+
+    def _has_come(self, value: Any, identity: str) -> bool:
+        if self._look_back is not None:
+            return self._look_back.has(value, identity)
+        return self._mark.has(value, identity)
+
+    def _seen(self) -> dict[str, Any]:
+        return {} if self._look_back is None else {"seen": self._look_back.position()}
 
     def _begun(self, token: Any) -> dict[str, Any]:
         """The position of a page, before any of its records."""
@@ -104,7 +119,7 @@ class Rounds:
     def _end(self) -> dict[str, Any]:
         """The position of the round's last record."""
         if self._incremental is not None:
-            return self._incremental.position(self._highest.settled())
+            return {**self._incremental.position(self._highest.settled()), **self._seen()}
         validators = self._api.validators()
         return {"finished": timestamp(now()), **({"validators": validators} if any(validators) else {})}
 
@@ -120,55 +135,3 @@ class Rounds:
                 self._validators = Validators(*position.get("validators", ()))
         except (AttributeError, KeyError, TypeError, ValueError):
             raise SourceRefused("the checkpoint is not one of this source as it is set up now") from None
-
-
-class OrderedRounds:
-    """Rounds of an API whose records ascend by the incremental field: each is a place to go on from."""
-
-    finished: datetime | None = None
-
-    def __init__(self, api: Api, options: RestOptions, resume_from: Position | None) -> None:
-        assert options.incremental is not None
-        self._api = api
-        self._fields = options.fields()
-        self._incremental = options.incremental
-        self._mark = mark_of(resume_from)
-
-    def round(self) -> Iterator[Record | DeadLetter]:
-        """Every record beyond the mark."""
-        self._api.begin()
-        latest: Any = None
-        for _, page in self._api.pages(None, self._incremental.asked(self._mark)):
-            for raw in page.records:
-                record, value, identity = read_field(raw, self._incremental.field, self._fields)
-                if isinstance(record, DeadLetter):
-                    if identity in self._mark.at:
-                        continue
-                    self._mark = self._mark.noted(identity)
-                else:
-                    if latest is not None and compare(value, latest) < 0:
-                        raise SourceRefused(f"{self._incremental.field} {_NOT_ASCENDING}")
-                    latest = value
-                    if self._mark.has(value, identity):
-                        continue
-                    self._mark = self._mark.raised(value, identity)
-                record.position = self._incremental.position(self._mark)
-                yield record
-        self._mark = self._mark.settled()
-
-
-def read_field(raw: Raw, pointer: str, fields: Fields) -> tuple[Record | DeadLetter, Any, str]:
-    """The record, its value of the incremental field, and what it is known by; a dead letter where it has none."""
-    if isinstance(raw, DeadLetter):
-        return raw, None, identity_of(raw.original, None)
-    try:
-        data = decode_json(raw)
-    except EnvelopeError as error:
-        return DeadLetter(raw, str(error)), None, identity_of(raw, None)
-    value = resolve(pointer, data)
-    if value is None:
-        return DeadLetter(raw, f"has nothing at {pointer}, which its source goes by"), None, identity_of(raw, None)
-    if misfit := misfit_of(value):
-        return DeadLetter(raw, f"{pointer}, which its source goes by: {misfit}"), None, identity_of(raw, None)
-    record = fields.of(raw, data)
-    return record, value, identity_of(raw, record.key)
