@@ -51,7 +51,7 @@ def test_an_offset_that_the_api_does_not_know_is_the_end_after_one_page() -> Non
         assert len(server.asked) == 2
 
 
-def test_one_record_without_a_key_that_comes_again_is_refused_not_taken_for_the_end() -> None:
+def test_one_bare_value_that_comes_again_is_refused_and_not_taken_for_the_end() -> None:
     with ApiServer(lambda asked: json_answer([0])) as server:
         with pytest.raises(SourceRefused, match=r"same page again.*pagination\.repeated to allow"):
             read(server, pagination={"type": "page"})

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import requests
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
-from millrace_pipeline.errors import SourceError, SourceUnavailable
+from millrace_pipeline.errors import SourceError, SourceRefused, SourceUnavailable
 from millrace_pipeline.web import checked_headers, checked_url, sendable
 from millrace_pipeline.websession import Sign
 from millrace_producer.sources.calling import found
@@ -143,7 +143,9 @@ class Signed(_Auth):
         except Exception as error:
             raise SourceUnavailable(f"{self.function} failed: {type(error).__name__}: {error}") from error
         if not isinstance(signed, requests.PreparedRequest):
-            raise TypeError(f"{self.function} returned {type(signed).__name__}, expected the request that it was given")
+            raise SourceRefused(
+                f"{self.function} returned {type(signed).__name__}, expected the request that it was given"
+            )
         return signed
 
 

@@ -141,13 +141,13 @@ class Api:
         return page
 
     def _ends_at_a_repeat(self, page: Page) -> bool:
-        """Whether a page that is there again is the end, or an error. One record without a key may well be another."""
+        """Whether a page that is there again is the end, or an error. One bare value may well be another."""
         pagination = self._pagination
         if pagination.repeated is not None:
             return pagination.repeated == "end"
-        options = self._options
-        told_apart = len(page.records) > 1 or options.key is not None or options.incremental is not None
-        return pagination.counted and told_apart
+        raw = page.records[0]
+        is_bare = len(page.records) == 1 and isinstance(raw, bytes) and raw.lstrip()[:1] not in (b"{", b"[")
+        return pagination.counted and (not is_bare or self._options.incremental is not None)
 
     def begin(self, known: Validators | None = None) -> None:
         """Another round: a page that hasn't changed since the last has no records now.

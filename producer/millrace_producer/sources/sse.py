@@ -14,6 +14,7 @@ from millrace_pipeline.envelope import timestamp
 from millrace_pipeline.flows.units import Size
 from millrace_pipeline.web import checked_url
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused
+from millrace_producer.sources.eventchoice import Chosen, EventChoice
 from millrace_producer.sources.eventclient import EventClient, Limits
 from millrace_producer.sources.fields import Fields, Format
 from millrace_producer.sources.recordoptions import RecordOptions
@@ -22,7 +23,7 @@ from millrace_producer.sources.weboptions import Wait, WebOptions
 WIKIMEDIA_HOST = "stream.wikimedia.org"
 
 
-class SseSource(RecordOptions, WebOptions, Source):
+class SseSource(EventChoice, RecordOptions, WebOptions, Source):
     """Reads server-sent events (`text/event-stream`) from a URL.
 
     Every event becomes a record of its data, byte for byte, with the event's name as `type` and the last event id as
@@ -77,11 +78,14 @@ class SseSource(RecordOptions, WebOptions, Source):
         if resume_from is not None and not isinstance(resume_from, str):
             raise SourceRefused(f"the checkpoint is a {type(resume_from).__name__}, not an event id")
         fields = Fields(self.format, *self._pointers(), self.time_unit)
+        chosen = Chosen(self, fields)
         has_ids = resume_from is not None
         with closing(self._client(resume_from)) as events:
             for event in events:
                 has_ids = has_ids or bool(event.id)
-                yield fields.record(event.raw, position=event.id if has_ids else None, type=event.event)
+                record = chosen.record(event, event.id if has_ids else None)
+                if record is not None:
+                    yield record
 
     def _client(self, resume_from: str | None) -> EventClient:
         headers = {"User-Agent": self.user_agent} | {name.title(): value for name, value in self.headers.items()}
