@@ -71,11 +71,17 @@ class Home:
     @contextlib.contextmanager
     def running_flow(self, name: str) -> Iterator[None]:
         """The right to be the one `millrace run` of this flow here. Raises ConfigError where there is another."""
-        with self._open(self.folder / f"run-{name}.lock") as file:
+        path = self.folder / f"run-{name}.lock"
+        with self._open(path) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ConfigError(f"another `millrace run` runs flow {name} in this folder: stop it first") from None
+                pid = _left_in(path)
+                who = f"millrace run is running here already{f' (pid {pid})' if pid else ''}"
+                raise ConfigError(f"{who}, with flow {name}: stop it first") from None
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
             yield
 
     def running(self) -> str | None:
@@ -186,6 +192,15 @@ class Visit:
                 _left.append(self._keeper)  # it goes on for them
                 return
             time.sleep(POLL)
+
+
+def _left_in(path: Path) -> str:
+    """Return the process id that the holder of a lock left in its file; nothing where there is none."""
+    try:
+        found = path.read_text().strip()
+    except OSError:
+        return ""
+    return found if found.isdigit() else ""
 
 
 _left: list[subprocess.Popen[bytes]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -226,7 +227,7 @@ def test_a_second_run_of_a_flow_is_refused_and_one_of_another_shares(folder: Fol
     url = address(run)
     second = folder.call("run", "log")
     assert second.returncode == 2
-    assert "another `millrace run` runs flow log in this folder" in second.stderr
+    assert re.search(r"millrace run is running here already \(pid \d+\), with flow log: stop it", second.stderr)
     other = folder.start("run", "other")
     assert address(other) == url
     assert [other.terminate(), run.terminate()] == [0, 0], run.said + other.said
@@ -237,7 +238,7 @@ def test_a_port_that_the_running_server_has_not_is_refused(folder: Folder) -> No
     url = address(run)
     second = folder.call("run", "--port", "1")
     assert second.returncode == 2
-    assert "another `millrace run`" in second.stderr
+    assert "millrace run is running here already" in second.stderr
     with pytest.raises(ConfigError, match=f"runs already, at {url}: leave --port 1 out"):
         folder.home.visit(port=1)
     assert run.terminate() == 0

@@ -120,7 +120,7 @@ def test_a_wrong_option_is_placed_and_said(options: str, expected: str, tmp_path
             "3:25: flows.a.source.type: given twice (first in line 3)",
         ),
         ("flows:\n  a:\n\t source: 1\n", "3:1: not YAML: found character '\\t' that cannot start any token (indent"),
-        ("flows:\n  a:\n    source: {type: sse\n", "4:1: not YAML: expected ',' or '}'"),
+        ("flows:\n  a:\n    source: {type: sse\n", "3:13: not YAML: the { here has no end: expected ',' or '}'"),
         ("flows:\n  a: b: c\n", "2:7: not YAML: mapping values are not allowed here"),
         (
             "flows:\n  a:\n    batch: {records: ${N:-5}}\n",

@@ -22,6 +22,22 @@ _COMPARATORS = {"eq", "ne", "lt", "lte", "gt", "gte"}
 _ORDERS = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 _PLAIN_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
+_BARE_NAME = re.compile(r"""(?<![\w"'`@$-])(?<!\d\.)(?P<name>\d\w*[A-Za-z_]\w*|[A-Za-z_]\w*(?:-\w+)+)(?![\w"'`])""")
+"""What stands bare in an expression and must not: a name that begins with a digit, or with a hyphen in it."""
+
+_BARE_NUMBER = re.compile(r"(?:[<>]=?|[=!]=)\s*(?P<value>-?\d+(?:\.\d+)?)(?![\w`])")
+
+
+def _mend(where: str) -> str:
+    """Return how to write what JMESPath refuses, where that can be told: as names and literals are quoted there."""
+    quoted = re.sub(r"""`[^`]*`|'[^']*'|"[^"]*\"""", lambda found: " " * len(found[0]), where)
+    if name := next((found["name"] for found in _BARE_NAME.finditer(quoted)), None):
+        rule = "A name that isn't letters, digits and _, a letter first, needs double quotes"
+        return f'. {rule}: "{name}" (and backticks are for numbers)'
+    if value := next((found["value"] for found in _BARE_NUMBER.finditer(quoted)), None):
+        return f". A number, true, false or null needs backticks: `{value}`"
+    return ". Numbers, true and false need backticks (`1`), text single quotes ('a'), odd names double quotes (\"a-b\")"
+
 
 class Filter(KeepingTransform):
     """Keeps the records for which an expression holds, in JMESPath (https://jmespath.org): what is null, false or
@@ -38,7 +54,8 @@ class Filter(KeepingTransform):
         try:
             jmespath.compile(where)
         except JMESPathError as error:
-            raise ValueError(f"expected a JMESPath expression: {' '.join(str(error).split())}") from error
+            said = " ".join(str(error).split())
+            raise ValueError(f"expected a JMESPath expression: {said}{_mend(where)}") from error
         _refuse_what_means_something_else(where)
         return where
 

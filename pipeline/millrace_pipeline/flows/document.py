@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.culprit import culprit_of
 from millrace_pipeline.flows.interpolate import Interpolated, interpolate
 from millrace_pipeline.flows.problem import Problem, Steps, config_error
 
@@ -144,15 +145,27 @@ def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> Problem:
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     if isinstance(error, _TooMany):
         return Problem(line, column, (), f"more than {MAX_VALUES} values: expected a file that a person wrote")
-    message = f"not YAML: {error.problem or error.context}"
     typed = (text.splitlines() or [""])[min(line, text.count("\n") + 1) - 1 :][:1]
+    message = f"not YAML: {error.problem or error.context}"
+    variable = typed and "${" in typed[0]
+    if "'\\t'" not in message and not variable and (found := culprit_of(error, text, _reads)):
+        return Problem(found.line, found.column, (), f"not YAML: {found.message}")
     if "'\\t'" in message:
         message += " (indent with spaces, not tabs)"
-    elif typed and "${" in typed[0]:
+    elif variable:
         message += ' (between { } or [ ] a value with a variable needs quotes: "${NAME}")'
     elif error.context and error.problem:
         message += f" ({error.context})"
     return Problem(line, column, (), message)
+
+
+def _reads(text: str) -> bool:
+    """Return True where the text is YAML, whatever it says."""
+    try:
+        yaml.compose(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError):
+        return False
+    return True
 
 
 _PLAIN, _STRING = "plain", "tag:yaml.org,2002:str"

@@ -66,6 +66,8 @@ def validate(model: type[M], value: Any, document: Document, steps: Steps) -> M:
             return model.model_validate(value)
         except ValidationError as error:
             details = error.errors(include_url=False)
+        except ConfigError as error:  # says what is wrong and how to mend it: a library that isn't installed
+            raise foreign_error(str(error), document, steps) from None
         except Exception as error:  # of a validator or constructor of somebody's own
             raise foreign_error(f"can't be made: {told(error)}", document, steps) from None
         retyped = _text_where_text_is_wanted(value, details, document, steps)

@@ -36,6 +36,9 @@ _TEMPORARY = (
     "WAIT cannot be used with replica",
     "WAITAOF cannot be used with replica",
 )
+_NO_PASSWORD = ("Authentication required", "NOAUTH", "HELLO must be called with the client already authenticated")
+"""What a server that has a password says to who gives none."""
+
 _REFUSED = ("ACL failure in script", "The user executing the script can't")
 """What a script that its user may not run fails with, which bears no NOPERM; Redis 7.0 says the second."""
 
@@ -273,8 +276,11 @@ def in_our_words(error: Exception) -> QueueError:
     if mistake := certificate_mistake(error):
         return QueueMisuse(mistake)
     refused = isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError)
+    if refused and words.startswith(_NO_PASSWORD):
+        return QueueMisuse("this Redis wants a password; REDIS_URL has none")
     if refused or words.startswith(_REFUSED):
-        return QueueMisuse(f"Redis refuses this user: {words}. Check the user, the password and the ACL in REDIS_URL.")
+        said = words.rstrip(".")
+        return QueueMisuse(f"Redis refuses this user: {said}. Check the user, the password and the ACL in REDIS_URL.")
     if isinstance(error, redis.exceptions.OutOfMemoryError) or words.startswith("OOM"):
         return QueueFull("Redis is at maxmemory")
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError | redis.exceptions.ReadOnlyError):
