@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
-from millrace.cli.asked import let_go
-from millrace_pipeline.errors import ConfigError, MillraceError
+from millrace.cli.asked import asking, let_go
+from millrace.cli.exits import FAILED, UNREACHED, WRONG
+from millrace_pipeline.errors import ConfigError, MillraceError, QueueMisuse, QueueUnavailable, SinkUnavailable
 from millrace_pipeline.process import logs
 
 app = typer.Typer(
@@ -18,6 +21,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+
+@app.callback()
+def _whole(
+    show_version: Annotated[
+        bool, typer.Option("--version", "-V", is_eager=True, help="Print which version of Millrace this is.")
+    ] = False,
+) -> None:
+    # Without a docstring, which would take the place of `help` above.
+    if show_version:
+        sys.stdout.write(f"millrace {version('millrace')}\n")
+        raise typer.Exit
 
 
 def _compose() -> None:
@@ -45,16 +60,22 @@ def _compose() -> None:
 
 
 def main() -> None:
-    """Runs the command. Exit codes: 0 done, 1 it failed, 2 the command or its configuration is wrong."""
+    """Run the command. It ends as `millrace.cli.exits` says, and 0 means that all is done and well."""
     _compose()
     logs.configure("pretty", "error")  # a service says otherwise when it starts
     try:
         app()
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(2)
+        sys.exit(WRONG)
+    except QueueMisuse as error:
+        sys.stderr.write(f"millrace: {error}\n")
+        sys.exit(WRONG)
+    except (QueueUnavailable, SinkUnavailable) as error:
+        sys.stderr.write(f"millrace: {error}\n")
+        sys.exit(UNREACHED if asking() else FAILED)
     except MillraceError as error:
         sys.stderr.write(f"millrace: {error}\n")
-        sys.exit(1)
+        sys.exit(FAILED)
     finally:
         let_go()

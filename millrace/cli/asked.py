@@ -66,11 +66,24 @@ class Asked:
             words = theirs(queue, flow.project, found, "Nothing was changed", "--any-project does it all the same")
             raise ConfigError(f"on {without_secrets(self.server.url)}, {words}")
 
+    def never_heard_of(self, flow: Flow) -> bool:
+        """Return True where no service of ours has ever used the flow's list there. Raises QueueError."""
+        queue = self.queue(flow)
+        try:
+            return mark_of(queue) is None
+        finally:
+            queue.close()
+
     def queue(self, flow: Flow) -> Queue:
         """The flow's queue there; it asks once, and doesn't wait out an outage: a person is waiting."""
         queue = Queue(self.server.url, flow.queue.key)
         queue.give_up.set()
         return queue
+
+
+def asking() -> bool:
+    """Return True in a command that asks a Redis, rather than one that works with it."""
+    return bool(_held)
 
 
 def let_go() -> None:

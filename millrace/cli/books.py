@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from rich.console import Console
-from rich.table import Table
 
+from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.queue import Books, Queue, audit
@@ -40,25 +40,24 @@ def _asked(url: str, flow: Flow, ask: Callable[[Queue], Books]) -> Books:
         queue.close()
 
 
-def print_books(books: Mapping[str, Books], console: Console | None = None) -> None:
+def print_books(books: Mapping[str, Books], screen: Console | None = None) -> None:
     """Prints each flow's equation as a column of sums, and what it comes to."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
+    rows = table("")
     for name in books:
-        table.add_column(name, justify="right")
+        rows.add_column(name, justify="right")
     for row in (*DEBIT, *CREDIT):
         counts = [getattr(found, row) for found in books.values()]
         if row in SHOWN_WHERE_ANY and not any(counts):
             continue
         sign = "" if row == "published" else "+ " if row in DEBIT else "− "
-        table.add_row(sign + row.replace("_", " "), *(f"{count:,}" for count in counts))
-    table.add_row("", *("─" * 9 for _ in books))
-    table.add_row("[bold]books[/bold]", *(verdict(found) for found in books.values()))
-    console = console or Console()
-    console.print(table)
+        rows.add_row(sign + row.replace("_", " "), *(f"{count:,}" for count in counts))
+    rows.add_row("", *("─" * 9 for _ in books))
+    rows.add_row("[bold]books[/bold]", *(verdict(found) for found in books.values()))
+    screen = screen or console_for_all(highlight=True)
+    screen.print(rows)
     for name, found in books.items():
         if found.unread:
-            console.print(f"{name}: {not_looked_at(found)}", soft_wrap=True)
+            screen.print(f"{name}: {not_looked_at(found)}", soft_wrap=True)
 
 
 def verdict(found: Books) -> str:

@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 
 from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.tables import console_for_all
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process import logs
@@ -99,7 +100,7 @@ def chaos(
 
     logs.configure("pretty", "critical")  # that services fail is the point
     seed = secrets.randbelow(1_000_000) if seed is None else seed
-    console = Console(highlight=False, soft_wrap=True)
+    console = console_for_all(soft_wrap=True)
     console.print(f"[bold]Millrace chaos[/bold]  seed {seed}  {seconds:g} s  {consumers} consumers")
     if compose and (flow or flows):
         raise ConfigError("--compose runs both practice flows: leave --flow and --flows out")

@@ -12,20 +12,25 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from millrace.cli.asked import AnyProjectOption, Asked
 from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.units import seconds
 from millrace_pipeline.queue import DeadLetters, Queue, SetAside, Variant
 
-app = typer.Typer(no_args_is_help=True, help="Dead letters: look at them, put them back, mend or drop them.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Dead letters: look at them, put them back, mend or drop them.\n\n"
+    "Exit codes: 0 done; 2 the flow, the id or the command is wrong; 4 Redis doesn't answer.",
+)
 
 FlowArgument = Annotated[str, typer.Argument(help="The flow.")]
 IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Letters, as `ls` shows them.")]
@@ -39,30 +44,48 @@ ID = re.compile(r"\d+-\d+")
 
 @app.command("ls", epilog="Example: `millrace dead ls wikipedia --reason model --since 2h`")
 def list_letters(
-    flow: FlowArgument,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[FLOW]...", help="Default: every flow.")] = None,
     flows: FlowsOption = None,
     reason: ReasonOption = "",
     since: SinceOption = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many of each flow.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
-    """Lists dead letters, newest first."""
-    letters = _letters(flow, flows)
-    found = letters.newest(since=_since(since), reason=reason)
+    """Lists dead letters, newest first: of one flow, of several, or of all.
+
+    Exit codes: 0 listed; 2 the flow or the command is wrong; 4 Redis doesn't answer.
+    """
+    after = _since(since)
+    found: dict[str, list[SetAside]] = {}
+    counts: dict[str, int] = {}
+    for flow, queue in queues_to_look_at(names or [], flows):
+        letters = DeadLetters(queue)
+        found[flow] = list(islice(letters.newest(since=after, reason=reason), limit))
+        counts[flow] = len(letters)
+    several = len(found) > 1
     if as_json:
-        shown = [_as_json(letter) for letter, _ in zip(found, range(limit), strict=False)]
+        shown = [
+            {**({"flow": flow} if several else {}), **_as_json(letter)}
+            for flow, chosen in found.items()
+            for letter in chosen
+        ]
         sys.stdout.write(json.dumps(shown, indent=2, ensure_ascii=False) + "\n")
         return
-    console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("id", no_wrap=True, min_width=15)
-    table.add_column("set aside", no_wrap=True, min_width=19)
-    table.add_column("bytes", justify="right", min_width=6)
-    table.add_column("reason", overflow="ellipsis", no_wrap=True)
-    for letter, _ in zip(found, range(limit), strict=False):
-        table.add_row(letter.id, f"{letter.time:%Y-%m-%d %H:%M:%S}", f"{len(letter.record):,}", letter.reason)
-    console.print(table)
-    console.print(f"\n{len(letters):,} dead letters in all. `millrace dead show {flow} ID` shows one.", style="dim")
+    screen, rows = console_for_all(), table(*(["flow"] if several else []))
+    rows.add_column("id", no_wrap=True, min_width=15)
+    rows.add_column("set aside", no_wrap=True, min_width=19)
+    rows.add_column("bytes", justify="right", min_width=6)
+    rows.add_column("reason", overflow="ellipsis", no_wrap=True)
+    for flow, chosen in found.items():
+        for letter in chosen:
+            cells = (letter.id, f"{letter.time:%Y-%m-%d %H:%M:%S}", f"{len(letter.record):,}", escape(letter.reason))
+            rows.add_row(*([flow] if several else []), *cells)
+    screen.print(rows)
+    screen.print()
+    for flow, count in counts.items():
+        which = f"{flow}: " if several else ""
+        more = f" `millrace dead show {flow} ID` shows one." if count else ""
+        screen.print(f"{which}{count:,} dead letters in all.{more}", style="dim", markup=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: `millrace dead show wikipedia 1763692800000-0`")
@@ -153,11 +176,18 @@ def _letters(flow: str, flows: Path | None) -> DeadLetters:
 
 def queue_to_look_at(flow: str, flows: Path | None) -> Queue:
     """The flow's queue, after saying which Redis it is on and whether it is another project's."""
+    ((_, queue),) = queues_to_look_at([flow], flows)
+    return queue
+
+
+def queues_to_look_at(names: list[str], flows: Path | None) -> Iterator[tuple[str, Queue]]:
+    """The queues of these flows, or of all, by the flow's name; as `queue_to_look_at`."""
     settings = settings_with(flows)
-    (chosen,) = choose(settings, [flow])
+    chosen = choose(settings, names)
     asked = Asked(settings)
-    asked.say_whose([chosen])
-    return asked.queue(chosen)
+    asked.say_whose(chosen)
+    for flow in chosen:
+        yield flow.name, asked.queue(flow)
 
 
 def queue_to_change(flow: str, flows: Path | None, *, any_project: bool) -> Queue:

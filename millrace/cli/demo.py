@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace.cli.books import print_books
+from millrace.cli.tables import console_for_all
 from millrace.embedded import Embedded
 from millrace_pipeline.errors import MillraceError
 from millrace_pipeline.flows.flow import Flows, load
@@ -57,7 +58,7 @@ def demo(
 
     Exit codes: 0 every record arrived once; 1 something is missing or doubled, or a site can't be reached.
     """
-    console = Console(highlight=False)
+    console = console_for_all()
     logs.configure("pretty", "error")  # what the supervisor does is told on the screen
     folder = into or Path("data") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
     with contextlib.ExitStack() as stack:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -155,10 +154,8 @@ def _stack(file: list[Path] | None, project: str | None, practice: bool, *, live
 
 
 def _print(found: Iterable[Replica]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("service", "container", "state", "health"):
-        table.add_column(column)
+    rows = table("service", "container", "state", "health")
     for replica in found:
         state = replica.state if replica.exit_code is None else f"{replica.state} ({replica.exit_code})"
-        table.add_row(replica.service, replica.name, state, replica.health, style=None if well(replica) else "red")
-    Console().print(table)
+        rows.add_row(replica.service, replica.name, state, replica.health, style=None if well(replica) else "red")
+    console_for_all(highlight=True).print(rows)

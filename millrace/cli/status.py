@@ -7,12 +7,11 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from millrace.cli.asked import Asked
 from millrace.cli.books import read_books
 from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.tables import console_for_all, table
 
 app = typer.Typer()
 
@@ -26,7 +25,7 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
 
     Standard error names the Redis that was asked, and each list on it that is another project's.
 
-    Exit codes: 0 shown; 1 Redis doesn't answer; 2 the flow is wrong.
+    Exit codes: 0 shown; 2 the flow is wrong; 4 Redis doesn't answer.
     """
     settings = settings_with(flows)
     chosen = choose(settings, names or [])
@@ -36,25 +35,24 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
     if as_json:
         _print_json({name: {"key": flow.queue.key, **found.as_dict()} for name, (flow, found) in books.items()})
         return
-    console = Console()
+    screen = console_for_all(highlight=True)
     variants = any(found.variants for _, found in books.values())
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("flow")
+    rows = table("flow")
     aside = ("dead", "variants") if variants else ("dead",)
     for column in ("ready", "in flight", "oldest", *aside, "published", "delivered", "filtered"):
-        table.add_column(column, justify="right")
+        rows.add_column(column, justify="right")
     for name, (_, found) in books.items():
-        table.add_row(
+        rows.add_row(
             name,
             *(f"{count:,}" for count in (found.ready, found.in_flight)),
             _age(found.oldest_seconds) if found.lag else "–",
             *(f"{getattr(found, column):,}" for column in aside),
             *(f"{count:,}" for count in (found.published + found.foreign, found.delivered, found.filtered)),
         )
-    console.print(table)
+    screen.print(rows)
     for name, (_, found) in books.items():
         for lease in found.leases:
-            console.print(
+            screen.print(
                 f"{name}: batch {lease.batch}, {lease.records:,} records, held by {lease.consumer} "
                 f"for {_age(lease.age_seconds)}, attempt {lease.attempts}" + (f": {lease.note}" if lease.note else ""),
                 highlight=False,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from millrace.cli.asked import AnyProjectOption
 from millrace.cli.dead import (
@@ -22,40 +22,64 @@ from millrace.cli.dead import (
     confirmed,
     queue_to_change,
     queue_to_look_at,
+    queues_to_look_at,
 )
 from millrace.cli.services import FlowsOption
+from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.queue import Variant, Variants
 
-app = typer.Typer(no_args_is_help=True, help="Variants: records that a flow's contract set aside (docs/flows.md).")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Variants: records that a flow's contract set aside (docs/flows.md).\n\n"
+    "Exit codes: 0 done; 2 the flow, the id or the command is wrong; 4 Redis doesn't answer.",
+)
 
 IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Records' ids, as `ls` shows them.")]
 
 
 @app.command("ls", epilog="Example: `millrace variants ls wikipedia --reason 'meta.id'`")
 def list_variants(
-    flow: FlowArgument,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[FLOW]...", help="Default: every flow.")] = None,
     flows: FlowsOption = None,
     reason: ReasonOption = "",
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many of each flow.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
-    """Lists variants, newest first."""
-    variants = _variants(flow, flows)
-    found = [variant for variant, _ in zip(variants.newest(reason=reason), range(limit), strict=False)]
+    """Lists variants, newest first: of one flow, of several, or of all.
+
+    Exit codes: 0 listed; 2 the flow or the command is wrong; 4 Redis doesn't answer.
+    """
+    found: dict[str, list[Variant]] = {}
+    counts: dict[str, int] = {}
+    for flow, queue in queues_to_look_at(names or [], flows):
+        variants = Variants(queue)
+        found[flow] = list(islice(variants.newest(reason=reason), limit))
+        counts[flow] = len(variants)
+    several = len(found) > 1
     if as_json:
-        sys.stdout.write(json.dumps(list(map(_as_json, found)), indent=2, ensure_ascii=False) + "\n")
+        shown = [
+            {**({"flow": flow} if several else {}), **_as_json(variant)}
+            for flow, chosen in found.items()
+            for variant in chosen
+        ]
+        sys.stdout.write(json.dumps(shown, indent=2, ensure_ascii=False) + "\n")
         return
-    console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("id", no_wrap=True, min_width=15)
-    table.add_column("time", no_wrap=True, min_width=19)
-    table.add_column("reason", overflow="ellipsis", no_wrap=True)
-    for variant in found:
-        moment = variant.time
-        table.add_row(variant.envelope.id, f"{moment:%Y-%m-%d %H:%M:%S}" if moment else "–", variant.reason)
-    console.print(table)
-    console.print(f"\n{len(variants):,} variants in all. `millrace variants export {flow}` prints them.", style="dim")
+    screen, rows = console_for_all(), table(*(["flow"] if several else []))
+    rows.add_column("id", no_wrap=True, min_width=15)
+    rows.add_column("time", no_wrap=True, min_width=19)
+    rows.add_column("reason", overflow="ellipsis", no_wrap=True)
+    for flow, chosen in found.items():
+        for variant in chosen:
+            moment = variant.time
+            cells = (variant.envelope.id, f"{moment:%Y-%m-%d %H:%M:%S}" if moment else "–", escape(variant.reason))
+            rows.add_row(*([flow] if several else []), *cells)
+    screen.print(rows)
+    screen.print()
+    for flow, count in counts.items():
+        which = f"{flow}: " if several else ""
+        more = f" `millrace variants export {flow}` prints them." if count else ""
+        screen.print(f"{which}{count:,} variants in all.{more}", style="dim", markup=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: `millrace variants export wikipedia | millrace test wikipedia`")

@@ -12,16 +12,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from millrace.cli.asked import Asked
 from millrace.cli.books import audit_books, not_looked_at, print_books, read_books, verdict
+from millrace.cli.exits import FAILED, UNREACHED, WRONG
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.status import JsonOption, NamesArgument
-from millrace_pipeline.errors import ConfigError, QueueUnavailable
+from millrace.cli.tables import console_for_all
+from millrace_pipeline.errors import ConfigError, QueueUnavailable, SinkUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.flows.units import seconds
-from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.process.signals import on_signal
 from millrace_pipeline.queue import Books
 
@@ -61,8 +61,8 @@ def verify(
     --sink reads files and tables again: as many records as were delivered, none of them twice, nothing damaged.
     docs/how-to/verify.md says what that proves for which sink. Standard error names the Redis that was asked.
 
-    Exit codes: 0 the books balance, and the files hold it; 1 a record is missing, or there is one too many, or Redis
-    doesn't answer; 2 the flow is wrong.
+    Exit codes: 0 the books balance, and the files hold it; 1 a record is missing, or there is one too many; 2 the flow
+    is wrong, or this Redis has never heard of it; 4 Redis, or a sink that is to be read, doesn't answer.
     """
     if follow_for is not None and not follow:
         raise ConfigError("--for says how long to --follow: add --follow")
@@ -70,20 +70,22 @@ def verify(
     chosen = choose(settings, names or [])
     until = _until(follow_for)
     asked = Asked(settings)
-    rounds = _Rounds(asked.settings, chosen, sink=sink, allow_repeats=allow_repeats)
+    rounds = _Rounds(asked, chosen, sink=sink, allow_repeats=allow_repeats)
     if not follow:
         asked.say_whose(chosen)
         books, checks = rounds.look()
         rounds.print_json(books, checks, indent=2) if as_json else rounds.print(books, checks)
-        sys.exit(1 if _differs(books, checks) else 0)
+        unheard = rounds.say_unheard(books)
+        sys.exit(FAILED if _differs(books, checks) else WRONG if unheard else 0)
     sys.exit(rounds.follow(until, as_json=as_json))
 
 
 class _Rounds:
     """Looks at the flows, once or again and again."""
 
-    def __init__(self, settings: Settings, flows: list[Flow], *, sink: bool, allow_repeats: bool) -> None:
-        self._settings = settings
+    def __init__(self, asked: Asked, flows: list[Flow], *, sink: bool, allow_repeats: bool) -> None:
+        self._asked = asked
+        self._settings = asked.settings
         self._flows = flows
         self._checks: list[SinkCheck] = []
         if sink:
@@ -92,7 +94,7 @@ class _Rounds:
             self._checks = [
                 SinkCheck(flow, part, allow_repeats=allow_repeats) for flow in flows for part in flow.sink.each
             ]
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = console_for_all(soft_wrap=True)
 
     def look(self) -> tuple[dict[str, Books], list[SinkCheck]]:
         """The books, and what the files hold. Raises QueueError."""
@@ -101,24 +103,46 @@ class _Rounds:
             check.read(books[check.flow.name], lambda check=check: read_books(self._settings, check.flow))  # type: ignore[misc]
         return books, self._checks
 
+    def say_unheard(self, books: Mapping[str, Books]) -> bool:
+        """Say on standard error which of the flows this Redis has never heard of; True where there is one."""
+        names = {flow.name: flow for flow in self._flows}
+        unheard = [names[name] for name, found in books.items() if _is_blank(found)]
+        unheard = [flow for flow in unheard if self._asked.never_heard_of(flow)]
+        for flow in unheard:
+            sys.stderr.write(
+                f"{flow.name}: {self._asked.server} has never heard of it: no service has used the list "
+                f"{flow.queue.key} there, so there is nothing to verify. Is it the Redis that you mean? "
+                "REDIS_URL names another\n"
+            )
+        return bool(unheard)
+
     def follow(self, until: float, *, as_json: bool) -> int:
-        """Looks every second. Returns the exit code: 1 as soon as something differs, or if Redis never answered."""
+        """Look every second. Returns the exit code: 1 as soon as something differs, 4 if nobody ever answered, 2 if all
+        that Redis knew of a flow, to the end, was nothing.
+        """
         stopping = threading.Event()
         on_signal(lambda _: stopping.set(), signal.SIGTERM, signal.SIGINT)
         answered = False
+        books: dict[str, Books] = {}
         while not stopping.is_set():
             try:
                 books, checks = self.look()
-            except QueueUnavailable as error:
-                sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S}  Redis doesn't answer: {error}\n")
+            except (QueueUnavailable, SinkUnavailable) as error:
+                who = "Redis" if isinstance(error, QueueUnavailable) else "the sink"
+                sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S}  {who} doesn't answer: {error}\n")
             else:
                 answered = True
                 self.print_json(books, checks) if as_json else self._print_line(books, checks)
                 if _differs(books, checks):
-                    return 1
+                    return FAILED
             if time.monotonic() >= until or stopping.wait(FOLLOW_SECONDS):
                 break
-        return 0 if answered else 1
+        if not answered:
+            return UNREACHED
+        try:
+            return WRONG if self.say_unheard(books) else 0
+        except QueueUnavailable:
+            return 0  # it answered before, and all was well
 
     def print(self, books: Mapping[str, Books], checks: list[SinkCheck]) -> None:
         """The sums, and a line or more on each sink's files."""
@@ -157,6 +181,12 @@ class _Rounds:
 
 def _differs(books: Mapping[str, Books], checks: list[SinkCheck]) -> bool:
     return any(_wrong(found) for found in books.values()) or any(check.differs for check in checks)
+
+
+def _is_blank(found: Books) -> bool:
+    """Return True where nothing was ever counted, and nothing waits."""
+    counted = (found.published, found.foreign, found.delivered, found.filtered, found.dead, found.discarded)
+    return not any((*counted, found.variants, found.lag, found.checkpoints))
 
 
 def _wrong(found: Books) -> bool:

@@ -182,6 +182,7 @@ def test_a_batch_that_is_written_and_not_yet_acked_is_neither_missing_nor_too_mu
 
 def test_a_sink_without_files_says_that_it_is_not_read(place: Place) -> None:
     place.flow(sink={"type": "stdout"}, source=KEYED)
+    place.publish(range(3))
     done = CliRunner().invoke(verify.app, ["--sink"], env={"REDIS_URL": place.redis_url})
     assert done.exit_code == 0
     assert "sink stdout: it has no files" in done.output

@@ -1,0 +1,12 @@
+"""Exits: what the end of a command tells a script. docs/how-to/exit-codes.md has them as one table."""
+
+from __future__ import annotations
+
+FAILED = 1
+"""What was asked for failed, or is not so: a record is missing, a service gave up, a sink doesn't answer."""
+
+WRONG = 2
+"""The command line, flows.yaml, or what they name is wrong: nothing was done, and trying again changes nothing."""
+
+UNREACHED = 4
+"""A command that asks Redis, or reads a sink again, got no answer: nothing is known. Try again later."""
