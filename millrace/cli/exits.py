@@ -8,5 +8,8 @@ FAILED = 1
 WRONG = 2
 """The command line, flows.yaml, or what they name is wrong: nothing was done, and trying again changes nothing."""
 
+TOO_MANY_DEAD = 3
+"""All was done, and more records became dead letters than the flow's `dead.fail_above`, or --fail-on-dead, allows."""
+
 UNREACHED = 4
 """A command that asks Redis, or reads a sink again, got no answer: nothing is known. Try again later."""

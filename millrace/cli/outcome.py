@@ -18,9 +18,6 @@ from millrace_pipeline.queue import Books
 
 log = structlog.get_logger(__name__)
 
-TOO_MANY_DEAD = 3
-"""The exit code of who set aside more than a flow, or --fail-on-dead, allows."""
-
 FailOnDeadOption = Annotated[
     bool, typer.Option("--fail-on-dead", help="End with exit code 3 if any record became a dead letter.")
 ]

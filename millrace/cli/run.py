@@ -19,7 +19,8 @@ from millrace.cli.asked import TakeOverOption
 from millrace.cli.books import read_books
 from millrace.cli.check import build_all
 from millrace.cli.endpoint import endpoint_for
-from millrace.cli.outcome import TOO_MANY_DEAD, FailOnDeadOption, books_of, tell_outcome
+from millrace.cli.exits import TOO_MANY_DEAD
+from millrace.cli.outcome import FailOnDeadOption, books_of, tell_outcome
 from millrace.cli.running import RunningFlow
 from millrace.cli.screen import screen_for
 from millrace.cli.services import FlowsOption, choose, leave, look_before, settings_with

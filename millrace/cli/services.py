@@ -14,7 +14,8 @@ import structlog
 import typer
 
 from millrace.cli.asked import TakeOverOption
-from millrace.cli.outcome import TOO_MANY_DEAD, FailOnDeadOption, too_many_dead
+from millrace.cli.exits import TOO_MANY_DEAD
+from millrace.cli.outcome import FailOnDeadOption, too_many_dead
 from millrace.server import Server, server_of, without_secrets
 from millrace_pipeline.errors import ConfigError, MillraceError, QueueUnavailable, SourceRefused
 from millrace_pipeline.flows.flow import Flow, load

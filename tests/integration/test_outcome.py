@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from millrace.cli.outcome import TOO_MANY_DEAD
+from millrace.cli.exits import TOO_MANY_DEAD
 from tests.conftest import eventually
 from tests.integration.ports import free_port
 from tests.services import PATIENCE, Place
