@@ -63,7 +63,7 @@ class StackRig:
         self._looked = 0.0
         self._replicas: list[Replica] = []
         try:
-            self._stack.up(scale={"consumer": consumers})
+            self._stack.up(scale={"consumer": consumers}, build=True)
         except StackError:
             self.close()
             raise
