@@ -118,6 +118,43 @@ class UnorderedOrigin(ApiOrigin):
     }
 
 
+class ByValueOrigin(ApiOrigin):
+    """Pages by number, left for the first page of the next value wherever two values show their order."""
+
+    options: ClassVar[dict[str, Any]] = {
+        "pagination": {"type": "offset", "parameter": "begin"},
+        "incremental": {"field": "/at", "parameter": "since"},
+    }
+
+
+class LookingBackOrigin(ApiOrigin):
+    options: ClassVar[dict[str, Any]] = {
+        "pagination": {"type": "link"},
+        "incremental": {"field": "/at", "parameter": "since", "ordered": False, "overlap": "1d"},
+    }
+
+    def _after(self, since: str | None) -> list[Any]:
+        return RECORDS  # all of them are of the last day
+
+
+class PostedOrigin(ApiOrigin):
+    """What is asked for, and the cursor, stand in the body of a POST."""
+
+    options: ClassVar[dict[str, Any]] = {
+        "method": "POST",
+        "body": {"page": {"begin": None}},
+        "pagination": {"type": "cursor", "field": "/next", "parameter": "/page/begin"},
+    }
+
+    def _answer(self, asked: Asked) -> Answer:
+        begin = json.loads(asked.body)["page"]["begin"] or 0
+        page = super()._answer(Asked(asked.path, {"begin": str(begin)}, {}))
+        if page.status != 200 or page.cut is not None:
+            return page
+        following = b"null" if page.body.endswith(b"0}") else b"%d" % (begin + 2)
+        return Answer(200, page.body.removesuffix(b"}") + b', "next": ' + following + b"}", page.headers)
+
+
 class PagedOrigin(ApiOrigin):
     options: ClassVar[dict[str, Any]] = {"pagination": {"type": "link"}}
 
@@ -143,6 +180,20 @@ class TestRestInAnyOrder(FaultySourceContract):
             yield UnorderedOrigin(server)
 
 
+class TestRestByValueAndOffset(FaultySourceContract):
+    @pytest.fixture
+    def origin(self) -> Iterator[ApiOrigin]:
+        with ApiServer() as server:
+            yield ByValueOrigin(server)
+
+
+class TestRestLookingBack(FaultySourceContract):
+    @pytest.fixture
+    def origin(self) -> Iterator[ApiOrigin]:
+        with ApiServer() as server:
+            yield LookingBackOrigin(server)
+
+
 class TestRestByPages(FaultySourceContract):
     @pytest.fixture
     def origin(self) -> Iterator[ApiOrigin]:
@@ -156,6 +207,13 @@ class TestRestByPages(FaultySourceContract):
             position = json.loads(encode_json(record.position))
             assert read(origin.source(), position) == origin.expected[count:]
         assert read(origin.source(), json.loads(encode_json(records[-1].position))) == origin.expected
+
+
+class TestRestByPost(TestRestByPages):
+    @pytest.fixture
+    def origin(self) -> Iterator[ApiOrigin]:
+        with ApiServer() as server:
+            yield PostedOrigin(server)
 
 
 class TestRestByOnePageWithAnETag(FaultySourceContract):

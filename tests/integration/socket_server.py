@@ -26,11 +26,12 @@ Talk = Callable[[ServerConnection], None]
 
 @dataclass(frozen=True)
 class Asked:
-    """A handshake as it came. Header names are in lower case."""
+    """A handshake as it came. Header names are in lower case; `target` is path and query as they were written."""
 
     path: str
     query: dict[str, str]
     headers: dict[str, str]
+    target: str = ""
 
 
 class Client(ServerConnection):
@@ -96,7 +97,9 @@ class SocketServer:
     def _handshake(self, client: ServerConnection, request: Request) -> Response | None:
         parts = urlsplit(request.path)
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
-        self.asked.append(Asked(parts.path, dict(parse_qsl(parts.query, keep_blank_values=True)), headers))
+        self.asked.append(
+            Asked(parts.path, dict(parse_qsl(parts.query, keep_blank_values=True)), headers, request.path)
+        )
         if not self.refuse:
             return None
         status, more = self.refuse.popleft()

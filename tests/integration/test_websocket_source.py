@@ -104,6 +104,17 @@ def test_a_server_is_asked_to_go_on_after_the_last_message_at_every_connection()
         assert [asked.query for asked in server.asked[:2]] == [{"x": "1"}, {"x": "1", "cursor": "2"}]
 
 
+def test_its_url_is_edited_at_a_reconnect_and_not_rebuilt() -> None:
+    with SocketServer() as server:
+        server.talk = lambda client: (client.send('{"at": 5}'), break_off(client))  # type: ignore[assignment, func-returns-value]
+        url = server.url + "/x;v=1?wanted=a&wanted=b&cursor=1&name=%E9&flag&c=d+e%20f&;"
+        resume = {"field": "/at", "parameter": "cursor"}
+        assert len(list(islice(source(url, resume=resume).read(None), 2))) == 2
+        first, again = (asked.target for asked in server.asked[:2])
+        assert first == "/x;v=1?wanted=a&wanted=b&cursor=1&name=%E9&flag&c=d+e%20f&;"
+        assert again == first.replace("cursor=1", "cursor=5")
+
+
 def test_a_message_that_is_too_large_is_dropped_and_listening_goes_on() -> None:
     with SocketServer(saying('"after"')) as server, capture_logs() as logs:
         server.script.append(saying('"before"', json.dumps("x" * 2000), '"lost with it"'))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -18,7 +17,6 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import structlog
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
@@ -32,12 +30,11 @@ from websockets.http11 import Response
 from websockets.sync.client import ClientConnection, connect
 
 from millrace_pipeline.errors import SourceRefused
-from millrace_pipeline.web import retry_after, shown, status_text, why_no_answer
-from millrace_pipeline.websession import Sign, WebSession
+from millrace_pipeline.web import retry_after, shown, status_text
 from millrace_producer.addresses import PrivateAddress, is_private, leads_elsewhere, strips_secrets
 from millrace_producer.sources.auth import Auth
-from millrace_producer.sources.credentials import Credentials
 from millrace_producer.sources.guard import connect_public
+from millrace_producer.sources.handshake import Handshakes, as_http, as_websocket
 from millrace_producer.sources.query import with_params
 from millrace_producer.sources.retry import Failure, Retry
 from millrace_producer.sources.webclient import REDIRECTS
@@ -47,9 +44,6 @@ CLOSE_SECONDS = 1.0
 
 MESSAGES_AHEAD = 256
 """So many messages are received while others are still on their way to the list. Then the server has to wait."""
-
-_OF_HTTP = ("accept", "accept-encoding", "connection")
-"""Headers of a prepared request that a handshake has no use for."""
 
 _NOT_NOW = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 
@@ -107,19 +101,13 @@ class SocketClient:
         self._resume = resume
         self._shown = shown(place.url)
         self._log = structlog.get_logger().bind(url=self._shown)
-        self._session = self._new_session()  # nothing is sent by it: it knows proxies, and prepares what is signed
-        self._credentials = Credentials(
-            place.auth,
-            self._new_session,
-            timeout=(place.connect_timeout, place.connect_timeout),
-            why=lambda error: why_no_answer(
-                error, connect_timeout=place.connect_timeout, read_timeout=place.connect_timeout
-            ),
+        self._handshakes = Handshakes(
+            place.auth, proxy=place.proxy, ca_file=place.ca_file, seconds=place.connect_timeout
         )
 
     def messages(self) -> Generator[bytes, None, None]:
         """What is said, byte for byte. Close it to hang up."""
-        with closing(self._credentials):
+        with closing(self._handshakes):
             while True:
                 with ExitStack() as held:
                     connection = self._connected(held)
@@ -195,17 +183,14 @@ class SocketClient:
 
     def _attempt(self, url: str, held: ExitStack) -> ClientConnection | Response | Failure:
         place = self._place
-        at_home = not strips_secrets(_http(place.url), _http(url))
-        guarded = not place.allow_private and leads_elsewhere(_http(place.url), _http(url))
-        asked_for = with_params(url, self._resume())
-        headers = self._credentials.headers() if at_home else {}
-        if isinstance(headers, Failure):
-            return headers
-        headers = place.headers | (place.secret_headers | headers if at_home else {})
+        at_home = not strips_secrets(as_http(place.url), as_http(url))
+        guarded = not place.allow_private and leads_elsewhere(as_http(place.url), as_http(url))
+        asked_for, headers = with_params(url, self._resume()), place.headers
         if at_home:
-            asked_for = with_params(asked_for, self._credentials.params)
-            if self._credentials.sign is not None:
-                asked_for, headers = self._signed(self._credentials.sign, asked_for, headers)
+            question = self._handshakes.question(asked_for, place.headers | place.secret_headers)
+            if isinstance(question, Failure):
+                return question
+            asked_for, headers = question
         reason: str
         try:
             reached = self._reached(url) if guarded else None
@@ -213,8 +198,8 @@ class SocketClient:
                 connect(
                     asked_for,
                     sock=reached,
-                    ssl=self._tls() if urlsplit(url).scheme == "wss" else None,
-                    proxy=self._proxy(url) if reached is None else None,
+                    ssl=self._handshakes.tls(url),
+                    proxy=self._handshakes.proxy(url) if reached is None else None,
                     additional_headers=headers,
                     user_agent_header=None,
                     open_timeout=place.connect_timeout,
@@ -225,10 +210,10 @@ class SocketClient:
                     create_connection=_Connection,
                 )
             )
-            self._credentials.renewed(HTTPStatus.OK)
+            self._handshakes.renewed(HTTPStatus.OK)
             return connection
         except _Answered as answered:
-            if at_home and self._credentials.renewed(answered.response.status_code):
+            if at_home and self._handshakes.renewed(answered.response.status_code):
                 return Failure(f"answered {status_text(answered.response.status_code)}: asks for a new token")
             return answered.response
         except TimeoutError:
@@ -247,14 +232,14 @@ class SocketClient:
 
     def _reached(self, url: str) -> socket.socket | None:
         """A connection to a public address, if nobody stands between. Raises SourceRefused for one that isn't."""
-        parts = urlsplit(_http(url))
+        parts = urlsplit(as_http(url))
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
         def reach(address: str) -> socket.socket:
             return socket.create_connection((address, port), timeout=self._place.connect_timeout)
 
         try:
-            if self._proxy(url) is None:
+            if self._handshakes.proxy(url) is None:
                 reached = connect_public(host, port, reach)
                 reached.settimeout(None)
                 return reached
@@ -265,29 +250,9 @@ class SocketClient:
             raise self._refused(f"leads to {shown(url)}, a private address: if that is meant, set allow_private")
         return None
 
-    def _new_session(self) -> WebSession:
-        place = self._place
-        seconds = place.connect_timeout
-        return WebSession(headers=seconds, answer=seconds, proxy=place.proxy, ca_file=place.ca_file)
-
-    def _proxy(self, url: str) -> str | None:
-        """The proxy to go by, if there is one."""
-        proxies = self._session.proxies_to(_http(url))
-        scheme = urlsplit(_http(url)).scheme
-        return proxies.get(scheme) or proxies.get("all")
-
-    def _tls(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=self._place.ca_file or DEFAULT_CA_BUNDLE_PATH)
-
-    def _signed(self, sign: Sign, url: str, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
-        """URL and headers of a handshake, as signed."""
-        request = sign(self._session.prepared("GET", _http(url), headers))
-        said = {name: text.decode() if isinstance(text, bytes) else text for name, text in request.headers.items()}
-        return _websocket(request.url or ""), {name: said[name] for name in said if name.lower() not in _OF_HTTP}
-
     def _redirect_target(self, url: str, answer: Response) -> str:
         try:
-            target = _websocket(urljoin(url, answer.headers.get("Location", "")))
+            target = as_websocket(urljoin(url, answer.headers.get("Location", "")))
             parts = urlsplit(target)
             usable = "Location" in answer.headers and parts.hostname and parts.scheme in ("ws", "wss")
         except (ValueError, LookupError):
@@ -296,7 +261,7 @@ class SocketClient:
             raise self._refused(f"answered {status_text(answer.status_code)} without a usable Location")
         if (urlsplit(url).scheme, parts.scheme) == ("wss", "ws"):
             raise self._refused("redirects from wss to ws")
-        if self._place.subscribe and strips_secrets(_http(self._place.url), _http(target)):
+        if self._place.subscribe and strips_secrets(as_http(self._place.url), as_http(target)):
             raise self._refused("redirects to another host, which must not learn what is said by subscribe")
         self._log.info("websocket_redirected", to=shown(target))
         return target
@@ -309,11 +274,3 @@ class SocketClient:
 
     def _refused(self, reason: str) -> SourceRefused:
         return SourceRefused(f"{self._shown}: {reason}")
-
-
-def _http(url: str) -> str:
-    return "http" + url[2:] if url[:2].lower() == "ws" else url
-
-
-def _websocket(url: str) -> str:
-    return "ws" + url[4:] if url[:4].lower() == "http" else url
