@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -16,6 +16,13 @@ import urllib3
 from millrace_pipeline.deadline import AnswerTooSlow
 
 LONGEST_RETRY_AFTER = 86_400.0
+
+_NOT_NOW = (
+    HTTPStatus.ACCEPTED,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.TOO_EARLY,
+    HTTPStatus.TOO_MANY_REQUESTS,
+)
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_A_HEADER = re.compile(r"[\0\r\n]")
@@ -84,6 +91,22 @@ def retry_after(value: str | None) -> float | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return min(max((moment - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_RETRY_AFTER)
+
+
+def wait_asked_for(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, as an answer says: Retry-After, or the Unix time at which its rate limit starts anew."""
+    reset = headers.get("x-ratelimit-reset", "")
+    if not headers.get("retry-after") and reset.isascii() and reset.isdigit() and len(reset) == 10:
+        return min(max(float(reset) - datetime.now(UTC).timestamp(), 0.0), LONGEST_RETRY_AFTER)
+    return retry_after(headers.get("retry-after"))
+
+
+def is_not_now(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether an answer of this status may be another one later, though nothing changes here."""
+    limited = status == HTTPStatus.FORBIDDEN and (
+        headers.get("retry-after") or headers.get("x-ratelimit-remaining") == "0"
+    )
+    return status >= 500 or status in _NOT_NOW or bool(limited)
 
 
 def why_no_answer(error: BaseException, *, connect_timeout: float, read_timeout: float) -> str:

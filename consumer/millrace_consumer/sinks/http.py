@@ -22,10 +22,10 @@ from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.web import (
     checked_headers,
     checked_url,
-    retry_after,
     sendable,
     shown,
     status_text,
+    wait_asked_for,
     why_no_answer,
 )
 from millrace_pipeline.websession import SessionOptions, WebSession
@@ -185,7 +185,7 @@ class HttpSink(SessionOptions, Sink):
         mend = f" to {shown(answer.headers.get('location', ''))}: name that in `url`" if status // 100 == 3 else ""
         raise SinkUnavailable(
             f"{shown(self.url)} answered {status_text(status)}{mend}",
-            retry_after=retry_after(answer.headers.get("retry-after")),
+            retry_after=wait_asked_for(answer.headers),
         )
 
     def _connect(self) -> WebSession:

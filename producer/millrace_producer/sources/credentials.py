@@ -14,7 +14,7 @@ import structlog
 import urllib3
 
 from millrace_pipeline.errors import SourceRefused
-from millrace_pipeline.web import retry_after, shown, status_text
+from millrace_pipeline.web import is_not_now, shown, status_text, wait_asked_for
 from millrace_pipeline.websession import Sign, WebSession
 from millrace_producer.sources.auth import Auth, OAuth2
 from millrace_producer.sources.retry import Failure
@@ -145,9 +145,9 @@ class _Token:
             value = None
         found = value if isinstance(value, dict) else {}
         status = answer.status_code
-        if status >= 500 or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS):
+        if is_not_now(status, answer.headers):
             reason = f"no token from {shown(self._auth.token_url)}: answered {status_text(status)}"
-            return Failure(reason, retry_after(answer.headers.get("retry-after")))
+            return Failure(reason, wait_asked_for(answer.headers))
         token = found.get("access_token")
         if status != HTTPStatus.OK or not isinstance(token, str) or not token or not token.isprintable():
             why = f": {found['error']}" if found.get("error") in _SAID else ""

@@ -18,7 +18,7 @@ import structlog
 import urllib3
 from sseclient import SSEClient
 
-from millrace_pipeline.web import retry_after, shown, status_text
+from millrace_pipeline.web import is_not_now, shown, status_text, wait_asked_for
 from millrace_producer.sources.auth import Auth
 from millrace_producer.sources.eventstream import EventParser, StreamEvent
 from millrace_producer.sources.query import with_params
@@ -157,8 +157,8 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
         if status == HTTPStatus.OK:
             raise self._web.refused(f"sent {content_type[:100]!r}, expected text/event-stream")
         reason = f"answered {status_text(status)}"
-        if status >= 500 or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS):
-            return Failure(reason, retry_after(answer.headers.get("retry-after")))
+        if is_not_now(status, answer.headers):
+            return Failure(reason, wait_asked_for(answer.headers))
         raise self._web.refused(reason)
 
     def _receive(self) -> bytes | Failure:

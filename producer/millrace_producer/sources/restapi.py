@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urljoin
@@ -14,7 +13,7 @@ import urllib3
 
 from millrace_pipeline.errors import SourceRefused
 from millrace_pipeline.process.repeats import repeats
-from millrace_pipeline.web import LONGEST_RETRY_AFTER, as_utf8, retry_after, shown, status_text
+from millrace_pipeline.web import as_utf8, is_not_now, shown, status_text, wait_asked_for
 from millrace_producer.sources.circle import Circle
 from millrace_producer.sources.linkheader import next_link
 from millrace_producer.sources.pagination import LinkHeader, NoToken, OnePage
@@ -39,15 +38,14 @@ ACCEPTED = {
 _IF_THEY_ARE_ALIKE = "; where pages really are alike, set pagination.repeated to allow"
 _TAKEN_FOR_THE_END = "a page had the very records of another, so it was taken for the end" + _IF_THEY_ARE_ALIKE
 
-_WITH_A_BODY = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT)
+_WITH_A_BODY = (
+    HTTPStatus.OK,
+    HTTPStatus.CREATED,
+    HTTPStatus.NON_AUTHORITATIVE_INFORMATION,
+    HTTPStatus.PARTIAL_CONTENT,
+)
 _PAGES = (*_WITH_A_BODY, HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT)
 _PAGE_IS_GONE = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.UNPROCESSABLE_ENTITY)
-_NOT_NOW = (
-    HTTPStatus.ACCEPTED,
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.TOO_EARLY,
-    HTTPStatus.TOO_MANY_REQUESTS,
-)
 
 
 class Validators(NamedTuple):
@@ -225,11 +223,8 @@ class Api:
         if self._pagination.counted and token is not None and status == HTTPStatus.NOT_FOUND:
             return None  # beyond the last
         reason = f"answered {status_text(status)}"
-        limited = status == HTTPStatus.FORBIDDEN and (
-            headers.get("retry-after") or headers.get("x-ratelimit-remaining") == "0"
-        )
-        if status >= 500 or status in _NOT_NOW or limited:
-            return Failure(reason, _wait(headers))
+        if is_not_now(status, headers):
+            return Failure(reason, wait_asked_for(headers))
         if token is not None and status in _PAGE_IS_GONE:
             raise PageGone(f"{self._shown}: {reason} to a page")
         raise self._web.refused(reason)
@@ -280,14 +275,6 @@ class _Answered:
     @property
     def next_link(self) -> str | None:
         return next_link([as_utf8(self._answer.headers.get("link", ""))])
-
-
-def _wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, as the server says: Retry-After, or the Unix time at which its rate limit starts anew."""
-    reset = headers.get("x-ratelimit-reset", "")
-    if not headers.get("retry-after") and reset.isascii() and reset.isdigit() and len(reset) == 10:
-        return min(max(float(reset) - datetime.now(UTC).timestamp(), 0.0), LONGEST_RETRY_AFTER)
-    return retry_after(headers.get("retry-after"))
 
 
 def _may_be_cut(answer: requests.Response) -> bool:

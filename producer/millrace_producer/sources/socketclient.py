@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import structlog
+from requests.structures import CaseInsensitiveDict
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
@@ -30,7 +31,7 @@ from websockets.http11 import Response
 from websockets.sync.client import ClientConnection, connect
 
 from millrace_pipeline.errors import SourceRefused
-from millrace_pipeline.web import retry_after, shown, status_text
+from millrace_pipeline.web import is_not_now, shown, status_text, wait_asked_for
 from millrace_producer.addresses import PrivateAddress, is_private, leads_elsewhere, strips_secrets
 from millrace_producer.sources.auth import Auth
 from millrace_producer.sources.guard import connect_public
@@ -44,8 +45,6 @@ CLOSE_SECONDS = 1.0
 
 MESSAGES_AHEAD = 256
 """So many messages are received while others are still on their way to the list. Then the server has to wait."""
-
-_NOT_NOW = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 @dataclass(frozen=True)
@@ -268,8 +267,9 @@ class SocketClient:
 
     def _no(self, answer: Response) -> Failure:
         reason = f"answered {status_text(answer.status_code)}"
-        if answer.status_code >= 500 or answer.status_code in _NOT_NOW:
-            return Failure(reason, retry_after(answer.headers.get("Retry-After")))
+        headers = CaseInsensitiveDict(answer.headers.raw_items())
+        if is_not_now(answer.status_code, headers):
+            return Failure(reason, wait_asked_for(headers))
         raise self._refused(f"{reason}, expected a WebSocket")
 
     def _refused(self, reason: str) -> SourceRefused:
