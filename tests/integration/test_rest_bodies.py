@@ -143,6 +143,11 @@ def test_a_map_of_records_is_a_record_a_name() -> None:
     assert (bad.original, bad.reason) == (b'{"id": "x"}', "has a field id already, which is to hold 'c'")
 
 
+def test_a_name_that_is_half_a_surrogate_pair_stays_the_escape_that_it_is() -> None:
+    (record,) = came(b'{"\\ud83d": {"n": 1}}', map_key="id")
+    assert (record.data if isinstance(record, Record) else record.original) == b'{"id":"\\ud83d","n": 1}'
+
+
 def test_of_a_map_no_name_that_stands_twice_is_lost() -> None:
     assert len(came(b'{"a": {"n": 1}, "a": {"n": 2}}', map_key="id")) == 2
     assert came(b"{}", map_key="id") == []

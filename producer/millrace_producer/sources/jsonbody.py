@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from millrace_pipeline.envelope import decode_json, encode_json, place_of, steps_of
+from millrace_pipeline.envelope import decode_json, place_of, steps_of
 from millrace_pipeline.errors import EnvelopeError, RecordError
 from millrace_producer.sources.base import DeadLetter
 
@@ -68,7 +68,7 @@ def with_field(record: bytes, name: str, value: str) -> bytes:
 
     Raises RecordError where the field is there and holds something else.
     """
-    field = encode_json({name: value})[1:-1]
+    field = json.dumps({name: value}, ensure_ascii=not _is_text(value), separators=(",", ":")).encode()[1:-1]
     if _begins(record) != b"{":
         return b'{%b,"value":%b}' % (field, record)
     inner = record.lstrip(b" \t\n\r")[1:].lstrip(b" \t\n\r")
@@ -120,6 +120,15 @@ def _named(record: bytes, field: str, name: str) -> bytes | DeadLetter:
         return with_field(record, field, name)
     except RecordError as error:
         return DeadLetter(record, str(error))
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written in UTF-8: half a surrogate pair can't, and stays the escape that it is."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _begins(text: bytes) -> bytes:
