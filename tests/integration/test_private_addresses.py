@@ -8,7 +8,7 @@ import pytest
 
 from millrace_pipeline.envelope import Record
 from millrace_pipeline.errors import SourceError, SourceRefused
-from millrace_producer.addresses import is_private, leads_elsewhere
+from millrace_producer.addresses import is_private, leads_elsewhere, strips_secrets
 from millrace_producer.sources.scrapy import ScrapySource
 from millrace_producer.sources.sse import SseSource
 from tests.integration.scrapyproject import QUICK, make_project
@@ -58,6 +58,24 @@ def test_these_are_public(host: str) -> None:
 )
 def test_a_place_is_host_and_port(url: str, target: str, elsewhere: bool) -> None:
     assert leads_elsewhere(url, target) is elsewhere
+
+
+@pytest.mark.parametrize(
+    ("url", "target", "strips"),
+    [
+        ("https://a/", "https://A/b", False),
+        ("http://a/", "https://a/", False),
+        ("http://a:80/", "https://a:443/", False),
+        ("https://a/", "https://a:443/", False),
+        ("https://a/", "http://a/", True),
+        ("https://a:8443/", "http://a:8443/", True),
+        ("http://a:8000/", "https://a:8000/", True),
+        ("http://a/", "http://a:8000/", True),
+        ("http://a/", "http://b.a/", True),
+    ],
+)
+def test_secrets_go_to_the_very_host_port_and_scheme(url: str, target: str, strips: bool) -> None:
+    assert strips_secrets(url, target) is strips
 
 
 def events(url: str, **options: object) -> list[object]:
