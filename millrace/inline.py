@@ -43,7 +43,7 @@ class Inline:
 
     def __init__(self, flow: Flow, *, records: int | None = None) -> None:
         self.flow = flow
-        self.source: Source = flow.source.build(SOURCES, Source)
+        self.source: Source = flow.source.build(SOURCES, Source).for_model(flow.load_model())
         self.sink: Sink = sink_of(flow)
         self.read = self.delivered = self.filtered = self.duplicates = 0
         self.dead: list[DeadLetter] = []

@@ -11,9 +11,9 @@ import msgspec
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
-from millrace_pipeline.envelope import Envelope, one_line
+from millrace_pipeline.envelope import Envelope, decode_json, one_line
 from millrace_pipeline.errors import EnvelopeError, RecordError, RecordsRejected
-from millrace_pipeline.fitting import fitted
+from millrace_pipeline.fitting import fitted, in_unicode
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,6 +70,11 @@ class Batch:
         return _each(lambda envelope: envelope.text, self.envelopes) if raws is None else _on_one_line(raws)
 
     @cached_property
+    def unicode_lines(self) -> list[bytes]:
+        """The `lines`, for what takes no half of a character: U+FFFD stands for each, and is counted."""
+        return [in_unicode(line) for line in self.lines]
+
+    @cached_property
     def text(self) -> bytes:
         """The `lines`, each with a line break behind it."""
         raws = self._raws
@@ -113,7 +118,7 @@ class Batch:
         """Each record's data as Python values: with a model its validated fields by name, else what the JSON says."""
         if self.models is not None:
             return _each(lambda model: model.model_dump(warnings=False), self.models)
-        return _each(lambda envelope: envelope.value, self.envelopes)
+        return _each(_value_in_unicode, self.envelopes)
 
     @cached_property
     def table(self) -> pa.Table:
@@ -144,6 +149,11 @@ class Batch:
             if self.__dict__.get(form) is not None:  # made once already, where cached_property keeps it
                 part.__dict__[form] = [self.__dict__[form][i] for i in indices]
         return part
+
+
+def _value_in_unicode(envelope: Envelope) -> Any:
+    data = envelope.data
+    return decode_json(in_unicode(bytes(data))) if isinstance(data, msgspec.Raw) else data
 
 
 def _have_breaks(lines: Iterable[Buffer]) -> bool:

@@ -18,9 +18,10 @@ from __future__ import annotations
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from numbers import Integral
 from time import time_ns
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -29,6 +30,7 @@ from pydantic import BaseModel
 
 from millrace_pipeline.cloudevent import from_base64, is_json
 from millrace_pipeline.errors import EnvelopeError, RecordError
+from millrace_pipeline.surrogates import decode_surrogates, encode_surrogates, in_utf8, well_formed
 
 Position: TypeAlias = Any
 """A place in one source: anything JSON can say (an event id, a cursor, {"file": …, "offset": …})."""
@@ -156,8 +158,21 @@ class _Seen(msgspec.Struct):
 def _other_types(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", by_alias=True)
+    for kind, plain in _PLAIN:
+        if isinstance(value, kind):
+            return plain(value)
     raise TypeError(f"{type(value).__qualname__} is not something JSON can say")
 
+
+# What is one of these is written as one: text by BeautifulSoup or lxml, numbers by numpy, a deque, a mapping.
+_PLAIN: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (str, str.__str__),
+    (int, int.__pos__),
+    (float, float.__pos__),
+    (Integral, int),
+    (deque, list),
+    (Mapping, dict),
+)
 
 _encoder = msgspec.json.Encoder(enc_hook=_other_types)
 _decoder = msgspec.json.Decoder()
@@ -169,10 +184,13 @@ def encode_json(value: Any) -> bytes:
     """Compact UTF-8 JSON on one line.
 
     Datetimes become ISO 8601, Decimals strings, bytes base64, NaN and infinities null, which are what JSON has for
-    them. Raises RecordError naming what can't be said in JSON.
+    them; subclasses of text, numbers and mappings what they are subclasses of. Raises RecordError naming what can't be
+    said in JSON.
     """
     try:
         return _encoder.encode(value)
+    except UnicodeEncodeError:
+        return encode_surrogates(msgspec.to_builtins(value, enc_hook=_other_types, str_keys=True))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise RecordError(f"not JSON: {error}") from error
 
@@ -182,7 +200,10 @@ def decode_json(text: bytes | msgspec.Raw) -> Any:
     try:
         return _decoder.decode(text)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise EnvelopeError(_why(error)) from error
+        if (mended := well_formed(original := bytes(text))) is original:
+            raise EnvelopeError(_why(error)) from error
+    decode_json(mended)  # raises where it isn't JSON otherwise
+    return decode_surrogates(original)
 
 
 def one_line(text: bytes) -> bytes:
@@ -241,20 +262,26 @@ def encode(record: Record, *, id: str, source: str, time: str | None = None, mar
         when = (time or now()) if record.time is None else in_utc(record.time)
     except OverflowError as error:
         raise RecordError(str(error)) from None
+    name, type = record.key or id, record.type or "record"
     try:
-        name, type = record.key or id, record.type or "record"
+        return _encoder.encode(_Wire(SPECVERSION, name, source, type, when, mark or msgspec.UNSET, data))
+    except UnicodeEncodeError:
+        data = msgspec.Raw(encode_json(data))
+        name, type = in_utf8(name), in_utf8(type)
         return _encoder.encode(_Wire(SPECVERSION, name, source, type, when, mark or msgspec.UNSET, data))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise RecordError(f"not JSON: {error}") from error
 
 
 def checked_text(text: bytes) -> None:
-    """Raises RecordError unless the bytes are one JSON text in UTF-8."""
+    """Raises RecordError unless the bytes are one JSON text in UTF-8. Lone surrogates may stand in it as escapes."""
     try:
         text.decode()
         msgspec.json.decode(text, type=msgspec.Raw)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise RecordError(_why(error)) from error
+        if (mended := well_formed(text)) is text:
+            raise RecordError(_why(error)) from error
+        checked_text(mended)
 
 
 @lru_cache(maxsize=64)
@@ -288,6 +315,8 @@ def decode(line: bytes, *, foreign_id: Callable[[], str]) -> Envelope:
         line.decode()
         seen = _seen_decoder.decode(line)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        if (mended := well_formed(line)) is not line:
+            return _with_surrogates(decode(mended, foreign_id=foreign_id), line, mended)
         # An object whose own "id" is a number is a fine record, though no envelope.
         if isinstance(error, msgspec.ValidationError) and _said_version(line) is None:
             return Envelope(foreign_id(), "foreign", "record", None, msgspec.Raw(line))
@@ -302,6 +331,29 @@ def decode(line: bytes, *, foreign_id: Callable[[], str]) -> Envelope:
     mark = None if isinstance(seen.millrace, msgspec.UnsetType) else decode_json(seen.millrace)
     data, named = _data(seen), mark if isinstance(mark, str) else None
     return Envelope(seen.id, seen.source, seen.type, seen.time, data, SPECVERSION, named)
+
+
+def _with_surrogates(found: Envelope, line: bytes, mended: bytes) -> Envelope:
+    """An envelope that was read from a mended line, with its data as it stood in the line."""
+    data = bytes(found.data)
+    start = mended.find(data) if rb"\ufffd" in data else -1
+    while start >= 0:
+        end = start + len(data)
+        # Nothing else of the same letters: the one that changes the data where it is another text.
+        probe = mended[:start] + b'"' + b"x" * (len(data) - 2) + b'"' + mended[end:]
+        if found.bare or _data_at(probe) != data:
+            found.data = msgspec.Raw(line[start:end])
+            return found
+        start = mended.find(data, start + 1)
+    return found
+
+
+def _data_at(line: bytes) -> bytes | None:
+    try:
+        found = _seen_decoder.decode(line).data
+    except msgspec.DecodeError:
+        return None
+    return None if isinstance(found, msgspec.UnsetType) else bytes(found)
 
 
 def _data(seen: _Seen) -> msgspec.Raw:
@@ -345,7 +397,7 @@ def is_envelope(line: bytes) -> bool:
 def _said_version(line: bytes) -> bytes | None:
     """What an object says its version is, as JSON; None where it says nothing, and empty for what is no object."""
     try:
-        found = msgspec.json.decode(line, type=_OnlyVersion).specversion
+        found = msgspec.json.decode(well_formed(line), type=_OnlyVersion).specversion
     except (msgspec.DecodeError, RecursionError):
         return b""
     return None if isinstance(found, msgspec.UnsetType) or bytes(found) == b"null" else bytes(found)

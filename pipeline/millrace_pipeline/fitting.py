@@ -10,20 +10,37 @@ from typing import Literal
 import msgspec
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from millrace_pipeline.process.repeats import repeats
+from millrace_pipeline.surrogates import well_formed
+
 REASON_LIMIT = 500
 """Characters of a reason: enough to find the cause, and never a whole record."""
 
 
 def fitted(text: bytes, model: type[BaseModel], *, extra: Literal["forbid"] | None = None) -> BaseModel | str:
-    """The JSON text as the model, or the reason why it isn't. `extra` says what to do with fields it doesn't have."""
+    """The JSON text as the model, or the reason why it isn't. `extra` says what to do with fields it doesn't have.
+
+    Text in a model is Unicode: a lone surrogate in the JSON is U+FFFD in it.
+    """
     try:
         return model.model_validate_json(text, extra=extra)
     except ValidationError as error:
+        if (mended := in_unicode(text)) is not text:
+            return fitted(mended, model, extra=extra)
         return _misfits(error, model)[:REASON_LIMIT]
     except MemoryError:
         raise  # this machine's trouble, not the record's
     except Exception as error:
         return f"{type(error).__qualname__}: {error} ({place_of(error)})"[:REASON_LIMIT]
+
+
+def in_unicode(text: bytes) -> bytes:
+    """Return a JSON text with U+FFFD for each lone surrogate, said once and counted; itself where it has none."""
+    mended = well_formed(text)
+    if mended is not text:
+        why = "it has half a character, which Unicode has no place for: U+FFFD stands for it here"
+        repeats.warn("lone_surrogate_replaced", kind=why, reason=why)
+    return mended
 
 
 def all_fitted(texts: Sequence[bytes | msgspec.Raw], model: type[BaseModel]) -> list[BaseModel] | None:

@@ -10,6 +10,7 @@ from millrace_pipeline import envelope
 from millrace_pipeline.envelope import DeadLetter, Position, Record, encode
 from millrace_pipeline.errors import EnvelopeError, RecordError
 from millrace_pipeline.queue.variants import variant_of
+from millrace_pipeline.surrogates import in_utf8
 from millrace_producer.contract import Contract, Kind
 
 
@@ -49,7 +50,7 @@ class Entries:
         try:
             if self._key:
                 record = _with_key(record, self._key)
-            id = record.key or f"{self._session}-{next(self._numbers)}"
+            id = in_utf8(record.key or "") or f"{self._session}-{next(self._numbers)}"
             line = encode(record, id=id, source=self._source, mark=self._mark)
         except (RecordError, EnvelopeError) as error:
             original = record.data if isinstance(record.data, bytes) else repr(record.data).encode(errors="replace")
@@ -72,5 +73,5 @@ def _with_key(record: Record, pointer: str) -> Record:
     value = envelope.resolve(pointer, data)
     if value is None:
         return record
-    key = value if isinstance(value, str) else envelope.encode_json(value).decode()
+    key = in_utf8(value) if isinstance(value, str) else envelope.encode_json(value).decode()
     return msgspec.structs.replace(record, key=key)

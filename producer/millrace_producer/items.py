@@ -3,65 +3,94 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 from typing import Any
 
 import msgspec
 from itemadapter import ItemAdapter
 from pydantic import BaseModel
 
-from millrace_pipeline.envelope import DeadLetter, Record, encode_json, resolve
+from millrace_pipeline.envelope import DeadLetter, Record, decode_json, encode_json, resolve
 from millrace_pipeline.errors import RecordError
+from millrace_pipeline.process.repeats import repeats
+from millrace_pipeline.surrogates import in_utf8
 
 CONTENT = "content"
 """The `key` that makes a record's key from all that the item holds."""
 
 CONTENT_KEY_DIGITS = 32
 
-_PLAIN = {str, int, float, bool, type(None)}
+_PLAIN = {str, int, bool, type(None)}
 
 
 def record_of(item: Any, key: str | None) -> Record | DeadLetter:
     """An item as a record whose data is JSON text, or as a dead letter where JSON can't say it.
 
     `key` names the record: a JSON pointer into the item (`/id`), a top-level field, `content` for a hash of the whole
-    item, None for no key. The record's type is the item's class, unless that is dict.
+    item, None for no key. The record's type is the item's class, unless that is dict. A field's `serializer` is called,
+    as by Scrapy's exports.
     """
     try:
-        text = encode_json(_orderly(_dict_of(item)))
-    except (RecordError, TypeError, ValueError, RecursionError) as error:
+        text = encode_json(_orderly(_fields_of(item)))
+        name = _key(key, text)
+    except MemoryError:
+        raise  # this machine's trouble, not the item's
+    except Exception as error:  # a serializer of the user's own may raise anything
         return DeadLetter(repr(item).encode(errors="backslashreplace"), f"{type(item).__qualname__} item: {error}")
     kind = type(item)
-    return Record(text, key=_key(key, text), type=None if kind is dict else kind.__name__, checked=True)
+    return Record(text, key=name, type=None if kind is dict else kind.__name__, checked=True)
 
 
 def _key(key: str | None, text: bytes) -> str | None:
     if key is None:
         return None
-    value = msgspec.json.decode(text)
     if key == CONTENT:
-        return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:CONTENT_KEY_DIGITS]
-    found = resolve(key, value)
+        value = decode_json(text)
+        try:
+            sorted_text = msgspec.json.encode(value, order="sorted")
+        except UnicodeEncodeError:  # halves of characters
+            sorted_text = json.dumps(value, sort_keys=True).encode()
+        return hashlib.sha256(sorted_text).hexdigest()[:CONTENT_KEY_DIGITS]
+    found = resolve(key, decode_json(text))
     if found is None or isinstance(found, str):
-        return found or None
+        return in_utf8(found) if found else None
     return encode_json(found).decode()
 
 
-def _dict_of(item: Any) -> Any:
+def _fields_of(item: Any) -> Any:
     if type(item) is dict:
         return item
-    return item.model_dump(mode="json", by_alias=True) if isinstance(item, BaseModel) else ItemAdapter(item).asdict()
+    if isinstance(item, BaseModel):
+        values = item.model_dump(mode="json", by_alias=True)
+        if not any("serializer" in (ItemAdapter(item).get_field_meta(name)) for name in type(item).model_fields):
+            return values
+    adapter = ItemAdapter(item)
+    return {name: _serialized(adapter, name, value) for name, value in adapter.items()}
+
+
+def _serialized(adapter: ItemAdapter, name: str, value: Any) -> Any:
+    serializer = adapter.get_field_meta(name).get("serializer")
+    return value if serializer is None else serializer(value)
 
 
 def _orderly(value: Any) -> Any:
     """The same with items as dicts and sets as sorted lists.
 
     A set's own order differs from process to process, and so would the key. Raises RecordError for bytes, which are
-    text only to whoever knows their encoding.
+    text only to whoever knows their encoding, and where two names of a dict are one in JSON.
     """
     if type(value) in _PLAIN:
         return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            why = "NaN and the infinities are null in JSON, which has no such numbers"
+            repeats.warn("number_became_null", kind=why, reason=why)
+        return value
     if isinstance(value, dict):
-        return {name: _orderly(inner) for name, inner in value.items()}
+        if len({str(_name(name)) for name in value}) < len(value):
+            raise RecordError("two names of a dict are the same in JSON, such as 1 and '1'")
+        return {_name(name): _orderly(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_orderly(inner) for inner in value]
     if isinstance(value, set | frozenset):
@@ -69,5 +98,9 @@ def _orderly(value: Any) -> Any:
     if isinstance(value, bytes | bytearray | memoryview):
         raise RecordError("bytes are not JSON: decode them to text first")
     if isinstance(value, ItemAdapter) or ItemAdapter.is_item(value):
-        return _orderly(ItemAdapter(value).asdict())
+        return _orderly(_fields_of(value.item if isinstance(value, ItemAdapter) else value))
     return value
+
+
+def _name(name: Any) -> Any:
+    return str.__str__(name) if isinstance(name, str) else name

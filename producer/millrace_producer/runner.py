@@ -46,7 +46,7 @@ class Producer:
         """`take_over` makes the list this flow's, whatever project it is marked with."""
         self.flow = flow
         self._take_over = take_over
-        self.source: Source = flow.source.build(SOURCES, Source)
+        self.source: Source = flow.source.build(SOURCES, Source).for_model(flow.load_model())
         self.queue = Queue(
             redis_url, flow.queue.key, replicas=flow.queue.replicas, fsync=flow.queue.fsync, give_up=give_up
         )

@@ -34,6 +34,7 @@ LINES: list[Any] = [
     "a string",
     {"n": 6, "text": "x" * 200_000},
     {"n": 7},
+    {"n": 90, "text": "cut in half \ud83d, the other \ude00", "\udc00": 1},
 ]
 
 ROWS: list[Any] = [
@@ -95,7 +96,7 @@ class LocalOrigin(FaultyOrigin):
         self._write()
 
     def encode(self, record: Any) -> bytes:
-        return json.dumps(record, ensure_ascii=False).encode() + b"\n"
+        return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
     def file(self, lines: list[bytes]) -> bytes:
         """What a file holds that has these records."""
@@ -224,7 +225,7 @@ class BucketOrigin(FaultyOrigin):
         self._bucket = f"files-{uuid.uuid4().hex}"
         self._client = server.client("s3")
         self._client.create_bucket(Bucket=self._bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
-        self._lines = [json.dumps(record, ensure_ascii=False).encode() for record in LINES]
+        self._lines = [json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") for record in LINES]
         self._write()
 
     def source(self) -> FilesSource:

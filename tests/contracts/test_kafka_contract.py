@@ -24,8 +24,12 @@ RECORDS: list[Any] = [
     None,
     {"n": 7, "text": "x" * 70_000},
     {"n": 8},
+    {"n": 90, "text": "cut in half \ud83d, the other \ude00", "\udc00": 1},
 ]
-VALUES = [None if record is None else json.dumps(record, ensure_ascii=False).encode() for record in RECORDS]
+VALUES = [
+    None if record is None else json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    for record in RECORDS
+]
 
 
 class TopicOrigin(FaultyOrigin):

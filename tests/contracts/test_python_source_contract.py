@@ -21,6 +21,7 @@ RECORDS: list[Any] = [
     "a string",
     {"n": 5, "text": "x" * 70_000},
     {"n": 6},
+    {"n": 90, "text": "cut in half \ud83d, the other \ude00", "\udc00": 1},
 ]
 
 THEIRS = '''\

@@ -27,8 +27,9 @@ RECORDS: list[Any] = [
     "a string",
     None,
     {"n": 7, "text": "x" * 70_000},
+    {"n": 90, "text": "cut in half \ud83d, the other \ude00", "\udc00": 1},
 ]
-TEXTS = [json.dumps(record, ensure_ascii=False).encode() for record in RECORDS]
+TEXTS = [json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") for record in RECORDS]
 BAD = b'{"n": NaN, "\xff'
 
 

@@ -22,6 +22,7 @@ RECORDS: list[Any] = [
     {"n": 4, "text": "x" * 200_000},
     {"n": 5},
     {"n": 6},
+    {"n": 90, "text": "cut in half \ud83d, the other \ude00", "\udc00": 1},
 ]
 
 

@@ -21,6 +21,7 @@ RECORDS: list[Any] = [
     "a string",
     None,
     {"n": 7, "text": "x" * 70_000},
+    {"n": 90, "text": "cut in half \ud83d, the other \ude00", "\udc00": 1},
 ]
 
 
@@ -31,7 +32,7 @@ class QueueOrigin(FaultyOrigin):
         self.timeout = 30.0
         self._client = server.client("sqs")
         self._name = name
-        self.url = self._fill(name, [json.dumps(record, ensure_ascii=False) for record in RECORDS])
+        self.url = self._fill(name, [json.dumps(record) for record in RECORDS])
 
     def _fill(self, name: str, bodies: list[str]) -> str:
         url: str = self._client.create_queue(QueueName=name)["QueueUrl"]

@@ -26,6 +26,7 @@ RECORDS: list[Any] = [
     "a string",
     {"n": 6, "text": "x" * 200_000},
     {"n": 7},
+    {"n": 90, "text": "cut in half \ud83d, the other \ude00", "\udc00": 1},
 ]
 
 
@@ -34,7 +35,9 @@ class PipeOrigin(FaultyOrigin):
 
     def __init__(self) -> None:
         self.expected = list(RECORDS)
-        self.lines = [json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in RECORDS]
+        self.lines = [
+            json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n" for record in RECORDS
+        ]
         self.half: int | None = None
         self._gone = False
         self._down = False

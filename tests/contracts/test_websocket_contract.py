@@ -22,6 +22,7 @@ RECORDS: list[Any] = [
     {"n": 4, "text": "x" * 70_000},
     {"n": 5},
     {"n": 6},
+    {"n": 90, "text": "cut in half \ud83d, the other \ude00", "\udc00": 1},
 ]
 
 
@@ -30,9 +31,7 @@ class SocketOrigin(FaultyOrigin):
         self.expected = list(RECORDS)
         self._server = server
         self._options = options
-        self._messages: list[tuple[int, str | bytes]] = [
-            (record["n"], json.dumps(record, ensure_ascii=False)) for record in RECORDS
-        ]
+        self._messages: list[tuple[int, str | bytes]] = [(record["n"], json.dumps(record)) for record in RECORDS]
         self._broken: int | None = None
         server.talk = self._talk
 
@@ -79,7 +78,7 @@ class TestWebsocketThatResumes(FaultySourceContract):
     def test_bad_input_becomes_a_dead_letter_and_what_follows_still_arrives(self, origin: SocketOrigin) -> None:
         """It has no place in the stream of its own, so who goes on from it is given it again."""
         original = origin.spoil(3)
-        *before, letter, after, _, _, _ = origin.source().read(None)
+        *before, letter, after, _, _, _, _ = origin.source().read(None)
         assert [value_of(record) for record in (*before, after)] == RECORDS[:4]
         assert isinstance(letter, DeadLetter)
         assert (letter.original, letter.position) == (original, 2)

@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import io
 import json
 import subprocess
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import attrs
+import lxml.html
+import numpy
 import pytest
 import scrapy
+import structlog
 from itemadapter import ItemAdapter
 from pydantic import BaseModel
+from scrapy.exporters import JsonLinesItemExporter
 
 from millrace_pipeline.envelope import DeadLetter, Record
+from millrace_pipeline.process.repeats import Repeats
+from millrace_producer import items
 from millrace_producer.items import record_of
 
 
 class Field(scrapy.Item):
     name = scrapy.Field()
+
+
+class Priced(scrapy.Item):
+    price = scrapy.Field(serializer=float)
+    name = scrapy.Field()
+
+
+@dataclasses.dataclass
+class PricedData:
+    price: Any = dataclasses.field(metadata={"serializer": float})
+    name: str = ""
+
+
+@attrs.define
+class PricedAttrs:
+    price: Any = attrs.field(metadata={"serializer": float})
+    name: str = ""
 
 
 @dataclasses.dataclass
@@ -76,7 +102,8 @@ def test_items_nest() -> None:
     [
         ({"a": object()}, "object is not something JSON can say"),
         ({"a": {"b": [b"bytes"]}}, "bytes are not JSON"),
-        ({"a": "\ud800"}, "surrogates not allowed"),
+        ({"a": {1: "x", "1": "y"}}, "two names of a dict are the same in JSON"),
+        (Priced(price="x"), "could not convert"),
         (17, "int item"),
     ],
 )
@@ -85,6 +112,72 @@ def test_an_item_that_json_cannot_say_becomes_a_dead_letter_that_shows_it(item: 
     assert isinstance(made, DeadLetter)
     assert reason in made.reason
     assert made.original.decode() == repr(item).encode(errors="backslashreplace").decode()
+
+
+@pytest.mark.parametrize("kind", [Priced, PricedData, PricedAttrs])
+def test_a_serializer_of_a_field_is_heeded_as_by_scrapys_own_export(kind: Any) -> None:
+    item = kind(price="1.50", name="Z")
+    exported = io.BytesIO()
+    exporter = JsonLinesItemExporter(exported)
+    exporter.export_item(item)
+    assert json.loads(record(item).data) == json.loads(exported.getvalue()) == {"price": 1.5, "name": "Z"}
+    assert json.loads(record({"in": item}).data) == {"in": {"price": 1.5, "name": "Z"}}
+
+
+class Text(str):
+    """As BeautifulSoup's NavigableString and lxml's _ElementUnicodeResult are."""
+
+    def __str__(self) -> str:
+        return "another"
+
+
+class Whole(int): ...
+
+
+class Fraction(float): ...
+
+
+def test_subclasses_are_what_they_are_subclasses_of() -> None:
+    soup = lxml.html.fromstring("<p title='T'>text</p>")
+    item = {
+        Text("name"): Text("a\ud83d"),
+        "xpath": soup.xpath("//p/text()")[0],
+        "attribute": soup.xpath("//p/@title")[0],
+        "whole": Whole(7),
+        "fraction": Fraction(1.5),
+        "mapping": collections.OrderedDict(a=1),
+        "proxy": MappingProxyType({"a": 1}),
+        "list": collections.deque([Text("x")]),
+        "tuple": collections.namedtuple("Pair", "a b")(1, 2),
+        "number": numpy.int64(3),
+    }
+    text = record(item).data
+    assert json.loads(text) == {
+        "name": "a\ud83d",
+        "xpath": "text",
+        "attribute": "T",
+        "whole": 7,
+        "fraction": 1.5,
+        "mapping": {"a": 1},
+        "proxy": {"a": 1},
+        "list": ["x"],
+        "tuple": [1, 2],
+        "number": 3,
+    }
+
+
+def test_half_a_character_stays_the_escape_that_it_is_and_makes_no_two_keys_one() -> None:
+    assert record({"a": "\ud83d"}).data == b'{"a":"\\ud83d"}'
+    for key in ("content", "/a"):
+        assert record({"a": "\ud83d"}, key).key != record({"a": "\ud83e"}, key).key
+    assert record({"a": "\ud83d", "b": 1}).key == record({"b": 1, "a": "\ud83d"}).key
+
+
+def test_a_number_that_json_lacks_becomes_null_and_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(items, "repeats", Repeats())
+    with structlog.testing.capture_logs() as logs:
+        assert record({"a": float("nan")}).data == b'{"a":null}'
+    assert [log["event"] for log in logs] == ["number_became_null"]
 
 
 def test_an_item_within_itself_becomes_a_dead_letter() -> None:

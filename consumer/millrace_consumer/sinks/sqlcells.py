@@ -37,7 +37,7 @@ def plain_cells(batch: Batch) -> dict[str, list[Any]]:
     return {
         "id": batch.ids,
         "time": [read_moment(envelope.time) for envelope in batch.envelopes],
-        "data": [line.decode() for line in batch.lines],
+        "data": [line.decode() for line in batch.unicode_lines],
     }
 
 
@@ -82,7 +82,7 @@ def _converted(name: str, values: list[Any], to_cell: Any, rejected: dict[int, s
 def _objects(batch: Batch) -> list[dict[str, Any]]:
     records = []
     rejected = {}
-    for index, line in enumerate(batch.lines):
+    for index, line in enumerate(batch.unicode_lines):
         try:
             record = _decoder.decode(line)
         except _NO_CELL as error:

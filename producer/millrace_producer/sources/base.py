@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -43,6 +43,10 @@ class Source(BaseModel, ABC):
 
     redelivers: ClassVar[bool] = False
     """True where what was published may come again, under the same key: then its flow has dedupe by default."""
+
+    def for_model(self, model: type[BaseModel] | None) -> Self:  # noqa: ARG002
+        """Return the source as it is to be read for a flow with this model: what has no types may take them from it."""
+        return self
 
     @abstractmethod
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:

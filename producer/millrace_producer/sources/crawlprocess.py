@@ -24,6 +24,8 @@ from typing import IO, Any, TypeAlias
 
 import msgspec
 
+from millrace_pipeline.surrogates import well_formed
+
 log = logging.getLogger(__name__)
 
 OWN_SETTINGS = "millrace_producer.settings"
@@ -134,10 +136,9 @@ class CrawlProcess:
         return self
 
     def __iter__(self) -> Iterator[Message]:
-        decoder = msgspec.json.Decoder(Message)
         for line in self._messages:
             if line.endswith(b"\n"):  # else the child died in the middle of it
-                yield decoder.decode(line)
+                yield message_of(line)
 
     def exit_status(self) -> int:
         """Waits for the child, which has said all it will say. -n where signal n ended it."""
@@ -183,6 +184,18 @@ class CrawlProcess:
                     self._last_words.append(_shortened(text))
                     number = logging.getLevelNamesMapping()[level[1]] if level else logging.INFO
                     log.log(number, "%s: %s", self._job.spider, text)
+
+
+_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+_BEFORE_DATA = len(b'{"says":"item","data":')
+
+
+def message_of(line: bytes) -> Message:
+    """The message that a line says, the JSON of an item as it stands in it, halves of characters too."""
+    message = _decoder.decode(mended := well_formed(line))
+    if isinstance(message, Item) and mended is not line:
+        message.data = msgspec.Raw(line[_BEFORE_DATA : _BEFORE_DATA + len(bytes(message.data))])
+    return message
 
 
 def _shortened(text: str) -> str:

@@ -13,15 +13,21 @@ from millrace_pipeline.envelope import checked_text, decode_json, resolve, steps
 from millrace_pipeline.errors import EnvelopeError, RecordError
 from millrace_pipeline.moment import TimeUnit, read_moment
 from millrace_pipeline.process.repeats import repeats
+from millrace_pipeline.surrogates import in_utf8
 from millrace_producer.sources.base import DeadLetter, Position, Record
 
 Format = Literal["json", "text"]
 
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""What some write before a text in UTF-8. It is no part of it, and JSON has no place for it."""
+
+
 class Fields:
     """How to make a record of bytes.
 
-    `json`: they are JSON and stay as they are; `key` and `time` are pointers into it. `text`: they become a string.
+    `json`: they are JSON and stay as they are, without a byte order mark;
+    `key` and `time` are pointers into it. `text`: they become a string.
     """
 
     def __init__(
@@ -39,16 +45,18 @@ class Fields:
 
     def record(self, raw: bytes, *, position: Position | None = None, type: str | None = None) -> Record | DeadLetter:
         """The record, or a dead letter where the bytes are not what `format` says."""
+        given = raw
         try:
             if self.format == "text":
                 return Record(_text(raw), position=position, type=type)
+            raw = raw.removeprefix(BYTE_ORDER_MARK)
             if self._look is None:
                 checked_text(raw)
                 return Record(raw, position=position, type=type, checked=True)
             _text(raw)  # what is skipped of JSON isn't looked at, whether it is UTF-8
             key, time = self._look(raw)
         except RecordError as error:
-            return DeadLetter(raw, str(error), position)
+            return DeadLetter(given, str(error), position)
         except EnvelopeError:
             # A number too large for Python is JSON all the same; it only can't be looked into.
             return Fields(self.format).record(raw, position=position, type=type)
@@ -154,7 +162,7 @@ def _getter(found: Mapping[str, Any], path: Sequence[str]) -> Callable[[Any], An
 def as_key(found: Any) -> str | None:
     """What a pointer found, as a key: text or a whole number; None for anything else."""
     if isinstance(found, str):
-        return found or None
+        return in_utf8(found) or None
     return str(found) if isinstance(found, int) and not isinstance(found, bool) else None
 
 

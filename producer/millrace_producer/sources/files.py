@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from millrace_pipeline.envelope import resolve
 from millrace_pipeline.errors import ConfigError
@@ -15,6 +15,7 @@ from millrace_pipeline.flows.units import Duration, Size
 from millrace_pipeline.objectstore import StoreOptions, is_url
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source
 from millrace_producer.sources.fields import Fields
+from millrace_producer.sources.nullable import nullable_fields
 from millrace_producer.sources.reading.base import CONTENT, content_key
 from millrace_producer.sources.reading.bucket import checked_url
 from millrace_producer.sources.reading.csv import Dialect
@@ -91,6 +92,11 @@ class FilesSource(RecordOptions, Source):
     quote: OneCharacter | None = Field(
         default='"', description="What is around a CSV's fields that hold delimiters or line ends; null for nothing."
     )
+    null: str | None = Field(
+        default=None,
+        description="What stands for null in a CSV, such as an empty text or NA. Default: an empty cell, where the "
+        "flow's model takes null for that field and no text.",
+    )
     encoding: str = Field(default="utf-8", description="How text is written: utf-8, latin-1, cp1252, shift_jis …")
     max_line_bytes: Size = Field(
         default=16 * 1024 * 1024,
@@ -133,19 +139,32 @@ class FilesSource(RecordOptions, Source):
             raise ValueError("mode tail is for one file on a disk, of text and not packed")
         if layout == "text" and (self.key not in (None, CONTENT) or self.time):
             raise ValueError("key and time point into a record, and format is text")
-        if layout != "csv" and (self.columns or self.delimiter):
-            raise ValueError("columns and delimiter are for format csv")
+        if layout != "csv" and (self.columns or self.delimiter or self.null is not None):
+            raise ValueError("columns, delimiter and null are for format csv")
         self._format = FileFormat(
             layout,
             None if self.compression == "auto" else self.compression,
             Fields("json", None if self.key == CONTENT else self.key, self.time, self.time_unit),
-            Dialect(self.columns, self.delimiter or ("\t" if suffix == ".tsv" else ","), self.quote, self.encoding),
+            Dialect(
+                self.columns,
+                self.delimiter or ("\t" if suffix == ".tsv" else ","),
+                self.quote,
+                self.encoding,
+                self.null,
+            ),
             self.max_line_bytes,
         )
         try:
             self._files = Objects(self.path, self.store or StoreOptions()) if remote else LocalFiles(self.path)
         except ConfigError as error:
             raise ValueError(str(error)) from None
+        return self
+
+    def for_model(self, model: type[BaseModel] | None) -> FilesSource:
+        """See `Source.for_model`: of the rows of a CSV, which are texts, it tells what an empty cell is."""
+        nullable = nullable_fields(model) if model else frozenset[str]()
+        if self.null is None and nullable:
+            self._format = self._format._replace(dialect=self._format.dialect._replace(nullable=nullable))
         return self
 
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:

@@ -13,6 +13,7 @@ from confluent_kafka import Message
 from millrace_pipeline.envelope import checked_text, encode_json
 from millrace_pipeline.errors import RecordError
 from millrace_producer.sources.base import DeadLetter, Record
+from millrace_producer.sources.fields import BYTE_ORDER_MARK
 
 Place: TypeAlias = tuple[str, int]
 """Topic and partition."""
@@ -63,6 +64,7 @@ def _json(value: bytes | None, form: Literal["json", "text"]) -> bytes:
     if value is None:
         return b"null"  # a tombstone
     if form == "json":
+        value = value.removeprefix(BYTE_ORDER_MARK)
         checked_text(value)
         return value
     try:

@@ -25,6 +25,7 @@ from botocore.exceptions import (
 from millrace_pipeline.envelope import checked_text, encode_json
 from millrace_pipeline.errors import RecordError
 from millrace_producer.sources.base import DeadLetter, Record, SourceRefused, SourceUnavailable
+from millrace_producer.sources.fields import BYTE_ORDER_MARK
 from millrace_producer.sources.held import Held
 
 if TYPE_CHECKING:
@@ -133,8 +134,8 @@ class SqsQueue:
             if self._source.format == "text":
                 text = encode_json(message["Body"])
             else:
-                checked_text(body)
-                text = body
+                text = body.removeprefix(BYTE_ORDER_MARK)
+                checked_text(text)
         except RecordError as error:
             return SqsLetter(body, f"message {id}: {error}", None, id, receipt)
         sent = _time(message.get("Attributes", {}).get("SentTimestamp"))

@@ -13,7 +13,8 @@ from pydantic import Field
 from millrace_pipeline.flows.units import Size
 from millrace_pipeline.process.supervisor import SUPERVISED
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
-from millrace_producer.sources.fields import Format
+from millrace_producer.sources.fields import BYTE_ORDER_MARK, Format
+from millrace_producer.sources.reading.base import BLANK
 from millrace_producer.sources.recordoptions import RecordOptions
 
 STDIN = 0
@@ -50,10 +51,14 @@ class StdinSource(RecordOptions, Source):
             # Standard input is the supervisor's then: its end says that he is gone.
             raise SourceRefused("a service that `millrace run` started has no input: use … | millrace produce FLOW")
         fields = self.fields(self.format)
-        for line in self._lines():
+        blank = BLANK if self.format == "json" else b"\r"
+        for number, line in enumerate(self._lines()):
             if isinstance(line, DeadLetter):
                 yield line
-            elif line := line.removesuffix(b"\r"):
+                continue
+            if number == 0:
+                line = line.removeprefix(BYTE_ORDER_MARK)
+            if (line := line.removesuffix(b"\r")).strip(blank):
                 yield fields.record(line)
 
     def _lines(self) -> Iterator[bytes | DeadLetter]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from millrace_pipeline.envelope import encode_json
 from millrace_pipeline.errors import RecordError
 from millrace_producer.sources.base import DeadLetter, Record
-from millrace_producer.sources.fields import Fields
+from millrace_producer.sources.fields import BYTE_ORDER_MARK, Fields
 from millrace_producer.sources.reading.files import unreadable
 from millrace_producer.sources.reading.lines import Head, Lines
 from millrace_producer.sources.reading.packed import DAMAGED
@@ -20,6 +20,9 @@ from millrace_producer.sources.reading.place import FilePlace
 
 CONTENT = "content"
 """The `key` that makes a record's key from all that it holds."""
+
+BLANK = b" \t\r\n"
+"""What JSON has for white space."""
 
 CONTENT_KEY_DIGITS = 32
 SHOWN_BYTES = 64 * 1024
@@ -61,13 +64,21 @@ class LineReading(Reading):
     """A record a line."""
 
     def __init__(
-        self, lines: Lines, make: Callable[[bytes], Record | DeadLetter], *, limit: int, mark: str | None = None
+        self,
+        lines: Lines,
+        make: Callable[[bytes], Record | DeadLetter],
+        *,
+        limit: int,
+        blank: bytes = BLANK,
+        mark: str | None = None,
     ) -> None:
+        """`blank` are the bytes of which a line that is passed over is made."""
         self.offset = 0
         self._mark = mark
         self._lines = lines
         self._make = make
         self._limit = limit
+        self._blank = blank
         self._head = Head()
 
     def go_on(self, offset: int) -> None:
@@ -80,11 +91,11 @@ class LineReading(Reading):
             if self._head.left:
                 self._head.add(line)
                 if self.offset == 0:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
+                    line = line.removeprefix(BYTE_ORDER_MARK)
             self.offset = offset
             if len(line) > self._limit:
                 yield too_long(line, self._limit)
-            elif (text := line.rstrip(b"\r\n")).strip():
+            elif (text := line.removesuffix(b"\n").removesuffix(b"\r")).strip(self._blank):
                 yield self._make(text)
         self.rest = self._lines.rest
 

@@ -74,8 +74,9 @@ class FileFormat(NamedTuple):
         if self.layout == "csv":
             return CsvReading(lines, self.dialect, limit=self.limit, mark=mark)
         encoding = self.dialect.encoding
-        make = json_line(self.fields, encoding) if self.layout == "jsonl" else text_line(encoding)
-        return LineReading(lines, make, limit=self.limit, mark=mark)
+        if self.layout == "jsonl":
+            return LineReading(lines, json_line(self.fields, encoding), limit=self.limit, mark=mark)
+        return LineReading(lines, text_line(encoding), limit=self.limit, blank=b"\r\n", mark=mark)
 
 
 def _is_the_same(place: FilePlace, fixed: str | None, file: File, opened: BinaryIO) -> bool:
