@@ -103,7 +103,16 @@ class CsvReading(Reading):
     def _parsed(self, lines: _RowLines) -> Iterator[list[str]]:
         quote = self._dialect.quote
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
-        reader = csv.reader(lines, delimiter=self._dialect.delimiter, quotechar=quote, quoting=quoting)
+        reader = csv.reader(
+            lines,
+            delimiter=self._dialect.delimiter,
+            quotechar=quote,
+            quoting=quoting,
+            doublequote=True,
+            escapechar=None,
+            skipinitialspace=False,
+            strict=False,  # as spreadsheets read it: what stands behind a closing quote belongs to the cell
+        )
         try:
             yield from reader
         except csv.Error as error:

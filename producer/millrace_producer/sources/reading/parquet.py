@@ -6,12 +6,27 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from millrace_pipeline.process.repeats import repeats
 from millrace_producer.sources.base import DeadLetter, Record
 from millrace_producer.sources.reading.base import SHOWN_BYTES, Reading
 
 ROWS_AT_ONCE = 1000
+
+DEFAULTS: dict[str, Any] = {
+    "coerce_int96_timestamp_unit": "us",  # Arrow's own are nanoseconds: Spark's 9999-12-31 wraps around to 1816
+    "page_checksum_verification": True,  # where the file has checksums
+    "read_dictionary": None,
+    "binary_type": None,
+    "list_type": None,
+    "memory_map": False,
+    "buffer_size": 0,
+    "pre_buffer": False,
+    "arrow_extensions_enabled": True,  # what says that it is a UUID or JSON is that
+}
+"""What Arrow is told of how to read: docs/decisions/0017-library-defaults.md says why."""
 
 
 class ParquetReading(Reading):
@@ -28,7 +43,7 @@ class ParquetReading(Reading):
         self.offset = offset
 
     def records(self, final: bool) -> Iterator[Record | DeadLetter]:  # noqa: ARG002 - it is complete or it is none
-        parquet = self._parquet = self._parquet or pq.ParquetFile(self._file, pre_buffer=False)
+        parquet = self._parquet = self._parquet or pq.ParquetFile(self._file, **DEFAULTS)
         start, groups = 0, parquet.metadata.num_row_groups
         for group in range(groups):
             end = start + parquet.metadata.row_group(group).num_rows
@@ -50,7 +65,12 @@ class ParquetReading(Reading):
         return self._mark
 
     def _of(self, batch: pa.RecordBatch) -> Iterator[Record | DeadLetter]:
-        batch = batch.cast(pa.schema([field.with_type(sayable(field.type)) for field in batch.schema]), safe=False)
+        schema = pa.schema([field.with_type(sayable(field.type)) for field in batch.schema])
+        batch = batch.cast(schema, safe=False)  # what is below a microsecond is cut off, and nothing else can be
+        for name, column in zip(schema.names, batch.columns, strict=True):
+            if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column.cast(pa.float64()))).as_py():
+                why = f"{name} has NaN or an infinity, which is null in JSON"
+                repeats.warn("number_became_null", kind=name, reason=why)
         try:
             rows: list[dict[str, Any]] = batch.to_pylist()
         except (ValueError, OverflowError):
@@ -83,6 +103,12 @@ def sayable(kind: pa.DataType) -> pa.DataType:
         return pa.struct([field.with_type(sayable(field.type)) for field in kind.fields])
     if pa.types.is_list(kind):
         return pa.list_(kind.value_field.with_type(sayable(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(sayable(kind.value_type)))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(sayable(kind.value_type)), kind.list_size)
+    if pa.types.is_dictionary(kind):
+        return sayable(kind.value_type)
     if pa.types.is_map(kind):
         return pa.map_(sayable(kind.key_type), sayable(kind.item_type))
     return kind
