@@ -52,7 +52,7 @@ def test_not_now_is_no_refusal(ask: Callable[[str], None], status: str) -> None:
         ask(server.url)
 
 
-@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("limit", LIMITS, ids=["seconds", "moment"])
 @pytest.mark.parametrize("ask", [*SOURCES, http_sink])
 def test_a_limit_is_waited_out_however_it_is_said(ask: Callable[[str], None], limit: str) -> None:
     for status in ("403 No", "429 Many"):
