@@ -185,7 +185,9 @@ def look_before(url: str, seconds: float, stopping: threading.Event | None = Non
         if missing is None:
             break
         waited = time.monotonic() - since
-        if waited >= seconds or pause.is_set():
+        if pause.is_set():
+            leave(0)  # told to stop before there was anything to do
+        if waited >= seconds:
             raise QueueUnavailable(f"no Redis at {without_secrets(url)} for {waited:.0f} s: {missing.message}")
         if waited - told >= AGAIN_SECONDS:
             told = waited

@@ -69,7 +69,7 @@ SINK_CASES: dict[str, tuple[str, Options, Breaks]] = {
     "http": (
         "http",
         lambda given, _: {"url": f"{given('receiver').url}/hook"},
-        {(requests.Session, "request"): fails(urllib3.exceptions.HTTPError("the pool is closed"))},
+        {(requests.Session, "send"): fails(urllib3.exceptions.HTTPError("the pool is closed"))},
     ),
     "postgres": (
         "postgres",

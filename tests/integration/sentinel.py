@@ -78,7 +78,7 @@ class Sentinel:
         except redis.ConnectionError:
             return False
 
-    def retry(self, milliseconds: int) -> None:
+    def patience(self, milliseconds: int) -> None:
         """For so long the primary may be silent from now on."""
         self.client.execute_command("SENTINEL", "SET", NAME, "down-after-milliseconds", milliseconds)
 

@@ -246,7 +246,7 @@ def test_a_port_that_the_running_server_has_not_is_refused(folder: Folder) -> No
 
 def test_a_folder_in_which_nothing_ran_asks_the_default_and_makes_nothing(folder: Folder) -> None:
     done = folder.write(3).call("status")
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert f"Redis: {NOBODY} (the default: REDIS_URL is not set)" in done.stderr
     assert not folder.home.folder.exists()
 

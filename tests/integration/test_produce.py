@@ -188,7 +188,7 @@ def test_redis_killed_in_the_middle_costs_no_event_and_doubles_none(place: Place
         server.start()
         assert producer.wait() == 0, producer.said
         assert on_the_list(client, place) == events_of(stream, 500)
-    assert len(producer.events("redis_unavailable")) == len(producer.events("redis_available")) == 1
+    assert len(producer.events("redis_unavailable")) == len(producer.events("redis_available")) >= 1
 
 
 def test_sigterm_while_redis_is_away_ends_with_1_after_the_grace_and_says_what_was_left(

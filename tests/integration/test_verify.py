@@ -201,6 +201,7 @@ def test_following_ends_with_1_as_soon_as_a_record_is_missing(place: Place, clie
 
 def test_following_ends_with_0_when_told_to_or_when_the_time_is_over(place: Place) -> None:
     place.flow(source=KEYED)
+    place.deliver_the_rest()  # a consumer has been here, and found nothing
     following = place.start("verify", "--follow")
     brief = place.start("verify", "--follow", "--for", "1s")
     eventually(lambda: "balanced" in following.printed)
