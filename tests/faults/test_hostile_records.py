@@ -34,6 +34,8 @@ DELIVERED = {
     "no object": (envelope_of(b'"text"'), b'"text"'),
     "printed on several lines": (b'{\n  "v": 3\r\n}', b'{   "v": 3 }'),
     "somebody's own id": (b'{"id":5,"source":7}', b'{"id":5,"source":7}'),
+    "half a surrogate pair": (rb'{"v":"\ud800"}', rb'{"v":"\ud800"}'),
+    "half a surrogate pair in an envelope": (envelope_of(rb'{"u":"\ud800"}'), rb'{"u":"\ud800"}'),
     "U+2028": (envelope_of('{"v":"a\u2028b"}'.encode()), '{"v":"a\u2028b"}'.encode()),
 }
 
@@ -46,8 +48,6 @@ SET_ASIDE = {
     "UTF-16": ('{"v":1}'.encode("utf-16"), "not UTF-8"),
     "a byte order mark": (b'\xef\xbb\xbf{"v":1}', "not JSON"),
     "a raw NUL": (b'{"v":"a\x00b"}', "not JSON"),
-    "half a surrogate pair": (rb'{"v":"\ud800"}', "not JSON"),
-    "half a surrogate pair in an envelope": (envelope_of(rb'{"v":"\ud800"}'), "not JSON"),
     "half a record": (b'{"v":"ab', "not JSON"),
     "two records": (b'{"v":1}{"v":2}', "not JSON"),
     "a bare text": (b'"text"', "not a record"),
