@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import sys
 import threading
 from types import TracebackType
 
@@ -46,6 +48,8 @@ class Service:
         if self.settings.http:
             self._health = Health(self.settings.http, alive=_nothing_to_say, ready=lambda: self.well())
         if os.environ.get(SUPERVISED):
+            if isinstance(sys.stdout, io.TextIOWrapper):  # what a library prints comes a whole line at a time
+                sys.stdout.reconfigure(line_buffering=True, write_through=False)
             threading.Thread(target=self._follow_supervisor, name="supervisor", daemon=True).start()
         log.info("service_started", pid=os.getpid(), **self._where())
         return self
