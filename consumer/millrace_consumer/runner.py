@@ -153,7 +153,7 @@ class Consumer:
     def _take(self, claim: Claim, *, fresh: bool = False, full: bool = False) -> None:
         lease = self._renewal.hold(claim)
         killpoint("consumer.after_claim")
-        if claim.attempts > 1:
+        if not fresh:  # not by its attempts: one whose consumer froze before it began to write has none yet
             metrics.reclaimed.labels(self.flow.name).inc()
             log.info("batch_reclaimed", flow=self.flow.name, batch=claim.id, attempts=claim.attempts)
         try:
