@@ -51,6 +51,7 @@ class Inline:
         if self.sink.writes_in_ack:
             raise flow.sink.error("writes in the queue's own Redis, with the ack: it can't be run inline")
         self._model = flow.load_model()
+        self.source.check()
         self.sink.check(self._model)
         self._transforms = flow.load_transforms(TRANSFORMS, Transform)
         self._records = records

@@ -4,52 +4,63 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from millrace.cli.asked import Asked
-from millrace.cli.services import FlowsOption, settings_with
-from millrace_pipeline.errors import ConfigError
-from millrace_pipeline.flows.component import Component
-from millrace_pipeline.flows.flow import Flow, Flows, load
-from millrace_pipeline.flows.problem import all_of
-from millrace_pipeline.flows.reference import Reference, load_model, load_transform
-from millrace_pipeline.flows.validation import told
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    from millrace_consumer.sinks.base import Sink
+from millrace.cli.examine import build_all as build_all
+from millrace.cli.examine import doubts
+from millrace.cli.examine import load_all as load_all
+from millrace.cli.exits import FAILED
+from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.status import NamesArgument
+from millrace.cli.tables import console_for_all, table
+from millrace_pipeline.flows.flow import Flow, Flows
 
 app = typer.Typer()
 
 
 @app.command(epilog="Example: `millrace check --connect`")
 def check(
+    names: NamesArgument = None,
     flows: FlowsOption = None,
-    connect: Annotated[bool, typer.Option("--connect", help="Also look at the Redis it would use.")] = False,
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Also try the Redis, the sources and the sinks, changing nothing.")
+    ] = False,
 ) -> None:
     """Checks the flows file down to each option and import, without running anything.
 
-    Errors name file, line, column, field, and what was expected.
-    Exit codes: 0 all is well (there may be warnings); 1 this Redis is not usable; 2 the file is wrong.
+    Errors name file, line, column, field, and what was expected. With names, only these flows' parts are made. Each
+    service does the same with its own half before it begins.
+
+    --connect says of the Redis, and of each source and sink, what it answered, or that it wasn't tried as that would
+    take or write something. Each has ten seconds.
+
+    Exit codes: 0 all is well (there may be warnings); 1 the Redis, a source or a sink is not usable; 2 the file is
+    wrong.
     """
     settings = settings_with(flows)
-    loaded = load_all(settings.flows)
-    console = Console(highlight=False)
-    _show(console, loaded)
+    wanted = names or []
+    if wanted:
+        choose(settings, wanted)
+    loaded = load_all(settings.flows, wanted)
+    chosen = [loaded[name] for name in wanted or loaded]
+    console = console_for_all()
+    _show(console, loaded, chosen)
+    for doubt in doubts(chosen):
+        _tell(console, "warning", doubt)
     if not connect:
         return
     asked = Asked(settings)
-    if not _look_at_redis(console, asked.settings.url):
-        sys.exit(1)
-    asked.say_whose(loaded.values())
+    well = _look_at_redis(console, asked.settings.url)
+    well &= _try_all(console, chosen)
+    if not well:
+        sys.exit(FAILED)
+    asked.say_whose(chosen)
 
 
 @app.command(epilog="Example: `millrace schema > flows.schema.json`")
@@ -61,134 +72,67 @@ def schema() -> None:
     sys.stdout.write(json.dumps(flows_schema(), indent=2, ensure_ascii=False) + "\n")
 
 
-def load_all(path: Path) -> Flows:
-    """The flows of a file, every source, sink, transform and model of them made once to see that it can be.
-
-    Raises ConfigError with all that is wrong in the file.
-    """
-    return load(path, examine=_make)
-
-
-def build_all(flows: Iterable[Flow]) -> None:
-    """Makes every source, sink, transform and model of these flows. Raises ConfigError with all that is wrong."""
-    errors: list[ConfigError] = []
-    for flow in flows:
-        for make in (_make_source, _make_sink, _make_transforms):
-            try:
-                make(flow)
-            except ConfigError as error:
-                errors.append(error)
-    if errors:
-        raise all_of(errors)
-
-
-def _make(part: Component | Reference | Flow) -> object:
-    """One part of a flow by itself, or what fits together only in the whole of it: the sink and the model.
-
-    The tables are imported here, as only a command knows both services.
-    """
-    if isinstance(part, Flow):
-        _make_sink(part)
-        _make_transforms(part)
-        return part
-    if isinstance(part, Reference):
-        return load_model(part) if part.steps[-1] == "model" else load_transform(part)
-    if part.part == "source":
-        from millrace_producer.sources import SOURCES
-        from millrace_producer.sources.base import Source
-
-        return part.build(SOURCES, Source)
-    if part.part == "transforms":
-        from millrace_consumer.transforms import TRANSFORMS
-        from millrace_consumer.transforms.base import Transform
-
-        return part.build(TRANSFORMS, Transform)
-    from millrace_consumer.sinks import SINKS
-    from millrace_consumer.sinks.base import Sink
-
-    return part.build(SINKS, Sink)
-
-
-def _make_source(flow: Flow) -> None:
-    _make(flow.source)
-
-
-def _make_transforms(flow: Flow) -> None:
-    from millrace_consumer.transforms import TRANSFORMS
-    from millrace_consumer.transforms.base import Transform
-
-    names: frozenset[str] = frozenset()
-    for given, transform in zip(flow.transforms, flow.load_transforms(TRANSFORMS, Transform), strict=True):
-        try:
-            names = transform.names_after(names) if isinstance(transform, Transform) else frozenset()
-        except ValueError as error:
-            assert isinstance(given, Component)
-            raise given.error(f"no record passes: {error}") from error
-
-
-def _make_sink(flow: Flow) -> None:
-    from millrace_consumer.fanout import sink_of
-    from millrace_consumer.sinks import SINKS
-    from millrace_consumer.sinks.base import Sink
-
-    model = flow.load_model()
-    for part in flow.sink.each:
-        _check_sink(part, part.build(SINKS, Sink), model)
-    if len(flow.sink.each) > 1:
-        _check_sink(flow.sink, sink_of(flow), model)
-
-
-def _check_sink(part: Component, sink: Sink, model: type[BaseModel] | None) -> None:
-    try:
-        sink.check(model)
-    except ConfigError as error:
-        message = str(error)
-    except Exception as error:  # of a sink of the user's own, or of the file system
-        message = f"can't be used: {told(error)}"
-    else:
-        return
-    raise part.error(message)
-
-
-def _show(console: Console, flows: Flows) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def _show(console: Console, flows: Flows, chosen: Sequence[Flow]) -> None:
+    rows = table()
     for column in ("flow", "source", "list", "transforms", "model", "sink"):
-        table.add_column(column, overflow="fold")
-    for name, flow in flows.items():
+        rows.add_column(column, overflow="fold")
+    for flow in chosen:
         row = (
-            name,
+            flow.name,
             flow.source.type,
             flow.queue.key,
             ", ".join(flow.transform_names) or "–",
             (flow.model or "–").rpartition(":")[2],
             flow.sink.type,
         )
-        table.add_row(*map(escape, row))
-    console.print(table)
-    count = "1 flow" if len(flows) == 1 else f"{len(flows)} flows"
+        rows.add_row(*map(escape, row))
+    console.print(rows)
+    count = "1 flow" if len(chosen) == 1 else f"{len(chosen)} flows"
     console.print(f"\n[green]{escape(str(flows.path))}: {count} OK[/green]", soft_wrap=True)
 
 
 def _look_at_redis(console: Console, url: str) -> bool:
-    """Prints what there is to say of the Redis at this address; whether it will do."""
+    """Print what there is to say of the Redis at this address. Returns True where it will do."""
     from millrace_pipeline.redis.preflight import preflight
 
     console.print()
-    marks = {
-        "ok": "[green]ok     [/green]",
-        "warning": "[yellow]warning[/yellow]",
-        "error": "[bold red]error  [/bold red]",
-    }
     findings = preflight(url)
     for finding in findings:
-        console.print(f"{marks[finding.level]} {escape(finding.message)}", soft_wrap=True)
-        if finding.mend:
-            console.print(f"        {finding.mend}", style="dim", markup=False, soft_wrap=True)
+        _tell(console, finding.level, finding.message, finding.mend)
     return all(finding.level != "error" for finding in findings)
 
 
+def _try_all(console: Console, flows: Sequence[Flow]) -> bool:
+    """Print what the sources and sinks answer. Returns True where none of them failed to."""
+    from millrace.cli.probing import probe_all
+
+    well = True
+    console.print()
+    for told in probe_all(flows):
+        _tell(console, told.level, f"{told.flow}: {told.part}: {told.message}")
+        well &= told.level != "error"
+    return well
+
+
+MARKS = {
+    "ok": "[green]ok     [/green]",
+    "none": "[dim]–      [/dim]",
+    "warning": "[yellow]warning[/yellow]",
+    "error": "[bold red]error  [/bold red]",
+}
+
+
+def _tell(console: Console, level: str, message: str, mend: str = "") -> None:
+    console.print(f"{MARKS[level]} {escape(message)}", soft_wrap=True)
+    if mend:
+        console.print(f"        {mend}", style="dim", markup=False, soft_wrap=True)
+
+
 def flows_schema() -> dict[str, Any]:
-    """JSON Schema of a flows file, with the options of every source, sink and transform that Millrace knows."""
+    """JSON Schema of a flows file, with the options of every source, sink and transform that Millrace knows.
+
+    It is the same whichever extras are installed.
+    """
     from millrace_consumer.sinks import SINKS
     from millrace_consumer.transforms import TRANSFORMS
     from millrace_pipeline.flows.schema import schema as schema_of

@@ -14,6 +14,7 @@ import structlog
 import typer
 
 from millrace.cli.asked import TakeOverOption
+from millrace.cli.examine import build_to_consume, build_to_produce
 from millrace.cli.exits import TOO_MANY_DEAD
 from millrace.cli.outcome import FailOnDeadOption, too_many_dead
 from millrace.server import Server, server_of, without_secrets
@@ -53,6 +54,7 @@ def produce(
 
     settings = settings_with(flows)
     chosen = choose(settings, [flow])[0]
+    build_to_produce(chosen)
     with Service(f"producer-{flow}", settings, flow=flow) as service:
         server = find(settings)
         look_before(server.url, settings.redis_seconds, service.stopping)
@@ -95,6 +97,7 @@ def consume(
 
     settings = settings_with(flows)
     chosen = choose(settings, names or [])
+    build_to_consume(chosen)
     always = {"flow": chosen[0].name} if len(chosen) == 1 else {}
     with Service("consumer", settings, **always) as service:
         server = find(settings)

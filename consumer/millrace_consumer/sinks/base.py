@@ -95,7 +95,17 @@ class Sink(BaseModel, ABC):
         raise ConfigError("it has no files or tables to read again")
 
     def check(self, model: type[BaseModel] | None) -> None:
-        """Look at the flow's model, once, when a flow is checked or started. Raises ConfigError to refuse it."""
+        """Look at the flow's model, once, when a flow is checked or started. Raises ConfigError to refuse it.
+
+        For what can be known on this machine. Asks no network, changes nothing, and is quick.
+        """
+
+    def probe(self) -> str | None:
+        """Connect as `write` would, write nothing, and return what answered, for `millrace check --connect`.
+
+        None where it can't be tried without writing something. Raises SinkUnavailable or whatever happens.
+        """
+        return None
 
     def close(self) -> None:
         """Give back what is open (a connection). Called once when the consumer stops, after the last write."""

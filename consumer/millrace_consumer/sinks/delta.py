@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import quote
 
@@ -16,11 +17,13 @@ from millrace_consumer.batch import Batch
 from millrace_consumer.readback import ENVELOPE_ID, WHOLE, Readback
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
 from millrace_consumer.sinks.placed import PlacedSink
+from millrace_consumer.sinks.places.writable import check_folder
 from millrace_pipeline.envelope import resolve
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.extras import Extra
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.moment import read_moment
+from millrace_pipeline.objectstore import is_url
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable
@@ -113,6 +116,8 @@ class DeltaSink(PlacedSink):
 
     def check(self, model: type[BaseModel] | None) -> None:
         """Refuses columns that the table can't have, and options that name others than there are."""
+        if not is_url(self.path):
+            check_folder(Path(self.path))
         schema = self.columns(model)
         for field in schema:
             if odd := _odd(field.type):
@@ -131,6 +136,11 @@ class DeltaSink(PlacedSink):
             if name in EVENT_TIME and name not in schema.names:
                 schema = schema.append(pa.field(name, EVENT_TIME[name]))
         return schema
+
+    def probe(self) -> str | None:
+        """See `Sink.probe`."""
+        table = self.table.read()
+        return "no table there yet: it will be made" if table is None else f"the table is at version {table.version()}"
 
     def has_batch(self, batch_id: str) -> bool:
         """Whether the batch is committed."""

@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, Field
 
+from millrace_consumer.sinks.places.writable import check_file
 from millrace_consumer.sinks.sql import SqlSink
 from millrace_consumer.sinks.sqldatabase import Database
 from millrace_consumer.sinks.sqloptions import Wait
-from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.extras import Extra
 
 
@@ -28,10 +28,9 @@ class DuckdbSink(SqlSink):
     longest_name: ClassVar[int] = 1000
 
     def check(self, model: type[BaseModel] | None) -> None:
-        """Refuses a path that is a directory."""
+        """Refuses a path that can't be written."""
         super().check(model)
-        if self.path.is_dir():
-            raise ConfigError(f"path: {self.path} is a directory; name a file in it")
+        check_file(self.path)
 
     def connect(self) -> Database:
         from millrace_consumer.sinks.duckdbdatabase import DuckdbDatabase  # not before it is used: it is an extra

@@ -8,7 +8,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -52,6 +52,21 @@ class DuckdbDatabase(FileDatabase):
         """See `Database.reading`: nobody else can write meanwhile."""
         with self._open(read_only=True) as connection:
             yield connection
+
+    @contextmanager
+    def looking(self) -> Iterator[DuckDBPyConnection | None]:
+        """See `Database.looking`. No turn is waited for, which would leave its file: who only reads spoils nothing."""
+        connection = None
+        try:
+            try:
+                connection = duckdb.connect(self._path, read_only=True)
+            except duckdb.IOException as error:
+                if not _is_locked(error):
+                    raise
+            with connection or nullcontext():
+                yield connection
+        except duckdb.Error as error:
+            raise SinkUnavailable(f"{self._path}: {said(error)}") from None
 
     def close(self) -> None:
         """Does nothing: the file is closed."""
@@ -111,7 +126,7 @@ class DuckdbDatabase(FileDatabase):
     def _connected(self, read_only: bool) -> DuckDBPyConnection:
         return self._once_free(
             lambda: duckdb.connect(self._path, read_only=read_only),
-            lambda error: isinstance(error, duckdb.IOException) and "lock" in str(error),
+            _is_locked,
         )
 
     def _once_free(self, attempt: Callable[[], T], is_taken: Callable[[Exception], bool]) -> T:
@@ -124,6 +139,10 @@ class DuckdbDatabase(FileDatabase):
                 if not is_taken(error) or time.monotonic() > over:
                     raise
                 time.sleep(random.uniform(*_PAUSE))
+
+
+def _is_locked(error: Exception) -> bool:
+    return isinstance(error, duckdb.IOException) and "lock" in str(error)
 
 
 def _make(path: Path) -> None:

@@ -87,6 +87,10 @@ class FileSink(PlacedSink):
         """Refuses a path where nothing can be written."""
         self.place.check()
 
+    def probe(self) -> str | None:
+        """See `Sink.probe`."""
+        return self.place.probe()
+
     def has_batch(self, batch_id: str) -> bool:
         """Whether a file of this batch has its name already, in any partition."""
         return self.place.holds(f"{batch_id}{self.suffix}")

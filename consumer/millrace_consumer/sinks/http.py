@@ -106,6 +106,22 @@ class HttpSink(SessionOptions, Sink):
             raise ValueError("holds a line break, a NUL, or blanks at an end")
         return value
 
+    def probe(self) -> str | None:
+        """See `Sink.probe`. OPTIONS asks what a URL takes, and changes nothing there."""
+        session = self._connect()
+        try:
+            answer = session.ask("OPTIONS", self.url, headers={}, timeout=(self.connect_timeout, self.timeout))
+            answer.close()
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            why = why_no_answer(error, connect_timeout=self.connect_timeout, read_timeout=self.timeout)
+            raise SinkUnavailable(f"{shown(self.url)}: {why}") from None
+        finally:
+            session.close()
+        said = f"answered {status_text(answer.status_code)} to OPTIONS"
+        if answer.status_code in (401, 403) or answer.status_code >= 500:
+            raise SinkUnavailable(f"{shown(self.url)}: {said}")
+        return f"{said}; no {self.method} was tried, which would write"
+
     def write(self, batch: Batch) -> None:
         """Sends the batch, the good half of a batch too where the other is refused; that is not sent again."""
         if self._taken.of(batch).has_all(batch):

@@ -12,6 +12,7 @@ from millrace_consumer.sinks.kafkanotes import session_of
 from millrace_consumer.sinks.kafkaoptions import KafkaOptions
 from millrace_pipeline.envelope import encode_json, resolve
 from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.kafkacluster import told_of
 from millrace_pipeline.killpoints import killpoint
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ class KafkaSink(KafkaOptions):
             raise ConfigError("ledger: expected another topic than the messages'")
         if mistake := settings_mistake(self.config):
             raise ConfigError(f"config: {mistake}")
+
+    def probe(self) -> str | None:
+        """See `Sink.probe`."""
+        return told_of(self.brokers, self.config, [self.topic], self.timeout)
 
     def write(self, batch: Batch) -> None:
         """Writes the batch in one transaction, unless a note says that it is there."""

@@ -14,7 +14,7 @@ from millrace_consumer.sinks.ledger import PRUNED
 from millrace_consumer.sinks.pgmisfits import MISFITS
 from millrace_consumer.sinks.pgsession import PgSession
 from millrace_consumer.sinks.pgtable import PgTable
-from millrace_consumer.sinks.sqldatabase import Database
+from millrace_consumer.sinks.sqldatabase import LOOK_SECONDS, Database
 from millrace_consumer.sinks.sqloptions import DAY
 from millrace_consumer.sinks.sqltable import SqlTable
 
@@ -46,13 +46,31 @@ class PgDatabase(Database):
     @contextmanager
     def reading(self) -> Iterator[Connection[Any]]:
         """See `Database.reading`. A connection of its own, in a transaction for which there is a day."""
-        session = PgSession(self._dsn, connect_timeout=self._connect_timeout, timeout=DAY)
+        with self._aside(self._connect_timeout, DAY) as connection:
+            yield connection
+
+    @contextmanager
+    def looking(self) -> Iterator[Connection[Any]]:
+        seconds = min(self._connect_timeout, LOOK_SECONDS)
+        with self._aside(seconds, seconds) as connection:
+            yield connection
+
+    @contextmanager
+    def _aside(self, connect_timeout: float, timeout: float) -> Iterator[Connection[Any]]:
+        session = PgSession(self._dsn, connect_timeout=connect_timeout, timeout=timeout)
         try:
             with session() as connection, connection.transaction():
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 yield connection
         finally:
             session.close()
+
+    def lacking(self, connection: Connection[Any], table: str) -> str:
+        name = self.literal(self.qualified(table))
+        rights = ("INSERT", "SELECT")
+        asked = ", ".join(f"has_table_privilege({name}, '{right}')" for right in rights)
+        [found] = self.run(connection, f"SELECT {asked}")
+        return next((right for right, there in zip(rights, found, strict=True) if not there), "")
 
     def close(self) -> None:
         self._session.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
@@ -34,8 +35,18 @@ class PythonSink(Sink):
     _write: Callable[[Batch], object] | None = PrivateAttr(None)
 
     def check(self, model: type[BaseModel] | None) -> None:  # noqa: ARG002 - the function gets any batch
-        """Refuses a path that names no function."""
+        """Refuse a path that names no function, or one that doesn't take a batch and these arguments."""
         self._loaded()
+        try:
+            signature = inspect.signature(load_object(self.function))
+        except (TypeError, ValueError):  # of some that are written in C
+            return
+        try:
+            signature.bind(None, **self.arguments)
+        except TypeError as error:
+            raise ConfigError(
+                f"function: {self.function} can't be called with a batch and these arguments: {error}"
+            ) from None
 
     def write(self, batch: Batch) -> None:
         """Calls the function. What it raises counts as `Sink.write` says."""

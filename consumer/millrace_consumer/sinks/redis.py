@@ -73,6 +73,20 @@ class RedisSink(Sink):
         if self.url is not None:
             self._server()
 
+    def probe(self) -> str | None:
+        """See `Sink.probe`."""
+        if self.url is None:
+            return "the queue's own Redis: see above"
+        try:
+            found = self._server().kind()
+        except QueueError as error:
+            raise SinkUnavailable(_about_url(error)) from None
+        finally:
+            self.close()
+        if found not in (self.into, "none"):
+            raise SinkUnavailable(f"key {self.key} is a {found} there, not a {self.into}")
+        return f"it answers; {self.key} is {'not there yet' if found == 'none' else f'a {found}'}"
+
     def write(self, batch: Batch) -> None:
         """Writes to another server. For the queue's own it only sees that every record can be written."""
         if not len(batch):

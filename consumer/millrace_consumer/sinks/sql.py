@@ -41,6 +41,22 @@ class SqlSink(SqlOptions):
             self._database = self.connect()
         return self._database
 
+    def probe(self) -> str | None:
+        """See `Sink.probe`. It looks for the table, and asks for its own rights to it."""
+        database = self.database
+        if not database.exists():
+            return f"{database.place} will be made"
+        with database.looking() as connection:
+            if connection is None:
+                return f"{database.place} is there, and somebody writes to it now"
+            if database.find(connection, self.table) is None:
+                if not self.create:
+                    raise SinkUnavailable(self._no_table())
+                return f"{database.place}: no table {self.table} yet: it will be made"
+            if right := database.lacking(connection, self.table):
+                raise SinkUnavailable(f"{database.place}: no right to {right} on {self.table}: GRANT it")
+            return f"{database.place}: table {self.table} is there"
+
     def write(self, batch: Batch) -> None:
         """Writes the batch in one transaction, unless the ledger has it."""
         if not len(batch):
@@ -130,10 +146,13 @@ class SqlSink(SqlOptions):
                 database.run(connection, database.make_table(self.table, self.columns(batch.model), self.key))
                 table = database.find(connection, self.table)
         if table is None:
-            raise SinkUnavailable(f"{database.place}: there is no table {self.table}: create it, or set create: true")
+            raise SinkUnavailable(self._no_table())
         if drift := self.drift(table, batch.model):
             raise SinkUnavailable(f"{database.place}: table {self.table} {drift}")
         return table
+
+    def _no_table(self) -> str:
+        return f"{self.database.place}: there is no table {self.table}: create it, or set create: true"
 
     # ── The transaction ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -13,6 +13,9 @@ from millrace_consumer.sinks.ledger import PRUNED
 from millrace_consumer.sinks.sqlcolumns import SqlColumn
 from millrace_consumer.sinks.sqltable import SqlTable, qualified, quoted
 
+LOOK_SECONDS = 5.0
+"""How long a look at a database waits for it."""
+
 
 class Undone(Exception):
     """What was tried is to leave no trace."""
@@ -59,6 +62,17 @@ class Database(ABC):
     @abstractmethod
     def reading(self) -> AbstractContextManager[Any]:
         """A connection that sees one instant. Raises as `session` does."""
+
+    @abstractmethod
+    def looking(self) -> AbstractContextManager[Any | None]:
+        """A connection that changes nothing at all, and is waited for no longer than `LOOK_SECONDS`.
+
+        None where somebody writes now and lets nobody else in. Raises as `session` does.
+        """
+
+    def lacking(self, connection: Any, table: str) -> str:  # noqa: ARG002 - whoever may open a file may do all in it
+        """A right to this table that the user lacks; empty for none."""
+        return ""
 
     @abstractmethod
     def close(self) -> None:

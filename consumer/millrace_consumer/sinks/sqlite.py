@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, Field
 
+from millrace_consumer.sinks.places.writable import check_file
 from millrace_consumer.sinks.sql import SqlSink
 from millrace_consumer.sinks.sqldatabase import Database
 from millrace_consumer.sinks.sqlitedatabase import SqliteDatabase
@@ -27,10 +28,9 @@ class SqliteSink(SqlSink):
     longest_name: ClassVar[int] = 1000
 
     def check(self, model: type[BaseModel] | None) -> None:
-        """Refuses a path that is a directory, and a table in a schema, which SQLite has none of."""
+        """Refuses a path that can't be written, and a table in a schema, which SQLite has none of."""
         super().check(model)
-        if self.path.is_dir():
-            raise ConfigError(f"path: {self.path} is a directory; name a file in it")
+        check_file(self.path)
         if "." in self.table:
             raise ConfigError(f"table: SQLite has no schemas: name a table such as {self.table.rpartition('.')[2]}")
 

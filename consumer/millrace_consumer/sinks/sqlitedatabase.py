@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 from millrace_consumer.sinks.base import SinkUnavailable
-from millrace_consumer.sinks.sqldatabase import FileDatabase
+from millrace_consumer.sinks.sqldatabase import LOOK_SECONDS, FileDatabase
 from millrace_consumer.sinks.sqlitetable import SqliteTable
 from millrace_consumer.sinks.sqltable import SqlTable, quoted
 from millrace_pipeline.errors import MillraceError
@@ -67,6 +67,15 @@ class SqliteDatabase(FileDatabase):
     def reading(self) -> Iterator[sqlite3.Connection]:
         with self.session() as connection, self.transaction(connection, "BEGIN DEFERRED"):
             yield connection
+
+    @contextmanager
+    def looking(self) -> Iterator[sqlite3.Connection]:
+        address = f"{self._path.absolute().as_uri()}?mode=ro"
+        try:
+            with closing(sqlite3.connect(address, uri=True, timeout=min(self._timeout, LOOK_SECONDS))) as connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise SinkUnavailable(f"{self._path}: {error}") from None
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

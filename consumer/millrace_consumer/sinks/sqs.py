@@ -99,6 +99,15 @@ class SqsSink(Sink):
         except SinkUnavailable as error:
             raise ConfigError(f"{error}: set `region`") from None
 
+    def probe(self) -> str | None:
+        """See `Sink.probe`."""
+        client = self._connect()
+        try:
+            answer = client.get_queue_attributes(QueueUrl=self.url, AttributeNames=["ApproximateNumberOfMessages"])
+        finally:
+            client.close()
+        return f"the queue is there; about {answer['Attributes']['ApproximateNumberOfMessages']} messages wait"
+
     def write(self, batch: Batch) -> None:
         """Sends what the queue doesn't have of the batch yet."""
         if self._taken.of(batch).has_all(batch):

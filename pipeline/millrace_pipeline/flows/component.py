@@ -55,6 +55,11 @@ class Component(BaseModel):
         return next((step for step in reversed(self._steps) if isinstance(step, str)), "")
 
     @property
+    def flow(self) -> str:
+        """The name of the flow that it stands in; none where it was made in Python."""
+        return str(self._steps[1]) if len(self._steps) > 1 else ""
+
+    @property
     def each(self) -> Sequence[Component]:
         """The components that it stands for: itself, where it isn't `Several`."""
         return (self,)
@@ -96,9 +101,11 @@ class Component(BaseModel):
             raise self._error(f"{shown} is abstract: it must define {lacking}", "type")
         return found
 
-    def error(self, message: str) -> ConfigError:
-        """What somebody else says of this component, with its place in the file, and no value of the environment."""
-        return foreign_error(message, self._document, self._steps)
+    def error(self, message: str, *steps: str | int) -> ConfigError:
+        """What somebody else says of this component, or of what `steps` lead to in it, with its place in the file, and
+        no value of the environment.
+        """
+        return foreign_error(message, self._document, (*self._steps, *steps))
 
     def _error(self, message: str, *steps: str) -> ConfigError:
         return config_error(self._document.file, [self._document.problem((*self._steps, *steps), message)])

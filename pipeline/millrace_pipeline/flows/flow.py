@@ -27,7 +27,7 @@ from millrace_pipeline.flows.problem import Problem, Steps, all_of, config_error
 from millrace_pipeline.flows.project import Part, Project
 from millrace_pipeline.flows.reference import Reference, load_model, load_transform
 from millrace_pipeline.flows.units import Duration, Share, Size
-from millrace_pipeline.flows.validation import did_you_mean, validate
+from millrace_pipeline.flows.validation import did_you_mean, foreign_error, validate
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 """What a flow may be called: it stands in file names, labels and key names."""
@@ -181,6 +181,10 @@ class Flow(_Options):
         )
         file = document.folder / Path(document.file).name if document.folder else None
         return Project.of(_project(document), self.name, source, sink, file)
+
+    def error(self, message: str, *steps: str | int) -> ConfigError:
+        """What somebody else says of what `steps` lead to in this flow, with its place in the file."""
+        return foreign_error(message, self._document, (*self._steps, *steps))
 
     @property
     def transform_names(self) -> list[str]:

@@ -26,6 +26,11 @@ class Reference:
         self._document = document
 
     @property
+    def flow(self) -> str:
+        """The name of the flow that it stands in."""
+        return str(self.steps[1]) if len(self.steps) > 1 else ""
+
+    @property
     def shown(self) -> str:
         """The path for a message; never one that came out of the environment."""
         return self._document.shown(self.steps, self.path)

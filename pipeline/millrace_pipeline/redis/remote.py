@@ -36,6 +36,11 @@ class RemoteRedis:
         (found,) = self._connection.exchange(("EXISTS", self._ledger(batch_id)))
         return bool(found)
 
+    def kind(self) -> str:
+        """Return what the key holds there: list, stream, hash, or none. Raises as `write_once` does."""
+        (found,) = self._connection.exchange(("TYPE", self._key))
+        return found.decode() if isinstance(found, bytes) else str(found)
+
     def close(self) -> None:
         """Drops the connection; the next call makes a new one."""
         self._connection.close()

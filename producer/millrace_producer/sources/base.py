@@ -64,6 +64,21 @@ class Source(BaseModel, ABC):
         trying again won't help. Any other exception counts as SourceUnavailable, and its traceback is logged.
         """
 
+    def check(self) -> None:
+        """Look at the options, when a flow is checked and before a producer begins. Raises ConfigError to refuse them.
+
+        For what can be known on this machine: a file, a folder, a spider that isn't there. Asks no network, changes
+        nothing, and is quick.
+        """
+
+    def probe(self) -> str | None:
+        """Connect as `read` would, take nothing, and return what answered, for `millrace check --connect`.
+
+        None where it can't be tried without taking something. Raises SourceUnavailable, SourceRefused or whatever
+        happens.
+        """
+        return None
+
     def published(self, records: Sequence[Record | DeadLetter]) -> None:
         """Acknowledge records where they came from, for a source that has to.
 

@@ -72,7 +72,7 @@ def main() -> None:
 
 def _crawl(job: Job, channel: int) -> Message:
     try:
-        _find_modules(job.path)
+        find_modules(job.path)
         settings = get_project_settings()
         settings.setdict(job.settings | {"TWISTED_REACTOR": ASYNCIO_REACTOR}, priority="cmdline")
         settings.set("LOG_INSTALL_ROOT_HANDLER", bool(settings.get("LOG_FILE")), priority="cmdline")
@@ -102,8 +102,8 @@ def _crawl(job: Job, channel: int) -> Message:
     return Ended(str(crawler.stats.get_value("finish_reason", "broken off")), stats, items.retry_after)
 
 
-def _find_modules(path: list[str]) -> None:
-    """Lets the project import its own modules, then those of this path; never one of either in place of a library."""
+def find_modules(path: list[str]) -> None:
+    """Let the project import its own modules, then those of this path; never one of either in place of a library."""
     project = closest_scrapy_cfg()
     if project and ENVVAR not in os.environ:
         path = [str(Path(project).parent), *path]

@@ -167,6 +167,16 @@ class FilesSource(RecordOptions, Source):
             self._format = self._format._replace(dialect=self._format.dialect._replace(nullable=nullable))
         return self
 
+    def check(self) -> None:
+        """Refuse a file that isn't there, and a folder in place of a file; a watch and a tail wait for theirs."""
+        if isinstance(self._files, LocalFiles):
+            self._files.check(may_come=self.mode != "once")
+
+    def probe(self) -> str | None:
+        """See `Source.probe`."""
+        found = len(self._files.found())
+        return f"{found:,} file{'' if found == 1 else 's'} there"
+
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """See `Source.read`. Positions are those of `FilePlace`."""
         place = place_of(resume_from)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import PrivateAttr
 
+from millrace_pipeline.kafkacluster import check_settings, told_of
 from millrace_producer.sources.base import DeadLetter, Position, Record, SourceRefused
 from millrace_producer.sources.kafkaoptions import KafkaOptions
 
@@ -27,6 +28,14 @@ class KafkaSource(KafkaOptions):
     """
 
     _reading: list[KafkaReading] = PrivateAttr(default_factory=list)
+
+    def check(self) -> None:
+        """Refuse settings that librdkafka doesn't know."""
+        check_settings(self.config)
+
+    def probe(self) -> str | None:
+        """See `Source.probe`."""
+        return told_of(self.brokers, self.config, self.topics, self.timeout)
 
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """See `Source.read`. Positions are the next offsets: `{"topic:partition": 42}`; a group has none."""

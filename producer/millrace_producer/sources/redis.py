@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
@@ -15,6 +15,7 @@ from millrace_pipeline.envelope import encode_json
 from millrace_pipeline.errors import QueueError
 from millrace_pipeline.flows.units import Duration
 from millrace_pipeline.redis.external import Entry, ExternalChannel, ExternalList, ExternalStream
+from millrace_pipeline.redis.remote import RemoteRedis
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
 from millrace_producer.sources.fields import Fields
 from millrace_producer.sources.redisgroup import BATCH, WAIT_SECONDS, EntryLetter, EntryRecord, Membership, translated
@@ -103,6 +104,14 @@ class RedisSource(Source):
     def redelivers(self) -> bool:  # type: ignore[override]
         """What is acknowledged after it was published may come again between the two."""
         return self.group is not None
+
+    def probe(self) -> str | None:
+        """See `Source.probe`."""
+        with translated(), closing(RemoteRedis(self.url.get_secret_value(), self.key)) as server:
+            found = server.kind()
+        if self.kind != "channel" and found not in (self.kind, "none"):
+            raise SourceRefused(f"key {self.key} is a {found} there, not a {self.kind}")
+        return f"it answers; {self.key} is {'not there yet' if found == 'none' else f'a {found}'}"
 
     def read(self, resume_from: Position | None) -> Records:
         """See `Source.read`. Positions are `numbering:number` in a list, ids of a stream; others have none."""

@@ -20,6 +20,11 @@ class RestSource(RestOptions):
     each round gives all there is, or nothing where the API says that nothing has changed.
     """
 
+    def probe(self) -> str | None:
+        """See `Source.probe`. The first page is asked for, and its headers are read."""
+        with closing(Api(self)) as api:
+            return api.probe()
+
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """See `Source.read`. A position is a value of the incremental field; without one, a place in a page."""
         kind = OrderedRounds if self.incremental and self.incremental.ordered else Rounds

@@ -11,7 +11,7 @@ from urllib.parse import urljoin
 import requests
 import urllib3
 
-from millrace_pipeline.errors import SourceRefused
+from millrace_pipeline.errors import SourceRefused, SourceUnavailable
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.web import as_utf8, is_not_now, shown, status_text, wait_asked_for
 from millrace_producer.sources.circle import Circle
@@ -137,6 +137,18 @@ class Api:
             self._retry.wait_after(page)
         self._retry.reset()
         return page
+
+    def probe(self) -> str:
+        """Ask for the first page once, read its headers, and say what they were. Raises as `page` does."""
+        url, body = self._where(None, {})
+        answer = self._web.ask(Question(url, self._headers, self._options.method, body))
+        if isinstance(answer, Failure):
+            raise SourceUnavailable(f"{self._shown}: {answer.reason}")
+        with answer:
+            if answer.status_code >= HTTPStatus.BAD_REQUEST:
+                raise self._web.refused(f"answered {status_text(answer.status_code)}")
+            kind = answer.headers.get("content-type", "").partition(";")[0]
+            return f"answered {status_text(answer.status_code)}" + (f", {kind}" if kind else "")
 
     def _ends_at_a_repeat(self, page: Page) -> bool:
         """Whether a page that is there again is the end, or an error. One bare value may well be another."""

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
 from millrace_producer.sources.crawlprocess import CrawlProcess, Ended, Failed, Item, Job, NoItem, without_secrets
+from millrace_producer.sources.spiders import check_spider
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,10 @@ class ScrapySource(Source):
         default_factory=list,
         description="Reasons of the spider's own (CloseSpider) that mean that the crawl is done, not that it failed.",
     )
+
+    def check(self) -> None:
+        """Refuse a folder that holds no project, and a spider that the project hasn't got."""
+        check_spider(self.spider, self.project, self.settings, sys.path)
 
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """See `Source.read`. There are no positions: every crawl begins at the beginning."""

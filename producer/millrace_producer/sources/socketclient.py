@@ -30,7 +30,7 @@ from websockets.frames import CloseCode
 from websockets.http11 import Response
 from websockets.sync.client import ClientConnection, connect
 
-from millrace_pipeline.errors import SourceRefused
+from millrace_pipeline.errors import SourceRefused, SourceUnavailable
 from millrace_pipeline.web import is_not_now, shown, status_text, wait_asked_for
 from millrace_producer.addresses import PrivateAddress, is_private, leads_elsewhere, strips_secrets
 from millrace_producer.sources.auth import Auth
@@ -163,6 +163,14 @@ class SocketClient:
         if self._place.end_at_close and error.rcvd.code == CloseCode.NORMAL_CLOSURE:
             return None
         return Failure(f"closed by the server with {error.rcvd.code}")
+
+    def probe(self) -> str:
+        """Connect once, say nothing, and hang up. Raises SourceUnavailable, SourceRefused."""
+        with closing(self._handshakes), ExitStack() as held:
+            found = self._connected(held)
+            if isinstance(found, Failure):
+                raise SourceUnavailable(f"{self._shown}: {found.reason}")
+            return "it takes the connection"
 
     def _connected(self, held: ExitStack) -> ClientConnection | Failure:
         """A connection, redirects followed, that is closed with `held`; or why there is none now."""

@@ -24,6 +24,16 @@ class SqsSource(SqsOptions):
 
     _queue: list[SqsQueue] = PrivateAttr(default_factory=list)
 
+    def probe(self) -> str | None:
+        """See `Source.probe`."""
+        from millrace_producer.sources.sqsqueue import SqsQueue
+
+        queue = SqsQueue(self)
+        try:
+            return queue.described()
+        finally:
+            queue.close()
+
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:  # noqa: ARG002 - a queue has none
         """See `Source.read`."""
         from millrace_producer.sources.sqsqueue import SqsQueue

@@ -92,6 +92,12 @@ class SqsQueue:
         finally:
             self._give_back(self._held.drop(message["MessageId"] for message in waiting))
 
+    def described(self) -> str:
+        """Say how many messages wait, and change nothing. Raises SourceUnavailable, SourceRefused."""
+        answer = self._ask("get_queue_attributes", AttributeNames=["ApproximateNumberOfMessages"])
+        waiting = answer.get("Attributes", {}).get("ApproximateNumberOfMessages", "an unknown number of")
+        return f"about {waiting} messages wait"
+
     def delete(self, records: Sequence[Record | DeadLetter]) -> None:
         """These are on the list. What goes wrong ends the reading, which a quiet queue would not hear of otherwise."""
         receipts = {record.receipt: record.message for record in records if isinstance(record, SqsRecord | SqsLetter)}

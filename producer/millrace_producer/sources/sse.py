@@ -73,6 +73,11 @@ class SseSource(EventChoice, RecordOptions, WebOptions, Source):
     def _an_http_url(cls, url: str) -> str:
         return checked_url(url, "https://stream.wikimedia.org/v2/stream/recentchange")
 
+    def probe(self) -> str | None:
+        """See `Source.probe`. The stream is opened, its headers are read, and it is closed again."""
+        with closing(self._client(None, attempts=1)):
+            return "the stream is open to us"
+
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """See `Source.read`. Positions are event ids; a stream without any has none and starts anew after a restart."""
         if resume_from is not None and not isinstance(resume_from, str):
@@ -87,7 +92,7 @@ class SseSource(EventChoice, RecordOptions, WebOptions, Source):
                 if record is not None:
                     yield record
 
-    def _client(self, resume_from: str | None) -> EventClient:
+    def _client(self, resume_from: str | None, attempts: int | None = None) -> EventClient:
         headers = {"User-Agent": self.user_agent} | {name.title(): value for name, value in self.headers.items()}
         return EventClient(
             self.url,
@@ -99,7 +104,7 @@ class SseSource(EventChoice, RecordOptions, WebOptions, Source):
                 read_timeout=self.read_timeout,
                 max_event_bytes=self.max_event_bytes,
                 max_redirects=self.max_redirects,
-                max_failures=self.max_failures,
+                max_failures=attempts or self.max_failures,
                 backoff_initial=self.backoff_initial,
                 backoff_max=self.backoff_max,
             ),

@@ -83,6 +83,10 @@ class WebsocketSource(RecordOptions, WebOptions, Source):
             raise ValueError("key, time and resume point into JSON, and format is text")
         return self
 
+    def probe(self) -> str | None:
+        """See `Source.probe`. The connection is made and closed; nothing is said."""
+        return self._client(lambda: {}).probe()
+
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """See `Source.read`. A position is the value of `resume.field`; without `resume` there are none."""
         if isinstance(resume_from, dict | list | bool):

@@ -34,6 +34,10 @@ class Place(ABC):
     def check(self) -> None:
         """Raises ConfigError where nothing can be written here, as far as that can be known without trying."""
 
+    @abstractmethod
+    def probe(self) -> str:
+        """Say what is here, changing nothing. Raises ConfigError, OSError or SinkUnavailable where it isn't."""
+
 
 class Staging(ABC):
     """The files of one batch: all of them encoded before the first of them appears. Use as a context manager.

@@ -41,6 +41,16 @@ class Bucket(Place):
         self._options = options
         self.store = client(self.url.scheme, self.url.bucket, options, self.url.prefix)
 
+    def probe(self) -> str:
+        """List one page: whoever may not, or names a bucket that isn't there, is told so."""
+        import obstore
+
+        try:
+            found = len(next(iter(obstore.list(self.store, chunk_size=1000)), []))
+        except store_errors() as error:
+            raise self._unavailable("list", "", error) from error
+        return f"{self.url} answers; {f'{found:,} or more' if found >= 1000 else found} objects there"
+
     def stage(self, files: int) -> Staging:  # noqa: ARG002 - it is told for what only disks do
         """A batch's objects: encoded in memory, and put when they are all there."""
         return BucketStaging(self)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from millrace_consumer.sinks.places.base import Place, Staging
-from millrace_pipeline.errors import ConfigError
+from millrace_consumer.sinks.places.writable import check_folder
 from millrace_pipeline.killpoints import killpoint
 
 AT_ONCE = 8
@@ -64,9 +64,13 @@ class Disk(Place):
         return (self.path / name).open("rb")
 
     def check(self) -> None:
-        """Refuses a path that is something else than a directory."""
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"path: {self.path} is not a directory; name one that is, or that doesn't exist yet")
+        """Refuse a path that is something else than a directory, or where this user can't write."""
+        check_folder(self.path)
+
+    def probe(self) -> str:
+        """Say whether the folder is there."""
+        self.check()
+        return f"{self.path} is there, and can be written to" if self.path.is_dir() else f"{self.path} will be made"
 
 
 class DiskStaging(Staging):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from zlib import crc32
 
+from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.objectstore import StoreOptions
 from millrace_producer.sources.base import SourceRefused, SourceUnavailable
 from millrace_producer.sources.reading.bucket import Bucket
@@ -62,9 +63,27 @@ class LocalFiles(Files):
     def __init__(self, pattern: str) -> None:
         self._pattern = str(Path(pattern).expanduser())
 
+    def check(self, *, may_come: bool) -> None:
+        """Raise ConfigError where there is nothing to read, and nothing that may come."""
+        magic = glob.has_magic(self._pattern)
+        path = Path(self._pattern)
+        if not magic and path.is_dir():
+            raise ConfigError(f"path: {path} is a folder: name a file, or a pattern such as {path}/*.jsonl")
+        if may_come:
+            return
+        if not magic and not path.exists():
+            raise ConfigError(f"path: there is no file {path} (looked for {path.absolute()})")
+        if not self._root().is_dir():
+            raise ConfigError(f"path: there is no folder {self._root()} (looked for {self._root().absolute()})")
+        if not magic and not os.access(path, os.R_OK):
+            raise ConfigError(f"path: {path} can't be read: give the producer's user the right to")
+
+    def _root(self) -> Path:
+        return Path(os.path.dirname(re.split(r"[*?[]", self._pattern)[0]) or ".")  # noqa: PTH120 - up to the wildcard
+
     def found(self, since: str | None = None) -> list[File]:  # noqa: ARG002 - all are listed anyway
         """See `Files.found`. Names that begin with a dot are hidden from wildcards."""
-        root = Path(os.path.dirname(re.split(r"[*?[]", self._pattern)[0]) or ".")  # noqa: PTH120 - up to the wildcard
+        root = self._root()
         if not root.is_dir():
             raise SourceUnavailable(f"there is no directory {root}")
         magic = glob.has_magic(self._pattern)
