@@ -38,6 +38,10 @@ class Rehearsed(msgspec.Struct):
     verdict: str
     reason: str | None
     outputs: list[Output]
+    key: str | None = None
+    """What names the record; None where nothing in it does."""
+    time: str | None = None
+    """When it happened, as the record says; None where that is when it is published."""
 
 
 class Rehearsal:

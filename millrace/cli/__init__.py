@@ -23,16 +23,22 @@ app = typer.Typer(
 )
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"millrace {version('millrace')}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def _whole(
     show_version: Annotated[
-        bool, typer.Option("--version", "-V", is_eager=True, help="Print which version of Millrace this is.")
+        bool,
+        typer.Option(
+            "--version", "-V", is_eager=True, callback=_say_version, help="Print which version of Millrace this is."
+        ),
     ] = False,
 ) -> None:
-    # Without a docstring, which would take the place of `help` above.
-    if show_version:
-        sys.stdout.write(f"millrace {version('millrace')}\n")
-        raise typer.Exit
+    pass  # and no docstring, which would take the place of `help` above
 
 
 def _compose() -> None:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.status import JsonOption
-from millrace_pipeline.envelope import Record, is_envelope
+from millrace_pipeline.envelope import Record, is_envelope, timestamp
 from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Variant
 
 if TYPE_CHECKING:
     from millrace_consumer.rehearsal import Rehearsed
+    from millrace_producer.sources.base import Source
 
 app = typer.Typer()
+
+SESSION = "test"
 
 SAID = {
     "delivered": "would be written",
@@ -40,8 +44,9 @@ def dry_run(
 ) -> None:
     """Shows what a flow would make of a record and what its sink would write, without source, Redis or sink.
 
-    The record goes through the same validation and transforms as in the services. A file sink's output is shown as it
-    would stand in the file, in Parquet with its columns; of any other sink the records that it would be given.
+    What the source's `key` and `time` give is shown. Then it goes through the same validation and transforms as in the
+    services. A file sink's output is shown as it would stand in the file, in Parquet with its columns, and under the
+    partition that it would be in; of any other sink the records that it would be given.
 
     Without --record and --file the records come from standard input, a line each. A line that is a whole envelope, as
     `millrace dead show` prints it, is taken as it stands; any other is what a source would yield.
@@ -56,20 +61,29 @@ def dry_run(
     (chosen,) = choose(settings_with(flows), [flow])
     rehearsed = rehearsal.Rehearsal(chosen)
     key = chosen.dedupe.key if chosen.dedupe else None
-    entries = Entries(chosen.name, mark=chosen.queue.key, session="test", key=key, contract=Contract.of(chosen))
+    entries = Entries(chosen.name, mark=chosen.queue.key, session=SESSION, key=key, contract=Contract.of(chosen))
     found: list[Rehearsed] = []
+    source = _source_of(chosen)
     for text in _records(record or [], file):
-        entry = None if is_envelope(text) else entries.make(Record(text))
-        if entry is not None and entry.dead is not None:
-            found.append(rehearsal.Rehearsed("dead", entry.dead.reason, []))
-        elif entry is not None and entry.variant:
-            found.append(rehearsal.Rehearsed("variant", Variant(entry.line).reason, []))
+        if is_envelope(text):
+            found.append(rehearsed.of(text))
+            continue
+        sample = source.sample(text) if source else Record(text)
+        entry = entries.make(sample)
+        if entry.dead is not None:
+            one = rehearsal.Rehearsed("dead", entry.dead.reason, [])
+        elif entry.variant:
+            one = rehearsal.Rehearsed("variant", Variant(entry.line).reason, [])
         else:
-            found.append(rehearsed.of(text if entry is None else entry.line))
+            one = rehearsed.of(entry.line)
+        if isinstance(sample, Record):
+            one.key = None if entry.id.startswith(f"{SESSION}-") or not entry.id else entry.id
+            one.time = timestamp(sample.time) if sample.time else None
+        found.append(one)
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
     else:
-        _print(found)
+        _print(found, chosen.source.options)
     sys.exit(1 if any(one.verdict in ("dead", "variant") for one in found) else 0)
 
 
@@ -90,10 +104,36 @@ def _records(given: list[str], file: Path | None) -> Iterator[bytes]:
             raise ConfigError(f"--file {file}: {error.strerror}") from None
 
 
-def _print(found: list[Rehearsed]) -> None:
+def _source_of(flow: Flow) -> Source | None:
+    """Return the source, which knows a record's key and time; None where it can't be made here, and why is said."""
+    from millrace_producer.sources import SOURCES
+    from millrace_producer.sources.base import Source
+
+    try:
+        return flow.source.build(SOURCES, Source)
+    except ConfigError as error:
+        sys.stderr.write(f"without its source, so without a key and a time of its own:\n{error}\n")
+        return None
+
+
+def _named(one: Rehearsed, options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what names the record and when it happened, where the flow says so or the record does."""
+    if one.key is not None:
+        yield f"key: {one.key}"
+    elif options.get("key"):
+        yield f"key: none, for there is nothing at {options['key']}"
+    if one.time is not None:
+        yield f"time: {one.time}"
+    elif options.get("time"):
+        yield f"time: when it is published, for there is no time at {options['time']}"
+
+
+def _print(found: list[Rehearsed], options: Mapping[str, Any]) -> None:
     for number, one in enumerate(found, 1):
         reason = f": {one.reason}" if one.reason else ""
         sys.stdout.write(f"record {number} {SAID[one.verdict]}{reason}\n")
+        if named := "; ".join(_named(one, options)):
+            sys.stdout.write(f"  {named}\n")
         for output in one.outputs:
             types = ", ".join(f"{name}: {kind}" for name, kind in (output.columns or {}).items())
             sys.stdout.write(f"  {output.place}\n" + (f"  ({types})\n" if types else ""))

@@ -33,7 +33,7 @@ def record_of(item: Any, key: str | None) -> Record | DeadLetter:
     """
     try:
         text = encode_json(_orderly(_fields_of(item)))
-        name = _key(key, text)
+        name = key_of(key, text)
     except MemoryError:
         raise  # this machine's trouble, not the item's
     except Exception as error:  # a serializer of the user's own may raise anything
@@ -42,7 +42,8 @@ def record_of(item: Any, key: str | None) -> Record | DeadLetter:
     return Record(text, key=name, type=None if kind is dict else kind.__name__, checked=True)
 
 
-def _key(key: str | None, text: bytes) -> str | None:
+def key_of(key: str | None, text: bytes) -> str | None:
+    """Return what names the record in this JSON text; see `record_of`."""
     if key is None:
         return None
     if key == CONTENT:

@@ -12,6 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from millrace.cli import dryrun
+from millrace_pipeline.flows.reference import load_object
+from millrace_producer.sources import SOURCES
 from tests.services import Place
 
 THEIRS = """\
@@ -180,3 +182,42 @@ def test_the_command_line_has_it(place: Place) -> None:
     tested = place.start("test", "numbers", "--record", '{"n": 1}', REDIS_URL="")
     assert tested.wait() == 0, tested.said
     assert '{"n": 1}' in tested.printed
+
+
+TIMES = {
+    "sse": {"type": "sse", "url": "http://127.0.0.1:9/", "key": "/meta/id", "time": "/at"},
+    "rest": {"type": "rest", "url": "http://127.0.0.1:9/", "key": "/meta/id", "time": "/at"},
+    "websocket": {"type": "websocket", "url": "ws://127.0.0.1:9/", "key": "/meta/id", "time": "/at"},
+    "files": {"type": "files", "path": "in.jsonl", "key": "/meta/id", "time": "/at"},
+    "stdin": {"type": "stdin", "key": "/meta/id", "time": "/at"},
+}
+
+
+def test_every_source_that_takes_a_time_is_among_these() -> None:
+    found = {name for name, path in SOURCES.items() if "time" in load_object(path).model_fields}
+    assert found == set(TIMES)
+
+
+@pytest.mark.parametrize("source", TIMES)
+def test_the_source_s_time_says_the_partition_and_its_key_the_name(dry: Dry, source: str) -> None:
+    sink = {"type": "jsonl", "path": "out", "partition": ["date"]}
+    dry.flow(sink, source=TIMES[source], transforms=[])
+    printed = dry("--record", '{"n": 1, "meta": {"id": "k7"}, "at": 1514764800000}')
+    assert "key: k7; time: 2018-01-01T00:00:00" in printed
+    assert "out/date=2018-01-01/BATCH.jsonl" in printed
+    (told,) = dry.tell("--record", '{"n": 1, "meta": {"id": "k7"}, "at": 1514764800000}')
+    assert (told["key"], told["time"][:10]) == ("k7", "2018-01-01")
+
+
+def test_a_key_or_time_that_finds_nothing_is_said(dry: Dry) -> None:
+    dry.flow({"type": "jsonl", "path": "out"}, source=TIMES["sse"], transforms=[])
+    printed = dry("--record", '{"n": 1, "at": "yesterday"}')
+    assert "key: none, for there is nothing at /meta/id" in printed
+    assert "time: when it is published, for there is no time at /at" in printed
+
+
+def test_a_scrapy_item_s_key_is_shown(dry: Dry) -> None:
+    dry.flow(
+        {"type": "jsonl", "path": "out"}, source={"type": "scrapy", "spider": "quotes", "key": "/n"}, transforms=[]
+    )
+    assert "key: 1\n" in dry("--record", '{"n": 1}')

@@ -79,6 +79,10 @@ class Source(BaseModel, ABC):
         """
         return None
 
+    def sample(self, text: bytes) -> Record | DeadLetter:
+        """Return the record that the source would yield of this JSON, with its key and time: for `millrace test`."""
+        return Record(text)
+
     def published(self, records: Sequence[Record | DeadLetter]) -> None:
         """Acknowledge records where they came from, for a source that has to.
 

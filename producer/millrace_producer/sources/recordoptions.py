@@ -8,7 +8,9 @@ from pydantic import BaseModel, Field, model_validator
 
 from millrace_pipeline.moment import TimeUnit
 from millrace_producer.items import CONTENT
+from millrace_producer.sources.base import DeadLetter, Record
 from millrace_producer.sources.fields import Fields, Format
+from millrace_producer.sources.reading.base import content_key
 
 
 class RecordOptions(BaseModel):
@@ -31,6 +33,20 @@ class RecordOptions(BaseModel):
         if getattr(self, "format", None) == "text" and (self.time or self.key not in (None, CONTENT)):
             raise ValueError("key and time point into JSON, and format is text")
         return self
+
+    def sample(self, text: bytes) -> Record | DeadLetter:
+        """See `Source.sample`."""
+        by_content = self.key == CONTENT
+        format: Format = "text" if getattr(self, "format", None) == "text" else "json"
+        fields = Fields(format, *self.pointers(), self.time_unit)
+        record = fields.record(text)
+        if by_content and isinstance(record, Record):
+            content_key(record)
+        return record
+
+    def pointers(self) -> tuple[str | None, str | None]:
+        """Return where the key and the time stand, if the record itself holds them."""
+        return (None if self.key == CONTENT else self.key), self.time
 
     def fields(self, format: Format = "json") -> Fields:
         """Return what finds them."""

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
+from millrace_pipeline.errors import MillraceError
+from millrace_producer.items import key_of
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
 from millrace_producer.sources.crawlprocess import CrawlProcess, Ended, Failed, Item, Job, NoItem, without_secrets
 from millrace_producer.sources.spiders import check_spider
@@ -70,6 +72,13 @@ class ScrapySource(Source):
     def check(self) -> None:
         """Refuse a folder that holds no project, and a spider that the project hasn't got."""
         check_spider(self.spider, self.project, self.settings, sys.path)
+
+    def sample(self, text: bytes) -> Record | DeadLetter:
+        """See `Source.sample`."""
+        try:
+            return Record(text, key=key_of(self.key, text))
+        except (MillraceError, ValueError):  # it is no JSON, which is for others to say
+            return Record(text)
 
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """See `Source.read`. There are no positions: every crawl begins at the beginning."""

@@ -82,7 +82,7 @@ class SseSource(EventChoice, RecordOptions, WebOptions, Source):
         """See `Source.read`. Positions are event ids; a stream without any has none and starts anew after a restart."""
         if resume_from is not None and not isinstance(resume_from, str):
             raise SourceRefused(f"the checkpoint is a {type(resume_from).__name__}, not an event id")
-        fields = Fields(self.format, *self._pointers(), self.time_unit)
+        fields = Fields(self.format, *self.pointers(), self.time_unit)
         chosen = Chosen(self, fields)
         has_ids = resume_from is not None
         with closing(self._client(resume_from)) as events:
@@ -114,7 +114,7 @@ class SseSource(EventChoice, RecordOptions, WebOptions, Source):
             ca_file=self.ca_file,
         )
 
-    def _pointers(self) -> tuple[str | None, str | None]:
+    def pointers(self) -> tuple[str | None, str | None]:
         """Where the key and the time stand: as given (null means nowhere), or as Wikimedia's events have them."""
         wikimedia = self.format == "json" and urlsplit(self.url).hostname == WIKIMEDIA_HOST
         key = "/meta/id" if wikimedia and "key" not in self.model_fields_set else self.key
