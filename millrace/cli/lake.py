@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from millrace.cli.asked import Asked
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.flows.units import seconds, size_in_bytes
+from millrace_pipeline.objectstore import is_url
 
 if TYPE_CHECKING:
     from millrace_consumer.sinks.delta import DeltaSink
 
-app = typer.Typer(no_args_is_help=True, help="Delta tables: make few files of many, and remove what nobody needs.")
+app = typer.Typer(
+    no_args_is_help=True, help="Delta tables and Parquet: make few files of many, and remove what nobody needs."
+)
 
 NamesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[FLOW]...", help="Default: every flow with a delta sink.")
+    list[str] | None, typer.Argument(metavar="[FLOW]...", help="Default: every flow with such a sink.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
@@ -31,27 +37,36 @@ def compact(
     names: NamesArgument = None,
     flows: FlowsOption = None,
     target: Annotated[str, typer.Option(help="About how large the files should become.")] = "128MiB",
+    older_than: Annotated[
+        str, typer.Option(help="Of Parquet: leave files alone that were written within this time.")
+    ] = "10m",
     as_json: JsonOption = False,
 ) -> None:
     """Makes few large files of the many small ones that batches leave, within each partition.
 
-    It may run beside consumers and readers, and changes no row. The old files stay until `millrace lake vacuum`, for
-    readers of older versions.
+    Of a Delta table it changes no row and may run beside consumers and readers; the old files stay until `millrace lake
+    vacuum`, for readers of older versions.
 
-    Exit codes: 0 done; 1 the table or its store said no; 2 the flow or the command is wrong.
+    Of a directory of Parquet it may run beside consumers, and asks Redis which batches are in flight, to leave those
+    alone. For a moment a reader sees rows twice; one that was killed then is ended by the next.
+
+    Exit codes: 0 done; 1 the table or its store said no; 2 the flow or the command is wrong; 4 Redis doesn't answer.
     """
     try:
         size = size_in_bytes(target)
     except ValueError as error:
         raise ConfigError(f"--target {target}: {error}") from None
+    try:
+        age = seconds(older_than)
+    except ValueError as error:
+        raise ConfigError(f"--older-than {older_than}: {error}") from None
     said = {}
-    for name, sink in _tables(names, flows):
-        kept = sink.table.compact(size)
-        said[name] = kept._asdict()
+    for name, keep in _kept(names, flows, size, age):
+        kept = said[name] = keep()
         if not as_json:
             sys.stdout.write(
-                f"{name}: {_files(kept.files_before)} of {_megabytes(kept.bytes_before)} are now "
-                f"{_files(kept.files_after)} of {_megabytes(kept.bytes_after)}\n"
+                f"{name}: {_files(kept['files_before'])} of {_megabytes(kept['bytes_before'])} are now "
+                f"{_files(kept['files_after'])} of {_megabytes(kept['bytes_after'])}\n"
             )
     if as_json:
         sys.stdout.write(json.dumps(said, indent=2) + "\n")
@@ -87,6 +102,56 @@ def vacuum(
                 sys.stdout.writelines(f"  {file}\n" for file in removed)
     if as_json:
         sys.stdout.write(json.dumps(said, indent=2) + "\n")
+
+
+def _kept(
+    names: list[str] | None, flows: FlowsOption, target: int, age: float
+) -> Iterator[tuple[str, Callable[[], dict[str, int]]]]:
+    """Yield the name of each place that can be compacted, and what does it. Raises ConfigError where there is none."""
+    settings = settings_with(flows)
+    chosen = choose(settings, names or [])
+    parquet = [flow for flow in chosen if _has(flow, "parquet")]
+    tables = [flow.name for flow in chosen if _has(flow, "delta") or (names and flow not in parquet)]
+    if tables or not parquet:
+        for name, sink in _tables(tables or names, flows):
+            yield name, lambda sink=sink: sink.table.compact(target)._asdict()  # type: ignore[misc]
+    if parquet:
+        asked = Asked(settings)
+        for flow in parquet:
+            yield flow.name, lambda flow=flow: _compact_parquet(asked, flow, target, age)  # type: ignore[misc]
+
+
+def _has(flow: Flow, type: str) -> bool:
+    return any(part.type == type for part in flow.sink.each)
+
+
+def _compact_parquet(asked: Asked, flow: Flow, target: int, age: float) -> dict[str, int]:
+    from millrace_consumer.sinks import SINKS
+    from millrace_consumer.sinks.base import Sink
+    from millrace_consumer.sinks.compacting import Compacted, compact
+    from millrace_consumer.sinks.parquet import ParquetSink
+
+    queue = asked.queue(flow)
+    try:
+        asked.may_change(flow, queue, any_project=False)
+        if asked.never_heard_of(flow):
+            raise ConfigError(
+                f"{flow.name}: {asked.server} has never heard of it, so it can't say which batches are in flight. "
+                "REDIS_URL names another"
+            )
+        done = Compacted()
+        for part in flow.sink.each:
+            sink = part.build(SINKS, Sink) if part.type == "parquet" else None
+            if not isinstance(sink, ParquetSink):
+                continue
+            if is_url(sink.path):
+                raise part.error("files in an object store can't be compacted: sink delta can", "path")
+            if Path(sink.path).is_dir():
+                found = compact(Path(sink.path), target, age, lambda: [lease.batch for lease in queue.books().leases])
+                done.add(found)
+        return done.as_dict()
+    finally:
+        queue.close()
 
 
 def _tables(names: list[str] | None, flows: FlowsOption) -> Iterator[tuple[str, DeltaSink]]:

@@ -27,10 +27,9 @@ def filled(place: Place) -> Place:
 COMMANDS = (["status"], ["verify"], ["verify", "--sink"], ["dead", "ls"], ["variants", "ls"], ["check"])
 
 
-@pytest.mark.parametrize("columns", ["", "40"])
-def test_no_table_is_cut_in_a_pipe(filled: Place, columns: str) -> None:
-    for command in COMMANDS:
-        done = filled.start(*command, COLUMNS=columns)
+def test_no_table_is_cut_in_a_pipe(filled: Place) -> None:
+    columns = "40"  # what a shell says of its terminal is not so of a pipe
+    for command, done in [(command, filled.start(*command, COLUMNS=columns)) for command in COMMANDS]:
         assert done.wait() == 0, (command, done.said)
         assert LONG in done.printed, (command, done.printed)
         assert "…" not in done.printed, (command, done.printed)
