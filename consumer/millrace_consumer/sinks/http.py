@@ -118,7 +118,7 @@ class HttpSink(SessionOptions, Sink):
         finally:
             session.close()
         said = f"answered {status_text(answer.status_code)} to OPTIONS"
-        if answer.status_code in (401, 403) or answer.status_code >= 500:
+        if answer.status_code in (401, 403, 500, 502, 503, 504):  # 501 and 405 only say that it knows no OPTIONS
             raise SinkUnavailable(f"{shown(self.url)}: {said}")
         return f"{said}; no {self.method} was tried, which would write"
 
