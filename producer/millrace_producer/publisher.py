@@ -188,6 +188,11 @@ class Publisher:
             self._thread.join(0.1)
 
     @property
+    def taken(self) -> int:
+        """Records and dead letters that were ever put."""
+        return self._put
+
+    @property
     def unpublished(self) -> int:
         """Records that were put and are not on the list yet."""
         return self._put - self._done

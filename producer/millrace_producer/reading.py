@@ -7,6 +7,7 @@ import threading
 import structlog
 
 from millrace_pipeline.backoff import Backoff
+from millrace_pipeline.envelope import Position
 from millrace_pipeline.errors import MillraceError, QueueError, SourceError, SourceRefused, SourceUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process import metrics
@@ -102,6 +103,7 @@ class Reading:
         log.info("source_opened", flow=self.flow.name, resume_from=resume_from)
         reading = self._source.read(resume_from)
         put, is_over = self.publisher.put, self._is_over
+        before = self.publisher.taken
         try:
             for record in reading:
                 put(record)
@@ -112,9 +114,20 @@ class Reading:
                 if is_over():
                     break
             self.publisher.flush()  # while it is open: what it gave can still be acknowledged
+            if not is_over():
+                self._say_what_it_gave(self.publisher.taken - before, resume_from)
         finally:
             if callable(close := getattr(reading, "close", None)):  # a mere iterator has none, and holds nothing
                 close()
+
+    def _say_what_it_gave(self, records: int, resume_from: Position | None) -> None:
+        """A source that is over, one with nothing new and one that is empty look the same in counts alone."""
+        if records:
+            log.info("source_ended", flow=self.flow.name, records=records)
+        elif resume_from is not None:
+            log.info("source_unchanged", flow=self.flow.name, resume_from=resume_from)
+        else:
+            log.warning("source_empty", flow=self.flow.name)
 
     def _after_failure(self, error: Exception, backoff: Backoff) -> None:
         metrics.source_failures.labels(self.flow.name).inc()

@@ -259,6 +259,12 @@ def test_a_pattern_that_fits_nothing_ends_and_says_so(folder: Folder, caplog: py
         list(FilesSource(path=str(folder.path / "none" / "*.jsonl")).read(None))
 
 
+def test_a_file_that_is_named_and_not_there_is_refused(folder: Folder) -> None:
+    folder.put("1.csv", b"a\n1\n")
+    with pytest.raises(SourceRefused, match=r"there is no file .*/typo\.csv"):
+        list(FilesSource(path=str(folder.path / "typo.csv")).read(None))
+
+
 def test_a_checkpoint_of_another_source_is_refused(folder: Folder) -> None:
     for position in (7, "an event id", {"file": 1}, []):
         with pytest.raises(SourceRefused, match="checkpoint"):

@@ -53,6 +53,35 @@ def test_a_crawl_gives_every_quote_in_order_under_a_key_that_the_next_crawl_give
     assert {record.position for record in first} == {None}
 
 
+def test_a_resumed_crawl_with_nothing_left_has_come_to_its_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    project = make_project(tmp_path / "project")
+    (project / "theirs" / "spiders" / "once.py").write_text(
+        textwrap.dedent("""
+            import scrapy
+
+            class Once(scrapy.Spider):
+                name = "once"
+
+                async def start(self):
+                    yield scrapy.Request(self.url)
+
+                def parse(self, response):
+                    yield {"url": response.url}
+        """)
+    )
+    with PracticeSite() as site:
+        args = {"url": f"{site.url}/"}
+        source = ScrapySource(
+            spider="once", project=project, args=args, settings=QUICK | {"JOBDIR": str(tmp_path / "job")}
+        )
+        assert crawled(source) == [{"url": f"{site.url}/"}]
+        caplog.set_level("INFO")
+        assert crawled(source) == []
+    assert "nothing was left to fetch" in caplog.text
+
+
 def test_a_busy_site_is_asked_again_until_it_answers() -> None:
     with PracticeSite(busy=3) as site:
         assert crawled(quotes(site)) == site.quotes

@@ -83,6 +83,15 @@ def test_what_trying_again_will_not_change_is_refused(stats: dict[str, int], why
         judge("finished", stats)
 
 
+@pytest.mark.parametrize("stats", [{"millrace/resumed": 1}, {"dupefilter/filtered": 3}])
+def test_a_crawl_with_nothing_left_to_fetch_is_well(stats: dict[str, int], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    judge("finished", stats)
+    assert "nothing was left to fetch" in caplog.text
+    with pytest.raises(SourceUnavailable, match="1 × 500"):
+        judge("finished", stats | NOTHING | {"downloader/response_status_count/500": 1})
+
+
 @pytest.mark.parametrize(
     ("said", "told"),
     [

@@ -34,6 +34,7 @@ from millrace_producer.sources.crawlprocess import (
     GRACE_SECONDS,
     LINE_BREAK,
     LOG_FORMAT,
+    RESUMED,
     Ended,
     Failed,
     Item,
@@ -89,6 +90,7 @@ def _crawl(job: Job, channel: int) -> Message:
         log.exception("the crawl can't be set up")
         return Failed(f"{type(error).__name__}: {error}", lasting=True)
 
+    resumed = _is_resumed(crawler)
     items = ItemWriter(crawler, channel, job.key)
     task = process.crawl(crawler, **job.args)
     process.start()
@@ -99,7 +101,16 @@ def _crawl(job: Job, channel: int) -> Message:
         lasting = crawler.spider is None or isinstance(failure, MISTAKES)
         return Failed(f"{type(failure).__name__}: {failure}", lasting)
     stats = {name: value for name, value in crawler.stats.get_stats().items() if type(value) in (int, float)}
+    if resumed:
+        stats[RESUMED] = 1
     return Ended(str(crawler.stats.get_value("finish_reason", "broken off")), stats, items.retry_after)
+
+
+def _is_resumed(crawler: Crawler) -> bool:
+    """True where the crawl has a folder (JOBDIR) in which an earlier one left the requests that it had seen."""
+    folder = crawler.settings.get("JOBDIR")
+    seen = Path(folder, "requests.seen") if folder else None
+    return seen is not None and seen.is_file() and seen.stat().st_size > 0
 
 
 def find_modules(path: list[str]) -> None:

@@ -40,6 +40,9 @@ LINE_BREAK = "\x1e"
 
 LAST_WORDS = 6
 
+RESUMED = "millrace/resumed"
+"""A counter of ours among Scrapy's: the crawl went on from what an earlier one left in its JOBDIR."""
+
 _LEVEL = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) \[")
 _USER_INFO = re.compile(r"(?<=://)[^/\s@]+@|\b[^/\s@:'\"]+:[^/\s@]+@(?=[\w\[])")
 _SECRET_PARAMETER = re.compile(r"(?i)\b([\w.-]*(?:key|token|secret|passw|signature|auth)[\w.-]*)=[^&\s'\"<>]+")

@@ -194,7 +194,8 @@ class FilesSource(RecordOptions, Source):
         return Tail(self.path, self._format.reading, interval=self.interval, settle=self.settle)
 
     def _walk(self) -> Walk:
-        manner = Manner(self.order, self.mode == "watch", self._format.grows, self.interval, self.settle)
+        one = "" if any(sign in self.path for sign in "*?[") else self.path
+        manner = Manner(self.order, self.mode == "watch", self._format.grows, self.interval, self.settle, one)
         return Walk(self._files, manner, lambda file, place: self._format.begin(self._files, file, place))
 
     def _name(self, record: Record, fields: Fields) -> None:

@@ -13,7 +13,16 @@ from pydantic import ConfigDict, Field
 from millrace_pipeline.errors import MillraceError
 from millrace_producer.items import key_of
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
-from millrace_producer.sources.crawlprocess import CrawlProcess, Ended, Failed, Item, Job, NoItem, without_secrets
+from millrace_producer.sources.crawlprocess import (
+    RESUMED,
+    CrawlProcess,
+    Ended,
+    Failed,
+    Item,
+    Job,
+    NoItem,
+    without_secrets,
+)
 from millrace_producer.sources.spiders import check_spider
 
 log = logging.getLogger(__name__)
@@ -123,6 +132,9 @@ class ScrapySource(Source):
                 log.log(logging.WARNING if lost else logging.INFO, "%s", told)
                 return
             if not trouble and not stats.get("downloader/request_count"):
+                if stats.get(RESUMED) or stats.get("dupefilter/filtered"):
+                    log.info("%s: nothing was left to fetch, all had been seen before", told)
+                    return
                 hint = "a spider needs start_urls or `async def start(self)`; Scrapy no longer calls start_requests()"
                 raise SourceRefused(f"spider {self.spider} made no request: {hint}")
             statuses = set(_statuses(stats))

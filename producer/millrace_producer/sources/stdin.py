@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import select
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from millrace_producer.sources.base import DeadLetter, Position, Record, Source,
 from millrace_producer.sources.fields import BYTE_ORDER_MARK, Format
 from millrace_producer.sources.reading.base import BLANK
 from millrace_producer.sources.recordoptions import RecordOptions
+
+log = logging.getLogger(__name__)
 
 STDIN = 0
 READ_BYTES = 65_536
@@ -50,6 +53,8 @@ class StdinSource(RecordOptions, Source):
         if os.environ.get(SUPERVISED):
             # Standard input is the supervisor's then: its end says that he is gone.
             raise SourceRefused("a service that `millrace run` started has no input: use … | millrace produce FLOW")
+        if os.isatty(STDIN):
+            log.info("reading from the terminal: a line is a record, Ctrl-D ends it")
         fields = self.fields(self.format)
         blank = BLANK if self.format == "json" else b"\r"
         for number, line in enumerate(self._lines()):

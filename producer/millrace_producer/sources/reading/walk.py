@@ -8,7 +8,7 @@ from itertools import takewhile
 from time import sleep, time_ns
 from typing import Literal, NamedTuple
 
-from millrace_producer.sources.base import DeadLetter, Record
+from millrace_producer.sources.base import DeadLetter, Record, SourceRefused
 from millrace_producer.sources.reading.base import Reading, records_of
 from millrace_producer.sources.reading.files import File, Files
 from millrace_producer.sources.reading.place import FilePlace
@@ -27,6 +27,8 @@ class Manner(NamedTuple):
     grows: Callable[[str], bool]
     interval: float
     settle: float
+    one: str = ""
+    """The only file that there is to read, where the path is no pattern: then it must be there."""
 
 
 class Walk:
@@ -60,6 +62,8 @@ class Walk:
                 yield from self._file(file, is_last=file is ahead[-1])
             if not self._manner.watch and len(ready) == len(listed):
                 if not listed:
+                    if self._manner.one and place is None:
+                        raise SourceRefused(f"there is no file {self._manner.one}")
                     log.warning("there is no file that fits the path")
                 return
             self._wait()
