@@ -422,15 +422,15 @@ def steps_of(pointer: str) -> list[str]:
     return [_POINTER_STEP.sub(lambda m: "~" if m[0] == "~0" else "/", step) if "~" in step else step for step in steps]
 
 
-def resolve(pointer: str, value: Any) -> Any:
-    """What a JSON pointer finds in a value; None where there is nothing."""
+def resolve(pointer: str, value: Any, absent: Any = None) -> Any:
+    """What a JSON pointer finds in a value; None, or what `absent` says, where there is nothing."""
     for step in steps_of(pointer):
         if isinstance(value, dict):
-            value = value.get(step)
+            value = value.get(step, absent)
         elif isinstance(value, list) and (place := place_of(step)) < len(value):
             value = value[place]
         else:
-            return None
+            return absent
     return value
 
 

@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaError
 from millrace.testing import AcknowledgingSourceContract, FaultyOrigin, FaultySourceContract
 from millrace_producer.sources import kafkareading
 from millrace_producer.sources.kafka import KafkaSource
+from tests.contracts.named_records import NamedRecords
 from tests.kafka_cluster import FETCH, KafkaCluster
 
 RECORDS: list[Any] = [
@@ -111,19 +112,19 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[KafkaCluster]:
         yield cluster
 
 
-class TestKafkaSource(FaultySourceContract):
+class TestKafkaSource(NamedRecords, FaultySourceContract):
     @pytest.fixture
     def origin(self, cluster: KafkaCluster) -> TopicOrigin:
         return TopicOrigin(cluster)
 
 
-class TestKafkaSourceInAGroup(AcknowledgingSourceContract):
+class TestKafkaSourceInAGroup(NamedRecords, AcknowledgingSourceContract):
     @pytest.fixture
     def origin(self, cluster: KafkaCluster) -> TopicOrigin:
         return TopicOrigin(cluster, group="readers")
 
 
-class TestKafkaSourceOfChosenPartitions(AcknowledgingSourceContract):
+class TestKafkaSourceOfChosenPartitions(NamedRecords, AcknowledgingSourceContract):
     @pytest.fixture
     def origin(self, cluster: KafkaCluster) -> TopicOrigin:
         return TopicOrigin(cluster, group="readers", partitions=[0])

@@ -16,6 +16,7 @@ import redis
 from millrace.testing import AcknowledgingSourceContract, FaultyOrigin, FaultySourceContract, value_of
 from millrace_pipeline.envelope import Record
 from millrace_producer.sources.redis import RedisSource
+from tests.contracts.named_records import NamedRecords
 from tests.faults.proxy import Proxy
 
 RECORDS: list[Any] = [
@@ -90,7 +91,9 @@ def proxy(redis_url: str) -> Iterator[Proxy]:
         yield proxy
 
 
-class TestRedisList(FaultySourceContract):
+class TestRedisList(NamedRecords, FaultySourceContract):
+    key_option: ClassVar[str] = "record_key"
+
     @pytest.fixture
     def origin(self, client: redis.Redis, proxy: Proxy, key: str) -> RedisOrigin:
         return RedisOrigin(client, proxy, key)
@@ -109,13 +112,17 @@ class TestRedisList(FaultySourceContract):
         assert len(set(keys)) == len(keys)
 
 
-class TestRedisStream(FaultySourceContract):
+class TestRedisStream(NamedRecords, FaultySourceContract):
+    key_option: ClassVar[str] = "record_key"
+
     @pytest.fixture
     def origin(self, client: redis.Redis, proxy: Proxy, key: str) -> RedisOrigin:
         return StreamOrigin(client, proxy, key)
 
 
-class TestRedisStreamInAGroup(AcknowledgingSourceContract):
+class TestRedisStreamInAGroup(NamedRecords, AcknowledgingSourceContract):
+    key_option: ClassVar[str] = "record_key"
+
     in_order: ClassVar[bool] = False  # what comes again comes behind what is new
 
     @pytest.fixture

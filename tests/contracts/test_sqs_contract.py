@@ -10,6 +10,7 @@ import pytest
 
 from millrace.testing import AcknowledgingSourceContract, FaultyOrigin
 from millrace_producer.sources.sqs import SqsSource
+from tests.contracts.named_records import NamedRecords
 from tests.moto_server import CREDENTIALS, REGION, MotoServer
 
 RECORDS: list[Any] = [
@@ -87,7 +88,7 @@ def server() -> Iterator[MotoServer]:
         yield server
 
 
-class TestSqsSource(AcknowledgingSourceContract):
+class TestSqsSource(NamedRecords, AcknowledgingSourceContract):
     in_order: ClassVar[bool] = False
 
     @pytest.fixture

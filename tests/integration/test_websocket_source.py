@@ -66,6 +66,65 @@ def test_what_it_wants_to_hear_about_is_said_first_at_every_connection() -> None
     assert [[json.loads(said[0]), said[1]] for said in heard[:2]] == [subscribe] * 2
 
 
+@pytest.mark.parametrize(("said", "heard"), [("ping", "ping"), ({"op": "ping"}, '{"op":"ping"}')])
+def test_what_a_server_wants_to_hear_is_said_again_also_to_who_is_held_back(said: Any, heard: str) -> None:
+    came_in: list[str | bytes] = []
+    enough = threading.Event()
+
+    def talk(client: ServerConnection) -> None:
+        client.send("1")
+        client.send("2")
+        while len(came_in) < 3:
+            came_in.append(client.recv(timeout=30))
+        enough.set()
+
+    with SocketServer(talk) as server:
+        reading = source(server.url, ping_message=said, ping_message_interval=0.05).read(None)
+        next(iter(reading))
+        assert enough.wait(30)  # nobody asks for the next one meanwhile
+        assert [record.data for record in reading if isinstance(record, Record)] == [b"2"]
+    assert came_in == [heard] * 3
+    assert not [thread for thread in threading.enumerate() if thread.name == "say again" and eventually_ended(thread)]
+
+
+def eventually_ended(thread: threading.Thread) -> bool:
+    thread.join(10)
+    return thread.is_alive()
+
+
+def test_answers_and_heartbeats_are_no_records_where_they_are_to_be_ignored() -> None:
+    messages = [
+        "pong",
+        '{"event": "heartbeat"}',
+        '{"result": null, "id": 1}',
+        '{"event": "trade"}',
+        '{"id": true}',
+        "x",
+    ]
+    ignore: list[Any] = ["pong", {"event": "heartbeat"}, {"/id": 1}]
+    with SocketServer(saying(*messages)) as server:
+        first, second, letter = source(server.url, ignore=ignore).read(None)
+    assert isinstance(first, Record)
+    assert isinstance(second, Record)
+    assert (first.data, second.data) == (b'{"event": "trade"}', b'{"id": true}')
+    assert isinstance(letter, DeadLetter)
+
+
+def test_subprotocols_are_offered() -> None:
+    with SocketServer(saying("1")) as server:
+        assert came(source(server.url, subprotocols=["graphql-transport-ws", "other"])) == [b"1"]
+        assert server.asked[0].headers["sec-websocket-protocol"] == "graphql-transport-ws, other"
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({"ignore": [""]}, "every message, or none"), ({"ping_message_interval": 5}, "there is none")],
+)
+def test_an_option_that_can_have_no_meaning_is_refused(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        source("ws://a.example", **options)
+
+
 def test_text_and_binary_messages_are_treated_alike_and_stay_byte_for_byte() -> None:
     messages = ['{ "n": 18446744073709551616 }', b"1.0000000000000000000001", '"é"', ["1", "2"]]
     with SocketServer(saying(*messages)) as server:

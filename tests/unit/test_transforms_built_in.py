@@ -217,6 +217,10 @@ NAMED: list[tuple[str, dict[str, Any], dict[str, Any], str, dict[str, Any], dict
     ("rename", {"fields": {"a": "b"}}, {"a": 1, "b": 2}, "b", {"b": 2}, {"b": 1}),
     ("rename", {"fields": {"a": "b"}}, {"b": 2, "a": 1}, "b", {"b": 2}, {"b": 1}),
     ("ingest_time", {"field": "at"}, {"at": 1}, "at", {"at": 1}, {}),
+    ("unnest", {"field": "in"}, {"a": 1, "in": {"a": 2}}, "a", {"a": 1}, {"a": 2}),
+    ("unnest", {"field": "/in/x"}, {"a": 1, "in": {"x": {"a": 2}}}, "a", {"a": 1, "in": {}}, {"a": 2, "in": {}}),
+    ("explode", {"field": "l", "index": "n"}, {"l": [5], "n": 1}, "n", {"l": 5, "n": 1}, {"l": 5, "n": 0}),
+    ("envelope", {"fields": ["id"]}, {"id": 1}, "id", {"id": 1}, {"id": "id0"}),
 ]
 """Transform, options, a record in which two values get one name, the name, and what keep and replace make of it."""
 
@@ -238,6 +242,47 @@ def test_of_two_values_for_one_name_none_is_lost_unasked(
 def test_every_transform_that_names_values_says_what_it_does_with_two() -> None:
     naming = {name for name in TRANSFORMS if "on_conflict" in class_of(name).model_fields}
     assert naming - {"select"} == {type for type, *_ in NAMED}  # select's are known beforehand: below
+
+
+def test_explode_makes_a_record_of_each_element() -> None:
+    given = {"n": 1, "in": {"tags": ["a", {"b": 1}, None]}}
+    found = outcome([given], "explode", field="/in/tags", index="no")
+    tags: list[Any] = ["a", {"b": 1}, None]
+    assert [one.value for one in found.envelopes] == [
+        {"n": 1, "in": {"tags": tag}, "no": no} for no, tag in enumerate(tags)
+    ]
+    assert [one.id for one in found.envelopes] == ["id0:0", "id0:1", "id0:2"]
+    found = outcome([[{"a": 1}, {"a": 2}]], "explode", field="/0")
+    assert "field /0 is no list" in found.rejected[0]
+    alone = outcome([{"of": [{"a": 1}, 2]}], "explode", field="of", alone=True)
+    assert [one.value for one in alone.envelopes] == [{"a": 1}, 2]
+
+
+@pytest.mark.parametrize("record", [{"l": []}, {"l": None}, {}])
+def test_explode_loses_no_record_without_elements_unasked(record: Any) -> None:
+    assert made(record, "explode", field="l") == record
+    assert outcome([record], "explode", field="l", empty="drop").filtered == [0]
+
+
+def test_unnest_lifts_the_fields_of_an_object() -> None:
+    assert made({"u": {"a": 1}, "n": 2}, "unnest", field="u", prefix="u_") == {"n": 2, "u_a": 1}
+    assert made({"u": {"u": 1}}, "unnest", field="u") == {"u": 1}
+    assert made({"u": None}, "unnest", field="u") == {"u": None}
+    assert "field u is no object" in refusal({"u": [1]}, "unnest", field="u")
+
+
+def test_envelope_adds_what_it_says_of_each_record_also_behind_others() -> None:
+    given = [Envelope(f"i{n}", "flow", "T", "2026-11-21T00:00:00Z", msgspec.Raw(b'{"l":[1,2]}')) for n in range(2)]
+    through = [
+        built("explode", field="l"),
+        built("envelope", fields={"id": "of", "time": "at"}),
+        built("drop", fields=["l"]),
+    ]
+    at = "2026-11-21T00:00:00Z"
+    found = apply(given, through)
+    assert [one.value for one in found.envelopes] == [{"of": f"i{n // 2}", "at": at} for n in range(4)]
+    all_four = apply(given[:1], [built("envelope")]).envelopes[0].value
+    assert all_four == {"l": [1, 2], "id": "i0", "time": at, "type": "T", "source": "flow"}
 
 
 def test_select_takes_the_first_or_the_last_of_several() -> None:

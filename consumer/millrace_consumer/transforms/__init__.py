@@ -26,6 +26,8 @@ TRANSFORMS: dict[str, str] = {
     "cast": "millrace_consumer.transforms.values:Cast",
     "dedupe": "millrace_consumer.transforms.rows:Dedupe",
     "drop": "millrace_consumer.transforms.fields:Drop",
+    "envelope": "millrace_consumer.transforms.enveloped:EnvelopeFields",
+    "explode": "millrace_consumer.transforms.nesting:Explode",
     "filter": "millrace_consumer.transforms.rows:Filter",
     "flatten": "millrace_consumer.transforms.fields:Flatten",
     "ingest_time": "millrace_consumer.transforms.values:IngestTime",
@@ -34,5 +36,6 @@ TRANSFORMS: dict[str, str] = {
     "rename": "millrace_consumer.transforms.fields:Rename",
     "sample": "millrace_consumer.transforms.rows:Sample",
     "select": "millrace_consumer.transforms.fields:Select",
+    "unnest": "millrace_consumer.transforms.nesting:Unnest",
 }
 """The class of each `type`, as a dotted path: imported when a flow uses it."""

@@ -16,6 +16,7 @@ from millrace_consumer.evolving import coerce_partially
 from millrace_consumer.fastmodel import fast_model_of
 from millrace_consumer.transforms.concurrent import Concurrent, at_once
 from millrace_consumer.transforms.each import Each
+from millrace_consumer.transforms.enveloped import Enveloped, EnvelopeFields
 from millrace_consumer.transforms.frames import FRAMES, LISTS, Frame
 from millrace_consumer.transforms.stage import Row, Stage
 from millrace_consumer.transforms.whole import Whole
@@ -75,6 +76,10 @@ def stages(transforms: tuple[Function, ...]) -> list[Stage]:
     found: list[Stage] = []
     each: list[Function] = []
     for transform in transforms:
+        if isinstance(transform, EnvelopeFields):
+            each = []
+            found.append(Enveloped(transform))
+            continue
         frame = frame_of(transform)
         if frame is None and not at_once(transform):
             if not each:
@@ -139,6 +144,7 @@ def _transformed(envelopes: Sequence[Envelope], through: Sequence[Stage]) -> Out
     given = [Row(index, envelope.text) for index, envelope in enumerate(envelopes)]
     rows = given
     for stage in through:
+        stage = stage.of(envelopes) if isinstance(stage, Enveloped) else stage
         rows = [row for row in stage.run(rows, rejected) if row.origin not in rejected]
     rows = [row for row in rows if row.origin not in rejected]
     made: dict[int, list[Row]] = {}

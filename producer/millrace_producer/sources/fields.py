@@ -26,8 +26,8 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 class Fields:
     """How to make a record of bytes.
 
-    `json`: they are JSON and stay as they are, without a byte order mark;
-    `key` and `time` are pointers into it. `text`: they become a string.
+    `json`: they are JSON and stay as they are, without a byte order mark; `key` and `time` are pointers into it.
+    `text`: they become a string.
     """
 
     def __init__(
@@ -71,6 +71,16 @@ class Fields:
             type=type,
             time=self.as_time(resolve(self.time, value)) if self.time else None,
         )
+
+    def names(self, text: bytes) -> tuple[str | None, datetime | None]:
+        """Return the key and the time that a JSON text holds, where they are looked for."""
+        if self._look is None:
+            return None, None
+        try:
+            key, time = self._look(text)
+        except EnvelopeError:
+            return None, None  # JSON that Python can't hold
+        return self.as_key(key), self.as_time(time)
 
     def as_key(self, found: Any) -> str | None:
         """Return what the pointer found as a key. Where it found none that is said, once, and counted."""

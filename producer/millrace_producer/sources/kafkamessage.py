@@ -13,7 +13,7 @@ from confluent_kafka import Message
 from millrace_pipeline.envelope import checked_text, encode_json
 from millrace_pipeline.errors import RecordError
 from millrace_producer.sources.base import DeadLetter, Record
-from millrace_producer.sources.fields import BYTE_ORDER_MARK
+from millrace_producer.sources.fields import BYTE_ORDER_MARK, Fields
 
 Place: TypeAlias = tuple[str, int]
 """Topic and partition."""
@@ -42,7 +42,7 @@ def record_of(
     message: Message,
     place: Place,
     position: dict[str, int] | None,
-    form: Literal["json", "text"],
+    fields: Fields,
     data: Literal["value", "message"],
 ) -> Record | DeadLetter:
     """A message as a record; a dead letter where its value is not of that form."""
@@ -50,13 +50,14 @@ def record_of(
     key = f"{name_of(place)}:{offset}"
     value = message.value()
     try:
-        text = _json(value, form)
+        text = _json(value, fields.format)
     except RecordError as error:
         return KafkaLetter(value or b"", f"message {key}: {error}", position, place, offset)
     time = _time(message)
     if data == "message":
         text = _whole(message, place, time, text)
-    return KafkaRecord(text, key, position, place[0], time, True, place, offset)
+    named, happened = fields.names(text)
+    return KafkaRecord(text, named or key, position, place[0], happened or time, True, place, offset)
 
 
 def _json(value: bytes | None, form: Literal["json", "text"]) -> bytes:

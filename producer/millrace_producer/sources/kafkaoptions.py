@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from millrace_pipeline.extras import Extra
 from millrace_pipeline.flows.units import Duration
 from millrace_producer.sources.base import Source
+from millrace_producer.sources.recordoptions import MessageOptions
 
 OURS = {
     "auto.offset.reset": "start",
@@ -22,7 +23,7 @@ OURS = {
 """Settings of librdkafka that follow from our options, or from what is promised."""
 
 
-class KafkaOptions(Source):
+class KafkaOptions(MessageOptions, Source):
     """Which cluster, which topics of it, and how to read them."""
 
     model_config = ConfigDict(hide_input_in_errors=True)

@@ -48,7 +48,7 @@ class KafkaReading:
     """Reads from `offsets`, or from where the group stopped. Other threads may call `acknowledge` and `close`."""
 
     def __init__(self, source: KafkaOptions, offsets: dict[str, int]) -> None:
-        self._source = source
+        self._source, self._fields = source, source.fields(source.format)
         self._offsets = dict(offsets)
         self._owned: set[Place] = set()
         self._at_end: set[Place] = set()
@@ -234,7 +234,7 @@ class KafkaReading:
         if not self._source.group:
             self._offsets[name_of(place)] = self._given[place]
             position = dict(self._offsets)  # of this moment: it is read when the record is published
-        return record_of(message, place, position, self._source.format, self._source.data)
+        return record_of(message, place, position, self._fields, self._source.data)
 
     def _look_for_partitions(self) -> None:
         self._looked = time.monotonic()

@@ -13,12 +13,9 @@ from millrace_producer.sources.fields import Fields, Format
 from millrace_producer.sources.reading.base import content_key
 
 
-class RecordOptions(BaseModel):
-    """What names a record, and when it happened."""
+class TimeOptions(BaseModel):
+    """When a record happened."""
 
-    key: str | None = Field(
-        default=None, description="What names a record: a field, or a JSON pointer such as /id. Default: nothing does."
-    )
     time: str | None = Field(
         default=None,
         description="When a record happened: a field, or a JSON pointer such as /at. It holds ISO 8601, RFC 2822, or a "
@@ -28,9 +25,18 @@ class RecordOptions(BaseModel):
         default="auto", description="What a number in `time` counts: s, ms, us or ns. auto: its size tells."
     )
 
+
+class RecordOptions(TimeOptions):
+    """What names a record, and when it happened."""
+
+    key: str | None = Field(
+        default=None, description="What names a record: a field, or a JSON pointer such as /id. Default: nothing does."
+    )
+
     @model_validator(mode="after")
     def _pointers_need_json(self) -> Self:
-        if getattr(self, "format", None) == "text" and (self.time or self.key not in (None, CONTENT)):
+        is_text = getattr(self, "format", None) == "text" and getattr(self, "data", None) != "message"
+        if is_text and (self.time or self.key not in (None, CONTENT)):
             raise ValueError("key and time point into JSON, and format is text")
         return self
 
@@ -51,3 +57,18 @@ class RecordOptions(BaseModel):
     def fields(self, format: Format = "json") -> Fields:
         """Return what finds them."""
         return Fields(format, self.key, self.time, self.time_unit)
+
+
+class MessageOptions(RecordOptions):
+    """What names the record of a message, and when it happened, where it is not as the message itself says."""
+
+    key: str | None = Field(
+        default=None,
+        description="What names a record: a field of its data, or a JSON pointer such as /id. Default, and where it "
+        "holds none: what the message is known by.",
+    )
+    time: str | None = Field(
+        default=None,
+        description="When a record happened: a field of its data, or a JSON pointer such as /at. Default, and where it "
+        "holds no time: when the message says.",
+    )

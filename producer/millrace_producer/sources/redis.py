@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import structlog
@@ -18,6 +19,7 @@ from millrace_pipeline.redis.external import Entry, ExternalChannel, ExternalLis
 from millrace_pipeline.redis.remote import RemoteRedis
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
 from millrace_producer.sources.fields import Fields
+from millrace_producer.sources.recordoptions import TimeOptions
 from millrace_producer.sources.redisgroup import BATCH, WAIT_SECONDS, EntryLetter, EntryRecord, Membership, translated
 
 log = structlog.get_logger(__name__)
@@ -30,7 +32,7 @@ Records: TypeAlias = Iterator[Record | DeadLetter]
 _ID = re.compile(r"\d+-\d+")
 
 
-class RedisSource(Source):
+class RedisSource(TimeOptions, Source):
     """Takes what others put into a Redis list or stream, or say on a channel.
 
     A list: each element is moved to a list of ours, and removed there once it is published; it is on our list once. A
@@ -72,6 +74,11 @@ class RedisSource(Source):
         default="json",
         description="json: what is taken is JSON, what is not becomes a dead letter. text: it becomes a JSON string.",
     )
+    record_key: str | None = Field(
+        default=None,
+        description="What names a record: a field of its data, or a JSON pointer such as /id. Default, and where it "
+        "holds none: the number in the list, or the id of the entry.",
+    )
     until_empty: bool = Field(
         default=False, description="List, stream: come to an end when there is nothing more now, rather than wait."
     )
@@ -91,6 +98,8 @@ class RedisSource(Source):
         }.items():
             if name in self.model_fields_set and self.kind not in kinds:
                 raise ValueError(f"{name} is for a {kinds}")
+        if self.format == "text" and (self.record_key or self.time) and not (self.kind == "stream" and not self.field):
+            raise ValueError("record_key and time point into JSON, and format is text")
         with _refusing():
             ExternalChannel(self.url.get_secret_value(), self.key)
         return self
@@ -151,7 +160,7 @@ class RedisSource(Source):
         external = ExternalList(self.url.get_secret_value(), self.key, self.reader)
         self._lists.append(external)
         end = self.end.upper()
-        fields = Fields(self.format)
+        fields = self._fields()
         try:
             numbering, number = self._place(external, resume_from)
             while True:
@@ -161,7 +170,7 @@ class RedisSource(Source):
                 for element in found.elements:
                     record = fields.record(element, position=f"{numbering}:{number + 1}")
                     if isinstance(record, Record):
-                        record.key = f"{numbering}:{number}"
+                        record.key = record.key or f"{numbering}:{number}"
                     number += 1
                     yield record
                 if not found.elements:
@@ -210,33 +219,42 @@ class RedisSource(Source):
             yield self._record(entry, None)
 
     def _heard(self) -> Records:
-        external = ExternalChannel(self.url.get_secret_value(), self.key)
+        external, fields = ExternalChannel(self.url.get_secret_value(), self.key), self._fields()
         try:
             external.subscribe()
             while True:
                 if (said := external.listen(WAIT_SECONDS)) is not None:
-                    yield Fields(self.format).record(said[1], type=said[0])
+                    yield fields.record(said[1], type=said[0])
         finally:
             external.close()
 
     def _record(self, entry: Entry, position: str | None) -> Record | DeadLetter:
         id, fields = entry
         if self.field is not None and (value := fields.get(self.field.encode())) is not None:
-            record = Fields(self.format).record(value, position=position)
+            record = self._fields_of_entries.record(value, position=position)
         else:
             record = self._of_all(fields, position)
         if isinstance(record, DeadLetter):
             return EntryLetter(record.original, f"entry {id}: {record.reason}", position, id)
         ms = int(id.partition("-")[0])
         time = datetime.fromtimestamp(ms / 1000, UTC) if OLDEST_MS <= ms < 100 * OLDEST_MS else None
-        return EntryRecord(record.data, id, position, time=time, checked=record.checked, entry=id)
+        key, happened = record.key or id, record.time or time
+        return EntryRecord(record.data, key, position, time=happened, checked=record.checked, entry=id)
+
+    def _fields(self) -> Fields:
+        return Fields(self.format, self.record_key, self.time, self.time_unit)
+
+    @cached_property
+    def _fields_of_entries(self) -> Fields:
+        return self._fields()
 
     def _of_all(self, fields: Mapping[bytes, bytes], position: str | None) -> Record | DeadLetter:
         reason = f"no field {self.field!r}"
         if self.field is None:
             try:
                 text = encode_json({name.decode(): value.decode() for name, value in fields.items()})
-                return Record(text, checked=True)
+                named, happened = self._fields_of_entries.names(text)
+                return Record(text, named, time=happened, checked=True)
             except UnicodeDecodeError:
                 reason = "a field that is not UTF-8"
         return DeadLetter(b"\n".join(name + b": " + value for name, value in fields.items()), reason, position)

@@ -29,6 +29,7 @@ from websockets.exceptions import (
 from websockets.frames import CloseCode
 from websockets.http11 import Response
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 from millrace_pipeline.errors import SourceRefused, SourceUnavailable
 from millrace_pipeline.web import is_not_now, shown, status_text, wait_asked_for
@@ -38,6 +39,7 @@ from millrace_producer.sources.guard import connect_public
 from millrace_producer.sources.handshake import Handshakes, as_http, as_websocket
 from millrace_producer.sources.query import with_params
 from millrace_producer.sources.retry import Failure, Retry
+from millrace_producer.sources.saying import said_again
 from millrace_producer.sources.webclient import REDIRECTS
 
 CLOSE_SECONDS = 1.0
@@ -59,6 +61,9 @@ class Place:
     proxy: str | None = field(default=None, repr=False)
     ca_file: Path | None = None
     subscribe: Sequence[str] = field(default=(), repr=False)
+    subprotocols: Sequence[str] = ()
+    ping_message: str | None = field(default=None, repr=False)
+    ping_message_interval: float = 20
     connect_timeout: float = 10
     ping_interval: float = 20
     ping_timeout: float = 20
@@ -123,9 +128,10 @@ class SocketClient:
             with suppress(ConnectionClosed):  # what was said before that is still to be heard; then `recv` says so, too
                 for message in place.subscribe:
                     connection.send(message)
-            while (received := self._received(connection)) is not None:
-                place.retry.reset()
-                yield received
+            with said_again(connection, place.ping_message, place.ping_message_interval):
+                while (received := self._received(connection)) is not None:
+                    place.retry.reset()
+                    yield received
         except ConnectionClosed as error:
             return self._closed(error)
         except OSError as error:
@@ -208,6 +214,7 @@ class SocketClient:
                     ssl=self._handshakes.tls(url),
                     proxy=self._handshakes.proxy(url) if reached is None else None,
                     additional_headers=headers,
+                    subprotocols=[Subprotocol(name) for name in place.subprotocols] or None,
                     user_agent_header=None,
                     open_timeout=place.connect_timeout,
                     ping_interval=None,

@@ -11,11 +11,12 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator
 from millrace_pipeline.extras import Extra
 from millrace_pipeline.flows.units import Duration
 from millrace_producer.sources.base import Source
+from millrace_producer.sources.recordoptions import MessageOptions
 
 _REGION = re.compile(r"sqs[.-]([a-z0-9-]+)\.amazonaws\.com(\.cn)?|([a-z0-9-]+)\.queue\.amazonaws\.com(\.cn)?")
 
 
-class SqsOptions(Source):
+class SqsOptions(MessageOptions, Source):
     """Which queue, whose credentials, and how to receive from it."""
 
     model_config = ConfigDict(hide_input_in_errors=True)

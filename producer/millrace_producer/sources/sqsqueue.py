@@ -62,6 +62,7 @@ class SqsQueue:
 
     def __init__(self, source: SqsOptions) -> None:
         self._source = source
+        self._fields = source.fields(source.format)
         config = Config(
             connect_timeout=source.timeout,
             read_timeout=source.timeout + source.wait,
@@ -147,7 +148,8 @@ class SqsQueue:
         sent = _time(message.get("Attributes", {}).get("SentTimestamp"))
         if self._source.data == "message":
             text = _whole(message, sent, text)
-        return SqsRecord(text, id, time=sent, checked=True, message=id, receipt=receipt)
+        named, happened = self._fields.names(text)
+        return SqsRecord(text, named or id, time=happened or sent, checked=True, message=id, receipt=receipt)
 
     def _delete(self, receipts: dict[str, str]) -> None:
         names = list(receipts)

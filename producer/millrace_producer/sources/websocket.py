@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -49,6 +49,21 @@ class WebsocketSource(RecordOptions, WebOptions, Source):
     subscribe: list[Any] = Field(
         default_factory=list, repr=False, description="What to say once connected: text as it is, all else as JSON."
     )
+    subprotocols: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list, description="Subprotocols that we speak, the best first, such as graphql-transport-ws."
+    )
+    ping_message: Any = Field(
+        default=None,
+        repr=False,
+        description="What to say again and again, for a server that hangs up on who is silent: text as it is, all else "
+        "as JSON.",
+    )
+    ping_message_interval: Wait = Field(default=20, description="How often to say it.")
+    ignore: list[str | dict[str, Any]] = Field(
+        default_factory=list,
+        description="Messages that are no records, such as answers and heartbeats: a text that is the whole message, "
+        "or a mapping of fields or JSON pointers to what they hold.",
+    )
     format: Format = Field(
         default="json",
         description="json: a message is JSON, what is not becomes a dead letter. text: it becomes a JSON string.",
@@ -81,6 +96,10 @@ class WebsocketSource(RecordOptions, WebOptions, Source):
     def _it_can_be_heard(self) -> WebsocketSource:
         if self.format == "text" and (self.key or self.time or self.resume):
             raise ValueError("key, time and resume point into JSON, and format is text")
+        if any(not said for said in self.ignore):
+            raise ValueError("ignore: an empty text or mapping would be every message, or none")
+        if "ping_message_interval" in self.model_fields_set and self.ping_message is None:
+            raise ValueError("ping_message_interval is how often ping_message is said, and there is none")
         return self
 
     def probe(self) -> str | None:
@@ -99,6 +118,8 @@ class WebsocketSource(RecordOptions, WebOptions, Source):
 
         with closing(self._client(resume).messages()) as messages:
             for message in messages:
+                if self.ignore and self._is_ignored(message):
+                    continue
                 position = self._place(message, position)
                 yield fields.record(message, position=position)
 
@@ -114,7 +135,10 @@ class WebsocketSource(RecordOptions, WebOptions, Source):
             auth=self.auth,
             proxy=self.proxy,
             ca_file=self.ca_file,
-            subscribe=[said if isinstance(said, str) else encode_json(said).decode() for said in self.subscribe],
+            subscribe=[_as_said(said) for said in self.subscribe],
+            subprotocols=self.subprotocols,
+            ping_message=None if self.ping_message is None else _as_said(self.ping_message),
+            ping_message_interval=self.ping_message_interval,
             connect_timeout=self.connect_timeout,
             ping_interval=self.ping_interval,
             ping_timeout=self.ping_timeout,
@@ -134,3 +158,25 @@ class WebsocketSource(RecordOptions, WebOptions, Source):
         except EnvelopeError:
             return before
         return found if isinstance(found, str | int | float) and not isinstance(found, bool) else before
+
+    def _is_ignored(self, message: bytes) -> bool:
+        if any(isinstance(said, str) and said.encode() == message.strip() for said in self.ignore):
+            return True
+        wanted = [said for said in self.ignore if isinstance(said, dict)]
+        if not wanted:
+            return False
+        try:
+            value = decode_json(message)
+        except EnvelopeError:
+            return False
+        return any(all(_holds(value, pointer, held) for pointer, held in said.items()) for said in wanted)
+
+
+def _as_said(said: Any) -> str:
+    return said if isinstance(said, str) else encode_json(said).decode()
+
+
+def _holds(value: Any, pointer: str, held: Any) -> bool:
+    """True where a pointer finds exactly this: true is not 1, and what isn't there is not null."""
+    found = resolve(pointer, value, ...)
+    return found == held and isinstance(found, bool) == isinstance(held, bool)
