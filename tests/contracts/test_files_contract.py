@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
+from xml.sax.saxutils import escape
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -174,6 +175,37 @@ class ZstdOrigin(LocalOrigin):
         return cast(bytes, packed.getvalue().to_pybytes())
 
 
+class JsonOrigin(LocalOrigin):
+    suffix = ".geojson"
+
+    def encode(self, record: Any) -> bytes:
+        return super().encode(record).rstrip(b"\n")
+
+    def file(self, lines: list[bytes]) -> bytes:
+        return b'{"features": [' + b",\n ".join(lines) + b"]}"
+
+    def spoil(self, at: int) -> bytes:
+        self._written.insert(at, b'{"n": NaN}')
+        self._write()
+        return b'{"n": NaN}'
+
+
+class XmlOrigin(LocalOrigin):
+    suffix = ".xml"
+
+    def source(self) -> FilesSource:
+        source = FilesSource(path=self._path, records="row", settle=0)
+        if self._break_off is not None:
+            source._files = FailingOnce(self._path, self._break_off)
+        return source
+
+    def encode(self, record: Any) -> bytes:
+        return f"<row><n>{record['n']}</n><text>{escape(record['text'])}</text></row>".encode()
+
+    def file(self, lines: list[bytes]) -> bytes:
+        return b"<rows>" + b"\n".join(lines) + b"</rows>"
+
+
 class ParquetOrigin(LocalOrigin):
     suffix = ".parquet"
 
@@ -205,6 +237,21 @@ class TestZstdFiles(FaultySourceContract):
     @pytest.fixture
     def origin(self, tmp_path: Path) -> LocalOrigin:
         return ZstdOrigin(tmp_path)
+
+
+class TestJsonFiles(FaultySourceContract):
+    @pytest.fixture
+    def origin(self, tmp_path: Path) -> LocalOrigin:
+        return JsonOrigin(tmp_path)
+
+
+class TestXmlFiles(FaultySourceContract):
+    has_bad_input = False  # what is no XML is no record, and all behind it is none
+
+    @pytest.fixture
+    def origin(self, tmp_path: Path) -> LocalOrigin:
+        rows = [{"n": str(n), "text": text} for n, text in enumerate(["a", "žluťoučký 水車 🦆", '<&>"', "x" * 9000])]
+        return XmlOrigin(tmp_path, [*rows, *({"n": str(n), "text": "b"} for n in range(4, 8))])
 
 
 class TestParquetFiles(FaultySourceContract):

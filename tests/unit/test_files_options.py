@@ -30,6 +30,10 @@ from millrace_producer.sources.reading.files import glob_pattern
     [
         ({"path": "in/*"}, "say format"),
         ({"path": "in/*.json"}, "say format"),
+        ({"path": "a.xml"}, "which elements are records"),
+        ({"path": "a.csv", "records": "/a"}, "records is for format json or xml"),
+        ({"path": "a.json", "format": "json", "records": "features"}, "expected /features"),
+        ({"path": "a.geojson", "mode": "tail"}, "mode tail"),
         ({"path": "http://x/a.csv"}, "s3://, gs://, az://"),
         ({"path": "s3://me:geheim@bucket/a.csv"}, "credentials go into `store`"),
         ({"path": "s3://bucket"}, "names of objects"),

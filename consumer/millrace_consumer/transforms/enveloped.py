@@ -19,7 +19,7 @@ class EnvelopeFields(NamingTransform):
     """Adds what the envelope says of a record: its id, time, type and source."""
 
     fields: list[Attribute] | dict[Attribute, str] = Field(
-        default=["id", "time", "type", "source"],
+        default_factory=lambda: list[Attribute](("id", "time", "type", "source")),
         min_length=1,
         description="Which of id, time, type and source, under these names; or a mapping, such as {id: event_id}.",
     )

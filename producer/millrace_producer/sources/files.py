@@ -1,11 +1,11 @@
-"""Files: JSON Lines, CSV, Parquet or text, packed or not, on a disk or in an object store."""
+"""Files: JSON Lines, JSON, CSV, Parquet, XML or text, packed or not, on a disk or in an object store."""
 
 from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
@@ -20,7 +20,7 @@ from millrace_producer.sources.reading.base import CONTENT, content_key
 from millrace_producer.sources.reading.bucket import checked_url
 from millrace_producer.sources.reading.csv import Dialect
 from millrace_producer.sources.reading.files import Files, LocalFiles, Objects
-from millrace_producer.sources.reading.format import FileFormat, Layout
+from millrace_producer.sources.reading.format import WHOLE, Document, FileFormat, Layout
 from millrace_producer.sources.reading.packed import PACKED
 from millrace_producer.sources.reading.place import place_of
 from millrace_producer.sources.reading.tail import Tail
@@ -30,10 +30,12 @@ from millrace_producer.sources.recordoptions import RecordOptions
 FORMATS: dict[str, Layout] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".geojson": "json",
     ".csv": "csv",
     ".tsv": "csv",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".xml": "xml",
     ".txt": "text",
     ".log": "text",
 }
@@ -43,7 +45,7 @@ OneCharacter = Annotated[str, Field(min_length=1, max_length=1)]
 
 
 class FilesSource(RecordOptions, Source):
-    """Reads files: JSON Lines, CSV, Parquet or plain text, packed or not, from a disk or an object store.
+    """Reads files: JSON Lines, JSON, CSV, Parquet, XML or text, packed or not, from a disk or an object store.
 
     The position is a file and an offset in it: files are read in an order in which all before it are done. Ends when
     all is read (`once`), waits for new files (`watch`), or follows one that grows across its rotation (`tail`).
@@ -59,7 +61,23 @@ class FilesSource(RecordOptions, Source):
         description="A file, or a pattern such as logs/**/*.jsonl.gz; on a disk, or s3://bucket/…, gs://, az://.",
     )
     format: Layout | None = Field(
-        default=None, description="jsonl, csv, parquet or text (a line is a string). Default: as the path ends."
+        default=None,
+        description="jsonl (a record a line), json (a document with records in it), csv, parquet, xml, or text (a line "
+        "is a string). Default: as the path ends.",
+    )
+    records: str | None = Field(
+        default=None,
+        min_length=1,
+        description="json: a JSON pointer to the list of records, such as /features; default: the document itself, or "
+        "/features of a .geojson. xml: the tag of the elements that are records.",
+    )
+    lists: list[str] = Field(
+        default_factory=list, description="xml: tags that become lists, though they may stand only once in an element."
+    )
+    max_file_bytes: Size = Field(
+        default=256 * 1024 * 1024,
+        ge=1,
+        description="json: a larger document becomes a dead letter that names it, since it is read at once.",
     )
     compression: Literal["auto", "none", "gzip", "zstd"] = Field(
         default="auto", description="How the files are packed; auto goes by the end of each name."
@@ -133,14 +151,22 @@ class FilesSource(RecordOptions, Source):
         suffix = PurePosixPath(name.stem).suffix if packed else name.suffix
         layout = self.format or FORMATS.get(suffix)
         if layout is None:
-            raise ValueError("the end of the path doesn't tell the format: say format: jsonl, csv, parquet or text")
+            raise ValueError(f"the end of the path doesn't tell the format: say format: {', '.join(get_args(Layout))}")
         many = any(sign in self.path for sign in "*?[")
-        if self.mode == "tail" and (remote or many or packed or layout == "parquet"):
+        if self.mode == "tail" and (remote or many or packed or layout in WHOLE):
             raise ValueError("mode tail is for one file on a disk, of text and not packed")
         if layout == "text" and (self.key not in (None, CONTENT) or self.time):
             raise ValueError("key and time point into a record, and format is text")
         if layout != "csv" and (self.columns or self.delimiter or self.null is not None):
             raise ValueError("columns, delimiter and null are for format csv")
+        if layout == "xml" and not self.records:
+            raise ValueError("which elements are records? expected records: item, the tag of them")
+        if layout not in ("json", "xml") and self.records:
+            raise ValueError("records is for format json or xml")
+        if layout == "json" and self.records and not self.records.startswith("/"):
+            raise ValueError(f"records is a JSON pointer to a list: expected /{self.records}")
+        if layout != "xml" and self.lists:
+            raise ValueError("lists is for format xml")
         self._format = FileFormat(
             layout,
             None if self.compression == "auto" else self.compression,
@@ -153,6 +179,11 @@ class FilesSource(RecordOptions, Source):
                 self.null,
             ),
             self.max_line_bytes,
+            Document(
+                self.records or ("/features" if suffix == ".geojson" and layout == "json" else ""),
+                frozenset(self.lists),
+                self.max_file_bytes,
+            ),
         )
         try:
             self._files = Objects(self.path, self.store or StoreOptions()) if remote else LocalFiles(self.path)

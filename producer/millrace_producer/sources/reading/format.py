@@ -17,7 +17,20 @@ from millrace_producer.sources.reading.place import FilePlace
 
 log = logging.getLogger(__name__)
 
-Layout = Literal["jsonl", "csv", "parquet", "text"]
+Layout = Literal["jsonl", "json", "csv", "parquet", "text", "xml"]
+
+WHOLE: frozenset[Layout] = frozenset({"json", "parquet", "xml"})
+"""What is complete or is nothing."""
+
+
+class Document(NamedTuple):
+    """Where in a document of JSON or XML the records are."""
+
+    records: str = ""
+    lists: frozenset[str] = frozenset()
+    """Tags that are lists however often they stand in their element."""
+    limit: int = 0
+    """The bytes that a document of JSON may have."""
 
 
 class FileFormat(NamedTuple):
@@ -29,6 +42,7 @@ class FileFormat(NamedTuple):
     dialect: Dialect
     limit: int
     """The bytes that a line may have."""
+    document: Document = Document()
 
     def packed(self, name: str) -> Compression:
         """How a file of this name is packed. Parquet has that inside."""
@@ -38,7 +52,7 @@ class FileFormat(NamedTuple):
 
     def grows(self, name: str) -> bool:
         """Whether records may be added to a file of this name."""
-        return self.layout != "parquet" and self.packed(name) == "none"
+        return self.layout not in WHOLE and self.packed(name) == "none"
 
     def begin(self, files: Files, file: File, place: FilePlace | None) -> Reading | None:
         """A reading of the file: from the place, if that is in it, else from its start. None where it is done.
@@ -70,6 +84,8 @@ class FileFormat(NamedTuple):
         """A reading of an open file from its start. Without a mark, that is how the file begins."""
         if self.layout == "parquet":
             return ParquetReading(file, mark or "")
+        if self.layout in WHOLE:
+            return self._whole(unpacked(file, compression), mark or "")
         lines = Lines(unpacked(file, compression), self.limit)
         if self.layout == "csv":
             return CsvReading(lines, self.dialect, limit=self.limit, mark=mark)
@@ -77,6 +93,16 @@ class FileFormat(NamedTuple):
         if self.layout == "jsonl":
             return LineReading(lines, json_line(self.fields, encoding), limit=self.limit, mark=mark)
         return LineReading(lines, text_line(encoding), limit=self.limit, blank=b"\r\n", mark=mark)
+
+    def _whole(self, file: BinaryIO, mark: str) -> Reading:
+        # Not before it is used: lxml takes its time to load.
+        from millrace_producer.sources.reading.whole import JsonReading, XmlReading
+
+        where, encoding = self.document, self.dialect.encoding
+        if self.layout == "xml":  # says itself how it is written
+            own = None if encoding == "utf-8" else encoding
+            return XmlReading(file, mark, tag=where.records, lists=where.lists, encoding=own)
+        return JsonReading(file, mark, self.fields, pointer=where.records, encoding=encoding, limit=where.limit)
 
 
 def _is_the_same(place: FilePlace, fixed: str | None, file: File, opened: BinaryIO) -> bool:
