@@ -12,6 +12,7 @@ from millrace_pipeline.errors import EnvelopeError, RecordError
 from millrace_pipeline.queue.variants import variant_of
 from millrace_pipeline.surrogates import in_utf8
 from millrace_producer.contract import Contract, Kind
+from millrace_producer.items import say_keyless
 
 
 class Entry(msgspec.Struct, gc=False):
@@ -72,6 +73,7 @@ def _with_key(record: Record, pointer: str) -> Record:
     data = envelope.decode_json(record.data) if isinstance(record.data, bytes) else record.data
     value = envelope.resolve(pointer, data)
     if value is None:
+        say_keyless(pointer, data)
         return record
     key = in_utf8(value) if isinstance(value, str) else envelope.encode_json(value).decode()
     return msgspec.structs.replace(record, key=key)

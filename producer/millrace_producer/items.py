@@ -53,10 +53,21 @@ def key_of(key: str | None, text: bytes) -> str | None:
         except UnicodeEncodeError:  # halves of characters
             sorted_text = json.dumps(value, sort_keys=True).encode()
         return hashlib.sha256(sorted_text).hexdigest()[:CONTENT_KEY_DIGITS]
-    found = resolve(key, decode_json(text))
-    if found is None or isinstance(found, str):
-        return in_utf8(found) if found else None
+    found = resolve(key, value := decode_json(text))
+    if found is None or found == "":
+        say_keyless(key, value)
+        return None
+    if isinstance(found, str):
+        return in_utf8(found)
     return encode_json(found).decode()
+
+
+def say_keyless(key: str, data: Any) -> None:
+    """Say once, and count, that a key finds nothing; where it is a nested one that was meant, how that is written."""
+    nested = "/" + key.replace(".", "/")
+    meant = not key.startswith("/") and "." in key and resolve(nested, data) is not None
+    mend = f"a nested field is named as {nested}" if meant else "it can't be known again: is the pointer right?"
+    repeats.warn("record_without_key", kind=key, key=key, mend=mend)
 
 
 def _fields_of(item: Any) -> Any:

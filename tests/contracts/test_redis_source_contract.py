@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from millrace.testing import AcknowledgingSourceContract, FaultyOrigin, FaultySourceContract, value_of
-from millrace_pipeline.envelope import Record
+from millrace.testing import AcknowledgingSourceContract, FaultyOrigin, FaultySourceContract, read, value_of
+from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_producer.sources.redis import RedisSource
 from tests.contracts.named_records import NamedRecords
 from tests.faults.proxy import Proxy
@@ -118,6 +118,19 @@ class TestRedisStream(NamedRecords, FaultySourceContract):
     @pytest.fixture
     def origin(self, client: redis.Redis, proxy: Proxy, key: str) -> RedisOrigin:
         return StreamOrigin(client, proxy, key)
+
+
+@pytest.mark.parametrize("group", [None, "readers"])
+def test_of_fields_of_one_name_none_is_lost(client: redis.Redis, redis_url: str, key: str, group: str | None) -> None:
+    for fields in ((b"a", b"1", b"b", b"2", b"a", b"3"), (b"a", b"4")):
+        client.execute_command("XADD", key, "*", *fields)
+    options: dict[str, Any] = {"url": redis_url, "key": key, "kind": "stream", "until_empty": True, "group": group}
+    source = RedisSource(**options)
+    assert read(source) == [{"a": ["1", "3"], "b": "2"}, {"a": "4"}]
+    letter, record = RedisSource(**options | {"field": "a", "group": group and "others"}).read(None)
+    assert isinstance(letter, DeadLetter)
+    assert "2 fields 'a'" in letter.reason
+    assert value_of(record) == 4
 
 
 class TestRedisStreamInAGroup(NamedRecords, AcknowledgingSourceContract):

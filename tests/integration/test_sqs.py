@@ -250,6 +250,12 @@ def test_secrets_are_not_shown_and_a_url_that_is_none_is_said() -> None:
     assert "hush" not in str(refused.value)
 
 
+@pytest.mark.parametrize("option", ["wait", "visibility"])
+def test_a_part_of_a_second_that_sqs_would_cut_off_is_refused(option: str) -> None:
+    with pytest.raises(ValueError, match="SQS counts whole seconds"):
+        SqsSource(url="http://localhost/1/q", **{option: 1.5})  # type: ignore[arg-type]
+
+
 def test_the_example_puts_a_queue_into_files(place: Place, queue: Numbers) -> None:
     place.example("sqs")
     queue.send(range(30))

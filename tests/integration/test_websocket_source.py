@@ -20,6 +20,8 @@ from websockets.sync.server import ServerConnection
 
 from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import SourceError, SourceRefused, SourceUnavailable
+from millrace_pipeline.process.repeats import Repeats
+from millrace_producer.sources import websocket
 from millrace_producer.sources.websocket import WebsocketSource
 from tests.conftest import eventually
 from tests.integration.api_server import Answer, ApiServer
@@ -172,6 +174,13 @@ def test_its_url_is_edited_at_a_reconnect_and_not_rebuilt() -> None:
         first, again = (asked.target for asked in server.asked[:2])
         assert first == "/x;v=1?wanted=a&wanted=b&cursor=1&name=%E9&flag&c=d+e%20f&;"
         assert again == first.replace("cursor=1", "cursor=5")
+
+
+def test_a_resume_field_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "repeats", Repeats())
+    with SocketServer(saying('{"n": 1}', '{"n": 2}')) as server, capture_logs() as logs:
+        assert len(came(source(server.url, resume={"field": "/seq", "parameter": "after"}))) == 2
+    assert [log["field"] for log in logs if log["event"] == "message_without_position"] == ["/seq"]
 
 
 def test_a_message_that_is_too_large_is_dropped_and_listening_goes_on() -> None:

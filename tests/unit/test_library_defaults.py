@@ -70,6 +70,11 @@ def test_nanoseconds_are_cut_off_wherever_they_are(of: Any, tmp_path: Path) -> N
     assert row["t"] == ({"at": TIMES[2].isoformat()} if pa.types.is_struct(kind) else [TIMES[2].isoformat()])
 
 
+def test_of_columns_of_one_name_none_is_lost(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2]), pa.array([3]), pa.array([4])], ["a", "a_2", "a", "b"])
+    assert rows_of(table, tmp_path) == [{"a": 1, "a_2": 2, "a_3": 3, "b": 4}]
+
+
 def test_nan_in_a_column_becomes_null_and_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "repeats", Repeats())
     table = pa.table({"x": pa.array([1.5, float("nan"), None]), "h": pa.array([1.0, 2.0, 3.0], pa.float16())})

@@ -26,6 +26,7 @@ from scrapy.exporters import JsonLinesItemExporter
 from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.process.repeats import Repeats
 from millrace_producer import items
+from millrace_producer.entries import Entries
 from millrace_producer.items import record_of
 
 
@@ -171,6 +172,17 @@ def test_half_a_character_stays_the_escape_that_it_is_and_makes_no_two_keys_one(
     for key in ("content", "/a"):
         assert record({"a": "\ud83d"}, key).key != record({"a": "\ud83e"}, key).key
     assert record({"a": "\ud83d", "b": 1}).key == record({"b": 1, "a": "\ud83d"}).key
+
+
+@pytest.mark.parametrize(("key", "mend"), [("meta.id", "/meta/id"), ("/none", "is the pointer right")])
+def test_a_key_that_finds_nothing_is_said(key: str, mend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_entries = Entries("s", mark="m", session="i", key=key).make
+    for make in (lambda: record({"meta": {"id": 1}}, key), lambda: by_entries(Record({"meta": {"id": 1}}))):
+        monkeypatch.setattr(items, "repeats", Repeats())
+        with structlog.testing.capture_logs() as logs:
+            make()
+        assert [(log["event"], log["key"]) for log in logs] == [("record_without_key", key)]
+        assert mend in logs[0]["mend"]
 
 
 def test_a_number_that_json_lacks_becomes_null_and_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

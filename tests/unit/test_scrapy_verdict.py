@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
 import pytest
+from scrapy.http import Response
 
 from millrace_pipeline.errors import SourceRefused, SourceUnavailable
+from millrace_producer.sources.crawl import ItemWriter
 from millrace_producer.sources.crawlprocess import Ended, without_secrets
 from millrace_producer.sources.scrapy import CRAWL_AGAIN_SECONDS, ScrapySource, pages_fetched
 
@@ -81,6 +86,19 @@ def test_what_the_site_asked_for_is_how_long_to_wait() -> None:
 def test_what_trying_again_will_not_change_is_refused(stats: dict[str, int], why: str) -> None:
     with pytest.raises(SourceRefused, match=why):
         judge("finished", stats)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["120", format_datetime(datetime.now(UTC) + timedelta(seconds=121), usegmt=True)],
+    ids=["seconds", "date"],
+)
+def test_a_site_may_say_by_a_date_when_to_come_again(said: str) -> None:
+    writer = ItemWriter.__new__(ItemWriter)
+    writer.retry_after = None
+    writer.response_received(Response("http://a.example", status=429, headers={"Retry-After": said}))
+    assert writer.retry_after is not None
+    assert 0 < writer.retry_after <= 121
 
 
 @pytest.mark.parametrize("stats", [{"millrace/resumed": 1}, {"dupefilter/filtered": 3}])

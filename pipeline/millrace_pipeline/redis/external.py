@@ -17,8 +17,8 @@ from millrace_pipeline.redis.address import Address
 from millrace_pipeline.redis.connection import Command, Connection
 from millrace_pipeline.redis.slot import key_beside
 
-Entry: TypeAlias = tuple[str, dict[bytes, bytes]]
-"""A stream's entry: its id, and its fields."""
+Entry: TypeAlias = tuple[str, list[tuple[bytes, bytes]]]
+"""A stream's entry: its id, and its fields, of which several may have one name."""
 
 NAME = "millrace-source"
 
@@ -195,7 +195,7 @@ def _block(seconds: float) -> Sequence[Any]:
 
 def _entries(answer: Iterable[Any]) -> list[Entry]:
     return [
-        (entry[0].decode(), dict(zip(entry[1][::2], entry[1][1::2], strict=True)) if entry[1] else {})
+        (entry[0].decode(), list(zip(entry[1][::2], entry[1][1::2], strict=True)) if entry[1] else [])
         for entry in answer
         if entry is not None
     ]

@@ -29,6 +29,7 @@ from scrapy.utils.misc import load_object
 from scrapy.utils.project import ENVVAR, get_project_settings
 
 from millrace_pipeline.envelope import DeadLetter
+from millrace_pipeline.web import retry_after
 from millrace_producer.items import record_of
 from millrace_producer.sources.crawlprocess import (
     GRACE_SECONDS,
@@ -44,8 +45,6 @@ from millrace_producer.sources.crawlprocess import (
 )
 
 log = logging.getLogger("millrace_producer.sources.crawl")
-
-LONGEST_RETRY_AFTER = 86_400.0
 
 OUR_PIPELINE = "millrace.scrapy.RedisPipeline"
 ASYNCIO_REACTOR = "twisted.internet.asyncioreactor.AsyncioSelectorReactor"
@@ -156,8 +155,8 @@ class ItemWriter(asyncio.Protocol):
     def response_received(self, response: Response) -> None:
         if response.status in (429, 503):
             asked = (response.headers.get("Retry-After") or b"").decode(errors="replace")
-            if asked.isascii() and asked.isdigit():
-                self.retry_after = max(self.retry_after or 0.0, min(float(asked), LONGEST_RETRY_AFTER))
+            if (seconds := retry_after(asked)) is not None:  # a number, or a date
+                self.retry_after = max(self.retry_after or 0.0, seconds)
 
     async def spider_closed(self) -> None:
         await self._may_write.wait()  # all is with the kernel

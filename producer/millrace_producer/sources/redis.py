@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -230,10 +230,12 @@ class RedisSource(TimeOptions, Source):
 
     def _record(self, entry: Entry, position: str | None) -> Record | DeadLetter:
         id, fields = entry
-        if self.field is not None and (value := fields.get(self.field.encode())) is not None:
-            record = self._fields_of_entries.record(value, position=position)
+        values = [value for name, value in fields if self.field is not None and name == self.field.encode()]
+        if len(values) == 1:
+            record = self._fields_of_entries.record(values[0], position=position)
         else:
-            record = self._of_all(fields, position)
+            reason = f"no field {self.field!r}" if not values else f"{len(values)} fields {self.field!r}"
+            record = self._of_all(fields, position, reason)
         if isinstance(record, DeadLetter):
             return EntryLetter(record.original, f"entry {id}: {record.reason}", position, id)
         ms = int(id.partition("-")[0])
@@ -248,16 +250,23 @@ class RedisSource(TimeOptions, Source):
     def _fields_of_entries(self) -> Fields:
         return self._fields()
 
-    def _of_all(self, fields: Mapping[bytes, bytes], position: str | None) -> Record | DeadLetter:
-        reason = f"no field {self.field!r}"
+    def _of_all(self, fields: Sequence[tuple[bytes, bytes]], position: str | None, reason: str) -> Record | DeadLetter:
         if self.field is None:
             try:
-                text = encode_json({name.decode(): value.decode() for name, value in fields.items()})
+                text = encode_json(_as_object(fields))
                 named, happened = self._fields_of_entries.names(text)
                 return Record(text, named, time=happened, checked=True)
             except UnicodeDecodeError:
                 reason = "a field that is not UTF-8"
-        return DeadLetter(b"\n".join(name + b": " + value for name, value in fields.items()), reason, position)
+        return DeadLetter(b"\n".join(name + b": " + value for name, value in fields), reason, position)
+
+
+def _as_object(fields: Sequence[tuple[bytes, bytes]]) -> dict[str, str | list[str]]:
+    """The fields as an object; of several of one name a list of their values. Raises UnicodeDecodeError."""
+    found: dict[str, list[str]] = {}
+    for name, value in fields:
+        found.setdefault(name.decode(), []).append(value.decode())
+    return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
 
 
 def _number(position: Any) -> tuple[str, int]:

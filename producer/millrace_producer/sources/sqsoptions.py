@@ -57,6 +57,13 @@ class SqsOptions(MessageOptions, Source):
         default=10, description="How long to wait for a connection, or for an answer beyond `wait`."
     )
 
+    @field_validator("wait", "visibility")
+    @classmethod
+    def _whole_seconds(cls, seconds: float) -> float:
+        if seconds != int(seconds):
+            raise ValueError("SQS counts whole seconds")
+        return seconds
+
     @field_validator("url")
     @classmethod
     def _a_queue_of_somebody(cls, url: str) -> str:

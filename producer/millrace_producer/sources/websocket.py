@@ -13,6 +13,7 @@ from millrace_pipeline.envelope import decode_json, encode_json, resolve
 from millrace_pipeline.errors import EnvelopeError
 from millrace_pipeline.extras import Extra
 from millrace_pipeline.flows.units import Size
+from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.web import shown
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused
 from millrace_producer.sources.fields import Format
@@ -157,7 +158,11 @@ class WebsocketSource(RecordOptions, WebOptions, Source):
             found = resolve(self.resume.field, decode_json(message))
         except EnvelopeError:
             return before
-        return found if isinstance(found, str | int | float) and not isinstance(found, bool) else before
+        if isinstance(found, str | int | float) and not isinstance(found, bool):
+            return found
+        field, mend = self.resume.field, "the server can't be asked for what follows: is the pointer right?"
+        repeats.warn("message_without_position", kind=field, field=field, mend=mend)
+        return before
 
     def _is_ignored(self, message: bytes) -> bool:
         if any(isinstance(said, str) and said.encode() == message.strip() for said in self.ignore):

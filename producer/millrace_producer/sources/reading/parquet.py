@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -65,6 +65,8 @@ class ParquetReading(Reading):
         return self._mark
 
     def _of(self, batch: pa.RecordBatch) -> Iterator[Record | DeadLetter]:
+        if len(set(batch.schema.names)) < batch.num_columns:  # of two columns of one name a row would have the last
+            batch = batch.rename_columns(different(batch.schema.names))
         schema = pa.schema([field.with_type(sayable(field.type)) for field in batch.schema])
         batch = batch.cast(schema, safe=False)  # what is below a microsecond is cut off, and nothing else can be
         for name, column in zip(schema.names, batch.columns, strict=True):
@@ -89,6 +91,18 @@ class ParquetReading(Reading):
             except (ValueError, OverflowError) as error:
                 shown = ", ".join(f"{name}: {' '.join(str(row.column(name)).split())}" for name in batch.schema.names)
                 yield DeadLetter(shown.encode()[:SHOWN_BYTES], f"a row that Python can't hold: {error}")
+
+
+def different(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind one that another has already."""
+    made: list[str] = []
+    for name in names:
+        other, again = name, 1
+        while other in made or (again > 1 and other in names):
+            again += 1
+            other = f"{name}_{again}"
+        made.append(other)
+    return made
 
 
 def sayable(kind: pa.DataType) -> pa.DataType:
