@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 from millrace_pipeline.envelope import encode_json
+from millrace_pipeline.surrogates import in_utf8
 
 BATCH_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{10}-\d{6,}[ab]*")
 """A batch's id: the session of the consumer that claimed it, its number, and a or b for each time it was split."""
@@ -132,4 +133,4 @@ def named(value: Any) -> bytes | None:
     """A key as bytes: text as it is, anything else as JSON; None where there is none."""
     if value is None or value == "":
         return None
-    return value.encode(errors="replace") if isinstance(value, str) else encode_json(value)
+    return in_utf8(value).encode() if isinstance(value, str) else encode_json(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
@@ -11,6 +12,8 @@ import structlog
 from pydantic import BaseModel
 
 from millrace_consumer.batch import Batch
+from millrace_consumer.readback import WHOLE as WHOLE_RECORD
+from millrace_consumer.sinks import jsonl
 from millrace_consumer.transforms import apply
 from millrace_pipeline import fitting
 from millrace_pipeline.envelope import Record, checked_text, decode, decode_json, decode_published, encode, encode_json
@@ -18,6 +21,7 @@ from millrace_pipeline.errors import EnvelopeError, RecordError
 from millrace_pipeline.process.repeats import Repeats
 from millrace_pipeline.surrogates import well_formed
 from millrace_producer.sources.crawlprocess import Item, message_of
+from millrace_producer.sources.fields import as_key
 
 LONE = [
     rb'"\ud83d"',
@@ -97,3 +101,16 @@ def test_where_a_text_must_be_unicode_the_replacement_stands_and_is_counted(monk
         repeats.summarise()
     assert [log["event"] for log in logs] == ["lone_surrogate_replaced"] * 2
     assert logs[1]["more_like_this"] == 5
+
+
+def test_a_record_that_only_partly_fits_has_the_replacement_too() -> None:
+    line = encode(Record(rb'{"a":{"b":"\ud83d"}}', key="k"), id="i", source="s", mark="m")
+    outcome = apply([decode(line, foreign_id=str)], model=Cut, evolves=True)
+    assert [row.a for row in outcome.rows or ()] == [{"b": "\ufffd"}]
+
+
+@pytest.mark.parametrize(("by", "identity"), [(WHOLE_RECORD, rb'{"a":"\ud83d"}'), ("/a", rb"\ud83d")])
+def test_a_file_with_half_a_character_is_read_back_whole(by: str, identity: bytes) -> None:
+    file = io.BytesIO(rb'{"a":"\ud83d"}' + b"\n")
+    assert list(jsonl._identities(by, "f.jsonl", file)) == [identity]
+    assert as_key("\ud83d") == r"\ud83d"  # so that the two are compared as one

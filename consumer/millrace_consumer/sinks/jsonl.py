@@ -9,15 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import IO, Annotated, BinaryIO, Literal, cast
 
-import msgspec
 from pydantic import BaseModel, Field
 
 from millrace_consumer.batch import Batch
 from millrace_consumer.readback import ENVELOPE_ID, WHOLE, Readback, named
 from millrace_consumer.sinks.filereadback import Damaged, FileReadback
 from millrace_consumer.sinks.files import FileSink
-from millrace_pipeline.envelope import decode_json, resolve
-from millrace_pipeline.errors import EnvelopeError
+from millrace_pipeline.envelope import checked_text, decode_json, resolve
+from millrace_pipeline.errors import EnvelopeError, RecordError
 
 SUFFIXES = {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}
 
@@ -87,7 +86,7 @@ def _identities(by: str, name: str, file: BinaryIO) -> Iterator[bytes]:
                 if not line.endswith(b"\n"):
                     raise Damaged(f"line {number} has no end")
                 yield _identity(by, line.rstrip())
-    except (EnvelopeError, msgspec.DecodeError, OSError, EOFError, zlib.error, ValueError) as error:
+    except (EnvelopeError, RecordError, OSError, EOFError, zlib.error, ValueError) as error:
         raise Damaged(f"at line {number}: {error}") from None
 
 
@@ -104,6 +103,6 @@ def _unpacked(name: str, file: BinaryIO) -> IO[bytes]:
 
 def _identity(by: str, line: bytes) -> bytes:
     if by == WHOLE:
-        msgspec.json.decode(line, type=msgspec.Raw)
+        checked_text(line)
         return line
     return named(resolve("id" if by == ENVELOPE_ID else by, decode_json(line))) or line

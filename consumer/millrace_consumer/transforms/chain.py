@@ -22,7 +22,7 @@ from millrace_consumer.transforms.stage import Row, Stage
 from millrace_consumer.transforms.whole import Whole
 from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.extras import need
-from millrace_pipeline.fitting import all_fitted, fitted
+from millrace_pipeline.fitting import all_fitted, fitted, in_unicode
 
 Function: TypeAlias = Callable[[Any], Any]
 
@@ -175,7 +175,7 @@ def _fit(outcome: Outcome, model: type[BaseModel], evolves: bool) -> None:
     rows = [(fast and fast.decode(text)) or fitted(bytes(text), model) for text in texts]
     if evolves:
         rows = [
-            (coerce_partially(bytes(text), model) or row) if isinstance(row, str) else row
+            (coerce_partially(in_unicode(bytes(text)), model) or row) if isinstance(row, str) else row
             for text, row in zip(texts, rows, strict=True)
         ]
     for index, row in zip(outcome.origin, rows, strict=True):
