@@ -16,6 +16,7 @@ OURS = (
     "hiredis",
     "itemadapter",
     "jmespath",
+    "lxml",
     "msgspec",
     "obstore",
     "pandas",
