@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -83,7 +83,7 @@ def dry_run(
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
     else:
-        _print(found, chosen.source.options)
+        _print(found, *(source.pointers() if source else (None, None)))
     sys.exit(1 if any(one.verdict in ("dead", "variant") for one in found) else 0)
 
 
@@ -116,23 +116,23 @@ def _source_of(flow: Flow) -> Source | None:
         return None
 
 
-def _named(one: Rehearsed, options: Mapping[str, Any]) -> Iterator[str]:
+def _named(one: Rehearsed, key: str | None, time: str | None) -> Iterator[str]:
     """Yield what names the record and when it happened, where the flow says so or the record does."""
     if one.key is not None:
         yield f"key: {one.key}"
-    elif options.get("key"):
-        yield f"key: none, for there is nothing at {options['key']}"
+    elif key:
+        yield f"key: none, for there is nothing at {key}"
     if one.time is not None:
         yield f"time: {one.time}"
-    elif options.get("time"):
-        yield f"time: when it is published, for there is no time at {options['time']}"
+    elif time:
+        yield f"time: when it is published, for there is no time at {time}"
 
 
-def _print(found: list[Rehearsed], options: Mapping[str, Any]) -> None:
+def _print(found: list[Rehearsed], key: str | None, time: str | None) -> None:
     for number, one in enumerate(found, 1):
         reason = f": {one.reason}" if one.reason else ""
         sys.stdout.write(f"record {number} {SAID[one.verdict]}{reason}\n")
-        if named := "; ".join(_named(one, options)):
+        if named := "; ".join(_named(one, key, time)):
             sys.stdout.write(f"  {named}\n")
         for output in one.outputs:
             types = ", ".join(f"{name}: {kind}" for name, kind in (output.columns or {}).items())

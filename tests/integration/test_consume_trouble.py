@@ -75,11 +75,25 @@ def test_a_consumer_stopped_for_longer_than_its_lease_is_fenced_when_it_goes_on(
 # -- trouble ----------------------------------------------------------------------------------------------------------
 
 
+def deliver_then_bar_the_way(place: Place, consumer: Service) -> None:
+    """Let the consumer deliver ten records, and then put a file where its directory was."""
+    place.publish(range(10))
+    consumer.await_event("batch_delivered")
+    (place.folder / "out").rename(place.folder / "kept")
+    (place.folder / "out").write_text("a file where the directory should be")
+
+
+def clear_the_way(place: Place) -> None:
+    """Put the directory back, with what was in it."""
+    (place.folder / "out").unlink()
+    (place.folder / "kept").rename(place.folder / "out")
+
+
 def test_a_sink_that_is_down_is_waited_for_without_burning_attempts_and_readyz_says_so(place: Place) -> None:
     place.flow(lease="500ms", max_attempts=1)
-    place.publish(range(20))
-    (place.folder / "out").write_text("a file where the directory should be")
     consumer = place.consume(http=True)
+    deliver_then_bar_the_way(place, consumer)
+    place.publish(range(10, 30))
     consumer.await_event("sink_unavailable")
     assert consumer.get("/livez")[0] == 200
     status, why = consumer.get("/readyz")
@@ -91,28 +105,28 @@ def test_a_sink_that_is_down_is_waited_for_without_burning_attempts_and_readyz_s
     eventually(lambda: time.monotonic() > several_leases_later)
     assert {lease.attempts for lease in place.books().leases} == {1, 0}  # the one in hand, and the one ahead of it
 
-    (place.folder / "out").unlink()
-    consumer.until(lambda: place.books().delivered == 20)
+    clear_the_way(place)
+    consumer.until(lambda: place.books().delivered == 30)
     assert consumer.get("/readyz")[0] == 200
     assert _metric(consumer, "millrace_sink_unavailable_since_seconds") == 0
-    assert _metric(consumer, "millrace_records_delivered_total") == 20
+    assert _metric(consumer, "millrace_records_delivered_total") == 30
     assert consumer.terminate() == 0
     assert len(consumer.events("sink_unavailable")) == 1
     assert len(consumer.events("sink_available")) == 1
-    place.assert_once(range(20))
+    place.assert_once(range(30))
 
 
 def test_sigterm_while_the_sink_is_down_gives_the_batch_back(place: Place) -> None:
     place.flow(lease="60s")
-    place.publish(range(10))
-    (place.folder / "out").write_text("a file where the directory should be")
     consumer = place.consume()
+    deliver_then_bar_the_way(place, consumer)
+    place.publish(range(10, 20))
     consumer.await_event("sink_unavailable")
     assert consumer.terminate(QUICKLY) == 0
     assert consumer.events("batch_released")
-    (place.folder / "out").unlink()
+    clear_the_way(place)
     place.deliver_the_rest()
-    place.assert_once(range(10))
+    place.assert_once(range(20))
 
 
 def test_a_bug_in_a_sink_loses_no_record_and_is_told_with_its_traceback(place: Place) -> None:

@@ -190,6 +190,9 @@ TIMES = {
     "websocket": {"type": "websocket", "url": "ws://127.0.0.1:9/", "key": "/meta/id", "time": "/at"},
     "files": {"type": "files", "path": "in.jsonl", "key": "/meta/id", "time": "/at"},
     "stdin": {"type": "stdin", "key": "/meta/id", "time": "/at"},
+    "kafka": {"type": "kafka", "topics": ["t"], "brokers": "127.0.0.1:9", "key": "/meta/id", "time": "/at"},
+    "sqs": {"type": "sqs", "url": "http://127.0.0.1:9/1/q", "key": "/meta/id", "time": "/at"},
+    "redis": {"type": "redis", "url": "redis://127.0.0.1:9", "key": "l", "record_key": "/meta/id", "time": "/at"},
 }
 
 

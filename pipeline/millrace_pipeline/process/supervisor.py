@@ -30,6 +30,9 @@ LONGEST_WAIT_SECONDS = 30.0
 MISTAKE = 2
 """The exit code of a service that its configuration, or what it asks of others, is wrong: it would be again."""
 
+LAST_WORDS_SECONDS = 2.0
+"""So long an ended service's last lines are waited for, where a process of its own still holds its output."""
+
 SERVICE = "MILLRACE_SERVICE"
 """What a supervised service is called, in its environment: its name in the log."""
 
@@ -94,7 +97,8 @@ class Child:
             errors="replace",
             start_new_session=True,
         )
-        threading.Thread(target=self._read, args=(self._process,), name=f"log {self.name}", daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self._process,), name=f"log {self.name}", daemon=True)
+        self._reader.start()
 
     @property
     def pid(self) -> int | None:
@@ -150,6 +154,7 @@ class Child:
         """Starts it again after a failure, with backoff, until it has failed too often in a row."""
         if self.running or self.done:
             return
+        self._reader.join(LAST_WORDS_SECONDS)
         now = time.monotonic()
         if self.code == MISTAKE:
             self.gave_up = True

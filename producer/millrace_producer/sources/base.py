@@ -79,6 +79,10 @@ class Source(BaseModel, ABC):
         """
         return None
 
+    def pointers(self) -> tuple[str | None, str | None]:
+        """Return where in a record its key and its time stand, as far as the options name a place."""
+        return None, None
+
     def sample(self, text: bytes) -> Record | DeadLetter:
         """Return the record that the source would yield of this JSON, with its key and time: for `millrace test`."""
         return Record(text)

@@ -25,6 +25,15 @@ class TimeOptions(BaseModel):
         default="auto", description="What a number in `time` counts: s, ms, us or ns. auto: its size tells."
     )
 
+    def sample(self, text: bytes) -> Record | DeadLetter:
+        """See `Source.sample`."""
+        format: Format = "text" if getattr(self, "format", None) == "text" else "json"
+        return Fields(format, *self.pointers(), self.time_unit).record(text)
+
+    def pointers(self) -> tuple[str | None, str | None]:
+        """See `Source.pointers`."""
+        return None, self.time
+
 
 class RecordOptions(TimeOptions):
     """What names a record, and when it happened."""
@@ -42,16 +51,13 @@ class RecordOptions(TimeOptions):
 
     def sample(self, text: bytes) -> Record | DeadLetter:
         """See `Source.sample`."""
-        by_content = self.key == CONTENT
-        format: Format = "text" if getattr(self, "format", None) == "text" else "json"
-        fields = Fields(format, *self.pointers(), self.time_unit)
-        record = fields.record(text)
-        if by_content and isinstance(record, Record):
+        record = super().sample(text)
+        if self.key == CONTENT and isinstance(record, Record):
             content_key(record)
         return record
 
     def pointers(self) -> tuple[str | None, str | None]:
-        """Return where the key and the time stand, if the record itself holds them."""
+        """See `Source.pointers`."""
         return (None if self.key == CONTENT else self.key), self.time
 
     def fields(self, format: Format = "json") -> Fields:

@@ -243,8 +243,12 @@ class RedisSource(TimeOptions, Source):
         key, happened = record.key or id, record.time or time
         return EntryRecord(record.data, key, position, time=happened, checked=record.checked, entry=id)
 
+    def pointers(self) -> tuple[str | None, str | None]:
+        """See `Source.pointers`."""
+        return self.record_key, self.time
+
     def _fields(self) -> Fields:
-        return Fields(self.format, self.record_key, self.time, self.time_unit)
+        return Fields(self.format, *self.pointers(), self.time_unit)
 
     @cached_property
     def _fields_of_entries(self) -> Fields:

@@ -82,6 +82,10 @@ class ScrapySource(Source):
         """Refuse a folder that holds no project, and a spider that the project hasn't got."""
         check_spider(self.spider, self.project, self.settings, sys.path)
 
+    def pointers(self) -> tuple[str | None, str | None]:
+        """See `Source.pointers`."""
+        return self.key, None
+
     def sample(self, text: bytes) -> Record | DeadLetter:
         """See `Source.sample`."""
         try:
