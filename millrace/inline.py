@@ -10,13 +10,11 @@ from itertools import count, islice
 
 import structlog
 
-from millrace_consumer.delivery import Delivery
+from millrace_consumer.delivery import prepare
 from millrace_consumer.fanout import sink_of
+from millrace_consumer.plan import Plan
 from millrace_consumer.sinks.base import Sink
-from millrace_consumer.transforms import TRANSFORMS
-from millrace_consumer.transforms.base import Transform
 from millrace_pipeline.envelope import DeadLetter, Record
-from millrace_pipeline.errors import RecordsRejected
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.logs import stay_quiet
 from millrace_pipeline.process.repeats import repeats
@@ -43,17 +41,16 @@ class Inline:
 
     def __init__(self, flow: Flow, *, records: int | None = None) -> None:
         self.flow = flow
-        self.source: Source = flow.source.build(SOURCES, Source).for_model(flow.load_model())
+        self._plan = Plan.of(flow)
+        self.source: Source = flow.source.build(SOURCES, Source).for_model(self._plan.model)
         self.sink: Sink = sink_of(flow)
         self.read = self.delivered = self.filtered = self.duplicates = 0
         self.dead: list[DeadLetter] = []
         self.variants: list[bytes] = []
         if self.sink.writes_in_ack:
             raise flow.sink.error("writes in the queue's own Redis, with the ack: it can't be run inline")
-        self._model = flow.load_model()
         self.source.check()
-        self.sink.check(self._model)
-        self._transforms = flow.load_transforms(TRANSFORMS, Transform)
+        self.sink.check(self._plan.model)
         self._records = records
         session = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(5)}"
         self._entries = Entries(
@@ -148,22 +145,8 @@ class Inline:
             self._yielded = []
 
     def _deliver(self, claim: Claim) -> None:
-        delivery = Delivery(
-            claim,
-            flow=self.flow.name,
-            mark=self.flow.queue.key,
-            transforms=self._transforms,
-            model=self._model,
-            evolves=self.flow.contract == "evolve",
-        )
-        while delivery.batch:
-            try:
-                self.sink.write(delivery.batch)
-                break
-            except RecordsRejected as rejected:
-                if not rejected.reasons or not rejected.reasons.keys() <= set(range(len(delivery.batch))):
-                    raise
-                delivery.reject(rejected.reasons)
+        delivery = prepare(claim, self._plan)
+        delivery.offer(self.sink.write)
         self.delivered += delivery.delivered
         self.filtered += delivery.filtered
         for letter in delivery.dead:

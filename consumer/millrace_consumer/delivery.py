@@ -2,115 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-from pydantic import BaseModel
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from millrace_consumer.batch import Batch
-from millrace_consumer.transforms import Outcome, apply
+from millrace_consumer.plan import Plan
+from millrace_consumer.transforms import apply
 from millrace_pipeline import envelope
 from millrace_pipeline.envelope import DeadLetter, Envelope
-from millrace_pipeline.errors import EnvelopeError
-from millrace_pipeline.mark import is_foreign
+from millrace_pipeline.errors import EnvelopeError, RecordsRejected
+from millrace_pipeline.mark import foreign_among
 from millrace_pipeline.queue import Claim, Done
 
+T = TypeVar("T")
 
+
+@dataclass
 class Delivery:
-    """Opens the envelopes, applies the transforms and the model, and keeps count.
+    """A claim that is prepared for the sink, and the account of its records.
 
-    `batch` is what the sink gets, under the claim's id. Each record of the claim ends as delivered, filtered or dead;
-    one that a transform made several of is dead if the sink rejects any of them. `foreign` counts the records that
-    don't bear the `mark` of their list: somebody else pushed them. Where the model `evolves`, what doesn't fit it is
-    delivered as it is, to every sink that can write it.
+    `batch` is what the sink gets, under the claim's id; `origin` has for each record of it the place in the claim.
+    Each record of the claim ends as delivered, filtered or dead; one that a transform made several of is dead if the
+    sink rejects any of them. `foreign` counts the records that don't bear the `mark` of their list: somebody else
+    pushed them. `reasons` says by place in the claim why records can't be delivered.
     """
 
-    def __init__(
-        self,
-        claim: Claim,
-        *,
-        flow: str,
-        mark: str,
-        transforms: Sequence[Callable[..., Any]] = (),
-        model: type[BaseModel] | None = None,
-        evolves: bool = False,
-    ) -> None:
-        self.claim = claim
-        self._reasons: dict[int, str] = {}  # by place in the claim
-        self._mark = mark
-        self.foreign = 0
-        published = envelope.decode_published(claim.lines, mark)
-        envelopes, places = self._open_one_by_one() if published is None else (published, range(len(published)))
-        outcome = apply(envelopes, transforms, model, evolves=evolves)
-        for index, reason in outcome.rejected.items():
-            self._reasons[places[index]] = reason
-        self.filtered = len(outcome.filtered)
-        self._origin = outcome.origin if published is not None else [places[index] for index in outcome.origin]
-        self.batch = Batch(
-            claim.id,
-            outcome.envelopes,
-            flow=flow,
-            model=model,
-            rows=outcome.rows,
-            originals=claim.lines if outcome.envelopes is published else self._originals(envelopes, outcome),
-        )
+    claim: Claim
+    mark: str
+    batch: Batch
+    origin: Sequence[int]
+    filtered: int
+    foreign: int
+    reasons: dict[int, str]
+
+    def offer(self, take: Callable[[Batch], T]) -> T | None:
+        """Return what `take` makes of the batch without the records that it rejects; None where none is left.
+
+        Raises RecordsRejected itself where that names no records of the batch.
+        """
+        while self.batch:
+            try:
+                return take(self.batch)
+            except RecordsRejected as rejected:
+                if not self.has(rejected.reasons):
+                    raise
+                self.reject(rejected.reasons)
+        return None
+
+    def has(self, indices: Collection[int]) -> bool:
+        """Return True where these name records of the batch, and no others: to take out none would go on for ever."""
+        return bool(indices) and all(0 <= index < len(self.batch) for index in indices)
 
     def reject(self, reasons: Mapping[int, str]) -> None:
-        """Takes records out of `batch`, by index in it: the sink will not have them."""
+        """Take records out of `batch`, by index in it: the sink will not have them."""
         for index, reason in reasons.items():
-            self._reasons[self._origin[index]] = reason
-        kept = [index for index, place in enumerate(self._origin) if place not in self._reasons]
+            self.reasons[self.origin[index]] = reason
+        kept = [index for index, place in enumerate(self.origin) if place not in self.reasons]
         self.batch = self.batch.pick(kept)
-        self._origin = [self._origin[index] for index in kept]
+        self.origin = [self.origin[index] for index in kept]
 
     @property
     def dead(self) -> list[DeadLetter]:
         """The records that can't be delivered, byte for byte as they stood on the list."""
-        return [DeadLetter(self.claim.lines[place], reason) for place, reason in sorted(self._reasons.items())]
+        return [DeadLetter(self.claim.lines[place], reason) for place, reason in sorted(self.reasons.items())]
 
     @property
     def delivered(self) -> int:
         """Records of the claim that the sink holds once `batch` is written."""
-        return len(self.claim.lines) - self.filtered - len(self._reasons)
-
-    @property
-    def origin(self) -> Sequence[int]:
-        """For each record of `batch` its place in the claim."""
-        return self._origin
+        return len(self.claim.lines) - self.filtered - len(self.reasons)
 
     def part(self, start: int, stop: int) -> Done:
         """What became of the records of the claim from one place up to another."""
-        dead = [
-            DeadLetter(self.claim.lines[place], self._reasons[place])
-            for place in sorted(self._reasons)
-            if start <= place < stop
+        lines = self.claim.lines
+        dead = [DeadLetter(lines[place], self.reasons[place]) for place in range(start, stop) if place in self.reasons]
+        delivered = len({place for place in self.origin if start <= place < stop})
+        foreign = foreign_among(lines[start:stop], self.mark) if self.foreign else 0
+        return Done(self.claim, stop - start, delivered, stop - start - delivered - len(dead), foreign, dead)
+
+
+def prepare(claim: Claim, plan: Plan) -> Delivery:
+    """Return what a flow makes of a claim: its envelopes opened, transformed and held to the model.
+
+    No record's failure raises: it is among the delivery's `reasons`.
+    """
+    lines = claim.lines
+    reasons: dict[int, str] = {}
+    places: Sequence[int] = range(len(lines))
+    published = envelopes = envelope.decode_published(lines, plan.mark)
+    if envelopes is None:
+        found = _open_one_by_one(claim, reasons)
+        envelopes, places = list(found.values()), list(found)
+    outcome = apply(envelopes, plan.transforms, plan.model, evolves=plan.evolves)
+    reasons |= {places[index]: reason for index, reason in outcome.rejected.items()}
+    origin = outcome.origin if published is not None else [places[index] for index in outcome.origin]
+    originals: Sequence[bytes | None] = lines
+    if outcome.envelopes is not published:
+        originals = [  # of each envelope the line that it stands for; None where it was made or changed
+            lines[place] if opened is envelopes[index] and not opened.bare else None
+            for place, index, opened in zip(origin, outcome.origin, outcome.envelopes, strict=True)
         ]
-        delivered = len({place for place in self._origin if start <= place < stop})
-        foreign = self._foreign_among(self.claim.lines[start:stop]) if self.foreign else 0
-        filtered = stop - start - delivered - len(dead)
-        return Done(self.claim, stop - start, delivered, filtered, foreign, dead)
+    return Delivery(
+        claim,
+        plan.mark,
+        Batch(claim.id, outcome.envelopes, flow=plan.flow, model=plan.model, rows=outcome.rows, originals=originals),
+        origin,
+        filtered=len(outcome.filtered),
+        foreign=0 if published is not None else foreign_among(lines, plan.mark),
+        reasons=reasons,
+    )
 
-    def _originals(self, opened: Sequence[Envelope], outcome: Outcome) -> list[bytes | None]:
-        """Of each envelope of the outcome the line that it stands for; None where it was made or changed."""
-        return [
-            self.claim.lines[place] if envelope is opened[index] and not envelope.bare else None
-            for place, index, envelope in zip(self._origin, outcome.origin, outcome.envelopes, strict=True)
-        ]
 
-    def _open_one_by_one(self) -> tuple[list[Envelope], Sequence[int]]:
-        envelopes: list[Envelope] = []
-        places: list[int] = []
-        for place, line in enumerate(self.claim.lines):
-            try:
-                # A record that somebody pushed by hand has no id: its place in the batch is as good as one.
-                opened = envelope.decode(line, foreign_id=lambda place=place: f"{self.claim.id}:{place}")  # type: ignore[misc]
-            except EnvelopeError as error:
-                self._reasons[place] = str(error)
-            else:
-                envelopes.append(opened)
-                places.append(place)
-        self.foreign = self._foreign_among(self.claim.lines)
-        return envelopes, places
-
-    def _foreign_among(self, lines: Sequence[bytes]) -> int:
-        return sum(is_foreign(line, self._mark) for line in lines)
+def _open_one_by_one(claim: Claim, reasons: dict[int, str]) -> dict[int, Envelope]:
+    """Return the envelopes by place in the claim; `reasons` gets why the others are none."""
+    found: dict[int, Envelope] = {}
+    for place, line in enumerate(claim.lines):
+        try:
+            # A record that somebody pushed by hand has no id: its place in the batch is as good as one.
+            found[place] = envelope.decode(line, foreign_id=lambda place=place: f"{claim.id}:{place}")  # type: ignore[misc]
+        except EnvelopeError as error:
+            reasons[place] = str(error)
+    return found

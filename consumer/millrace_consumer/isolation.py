@@ -6,7 +6,7 @@ import structlog
 
 from millrace_pipeline.envelope import DeadLetter
 from millrace_pipeline.flows.flow import Flow
-from millrace_pipeline.mark import is_foreign
+from millrace_pipeline.mark import foreign_among
 from millrace_pipeline.process import metrics
 from millrace_pipeline.queue import Claim, Queue
 
@@ -21,6 +21,6 @@ def isolate(queue: Queue, flow: Flow, claim: Claim) -> None:
         return
     reason = f"killed its consumer: {claim.attempts - 1} attempts, none came to an end"
     letter = DeadLetter(claim.lines[0], reason)
-    queue.ack(claim, delivered=0, foreign=int(is_foreign(claim.lines[0], flow.queue.key)), dead=[letter])
+    queue.ack(claim, delivered=0, foreign=foreign_among(claim.lines, flow.queue.key), dead=[letter])
     metrics.dead.labels(flow.name).inc()
     log.error("record_dead_lettered", flow=flow.name, batch=claim.id, reason=reason)

@@ -14,14 +14,13 @@ import msgspec
 import structlog
 from pydantic import BaseModel
 
-from millrace_consumer.delivery import Delivery
+from millrace_consumer.delivery import Delivery, prepare
 from millrace_consumer.isolation import isolate
+from millrace_consumer.plan import Plan
 from millrace_consumer.renewal import Lease, Renewal
 from millrace_consumer.sizing import Sizing
-from millrace_consumer.transforms import TRANSFORMS
-from millrace_consumer.transforms.base import Transform
 from millrace_pipeline.envelope import Envelope
-from millrace_pipeline.errors import LeaseLost, QueueError, RecordsRejected
+from millrace_pipeline.errors import LeaseLost, QueueError
 from millrace_pipeline.extras import need
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process import metrics
@@ -97,8 +96,7 @@ class Reader:
         self.queue = Queue(
             redis_url, flow.queue.key, lease_seconds=flow.lease, replicas=flow.queue.replicas, fsync=flow.queue.fsync
         )
-        self._model = flow.load_model()
-        self._transforms = flow.load_transforms(TRANSFORMS, Transform)
+        self._plan = Plan.of(flow)
         self._until_empty = until_empty
         self._sizing = Sizing(flow.batch)
         self._held: list[_Held] = []
@@ -137,7 +135,7 @@ class Reader:
         Raises LeaseLost, and ConfigError where pandas or polars is not installed.
         """
         while (held := self._take(linger=self.flow.batch.linger)) is not None:
-            if len(table := held.table()):
+            if (table := held.table()) is not None:
                 yield _as(form, table)
             if self._stopping.is_set():
                 return
@@ -230,14 +228,7 @@ class Reader:
         while (left := over - time.monotonic()) > 0 and self._room(claim) and not self._stopping.wait(min(0.05, left)):
             self.queue.fill(claim, self._room(claim))
         self.queue.secure(claim)
-        delivery = Delivery(
-            claim,
-            flow=self.flow.name,
-            mark=self.flow.queue.key,
-            transforms=self._transforms,
-            model=self._model,
-            evolves=self.flow.contract == "evolve",
-        )
+        delivery = prepare(claim, self._plan)
         self._held.append(_Held(delivery, lease))
         if len(self._held) % BATCHES_TO_WARN_OF == 0:
             log.warning("reader_without_checkpoint", flow=self.flow.name, batches=len(self._held))
@@ -271,7 +262,7 @@ class _Held:
 
     def messages(self) -> Iterator[Message]:
         """The messages. Raises LeaseLost once the batch belongs to someone else."""
-        values = self._made("records")  # which makes the models too, if there are any
+        values = self.delivery.offer(lambda batch: batch.records) or []  # which makes the models too, if there are any
         batch = self.delivery.batch
         models: Sequence[BaseModel | None] = batch.models or [None] * len(batch)
         for envelope, data, model in zip(batch.envelopes, values, models, strict=True):
@@ -279,10 +270,10 @@ class _Held:
             self._handed += 1
             yield _message(envelope, data, model)
 
-    def table(self) -> pa.Table:
-        """All messages as a table. Raises LeaseLost."""
+    def table(self) -> pa.Table | None:
+        """All messages as a table; None where none has columns. Raises LeaseLost."""
         self.lease.check()
-        table = self._made("table")
+        table = self.delivery.offer(lambda batch: batch.table)
         self._handed = len(self.delivery.batch)
         return table
 
@@ -301,14 +292,6 @@ class _Held:
         """The place in the claim up to which all is handed out, every message of a record that became several."""
         origin = self.delivery.origin
         return origin[self._handed] if self._handed < len(origin) else len(self.claim.lines)
-
-    def _made(self, form: str) -> Any:
-        """A form of the batch, without the records that don't have it."""
-        while True:
-            try:
-                return getattr(self.delivery.batch, form)
-            except RecordsRejected as rejected:
-                self.delivery.reject(rejected.reasons)
 
 
 def _message(envelope: Envelope, data: Any, model: BaseModel | None) -> Message:

@@ -10,13 +10,11 @@ from typing import Any
 import msgspec
 
 from millrace_consumer.batch import Batch
-from millrace_consumer.delivery import Delivery
+from millrace_consumer.delivery import prepare
+from millrace_consumer.plan import Plan
 from millrace_consumer.sinks import SINKS
 from millrace_consumer.sinks.base import Sink
 from millrace_consumer.sinks.files import FileSink
-from millrace_consumer.transforms import TRANSFORMS
-from millrace_consumer.transforms.base import Transform
-from millrace_pipeline.errors import RecordsRejected
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Claim
 
@@ -52,29 +50,13 @@ class Rehearsal:
     """
 
     def __init__(self, flow: Flow) -> None:
-        self._flow = flow
         self._sinks = [(part.type, part.build(SINKS, Sink)) for part in flow.sink.each]
-        self._model = flow.load_model()
-        self._transforms = flow.load_transforms(TRANSFORMS, Transform)
+        self._plan = Plan.of(flow)
 
     def of(self, line: bytes) -> Rehearsed:
         """What would become of a record that stands on the list like this."""
-        claim = Claim(BATCH, "rehearsal", 1, 1, [line])
-        delivery = Delivery(
-            claim,
-            flow=self._flow.name,
-            mark=self._flow.queue.key,
-            transforms=self._transforms,
-            model=self._model,
-            evolves=self._flow.contract == "evolve",
-        )
-        outputs: list[Output] = []
-        while delivery.batch:
-            try:
-                outputs = self._outputs(delivery.batch)
-                break
-            except RecordsRejected as rejected:
-                delivery.reject(rejected.reasons)
+        delivery = prepare(Claim(BATCH, "rehearsal", 1, 1, [line]), self._plan)
+        outputs = delivery.offer(self._outputs) or []
         if delivery.dead:
             return Rehearsed("dead", delivery.dead[0].reason, [])
         return Rehearsed("filtered" if delivery.filtered else "delivered", None, outputs)

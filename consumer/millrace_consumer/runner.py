@@ -7,15 +7,13 @@ import time
 
 import structlog
 
-from millrace_consumer.delivery import Delivery
+from millrace_consumer.delivery import prepare
 from millrace_consumer.fanout import sink_of
 from millrace_consumer.isolation import isolate
+from millrace_consumer.plan import Plan
 from millrace_consumer.renewal import Renewal
 from millrace_consumer.sinks.base import Sink
 from millrace_consumer.sizing import Sizing
-from millrace_consumer.transforms import TRANSFORMS
-from millrace_consumer.transforms.base import Transform
-from millrace_consumer.transforms.chain import stages
 from millrace_consumer.writer import Writer, give_back, tell_lost
 from millrace_pipeline.errors import LeaseLost, QueueError, QueueUnavailable, SinkUnavailable
 from millrace_pipeline.flows.flow import Flow
@@ -55,10 +53,8 @@ class Consumer:
         self.flow = flow
         self._take_over = take_over
         self.sink: Sink = sink_of(flow)
-        self.model = flow.load_model()
-        self.sink.check(self.model)
-        self.transforms = flow.load_transforms(TRANSFORMS, Transform)
-        stages(tuple(self.transforms))  # what can't be called is said now
+        self._plan = Plan.of(flow)
+        self.sink.check(self._plan.model)
         self.queue = Queue(
             redis_url,
             flow.queue.key,
@@ -166,15 +162,7 @@ class Consumer:
                 self._linger(claim)
             self.queue.secure(claim)
             if claim.attempts <= self.flow.max_attempts or self._sink_has(claim):
-                delivery = Delivery(
-                    claim,
-                    flow=self.flow.name,
-                    mark=self.flow.queue.key,
-                    transforms=self.transforms,
-                    model=self.model,
-                    evolves=self.flow.contract == "evolve",
-                )
-                self._writer.deliver(delivery, lease, beside=full)
+                self._writer.deliver(prepare(claim, self._plan), lease, beside=full)
                 return
             isolate(self.queue, self.flow, claim)
         except LeaseLost as error:

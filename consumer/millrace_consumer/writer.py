@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 
 import structlog
 
-from millrace_consumer.batch import Batch
 from millrace_consumer.delivery import Delivery
 from millrace_consumer.renewal import Lease
 from millrace_consumer.sinks.base import Sink
@@ -152,7 +151,7 @@ class Writer:
                 self._sink.write(delivery.batch)
             self._sizing.wrote(len(delivery.batch), delivery.batch.written)
         except RecordsRejected as error:
-            if _names_records(error, delivery.batch):
+            if delivery.has(error.reasons):
                 raise
             raise SinkUnavailable(f"{type(error).__name__}: {error}") from error
 
@@ -227,8 +226,3 @@ def tell_lost(flow: Flow, claim: Claim, error: LeaseLost) -> None:
     """Says that a batch is someone else's now."""
     metrics.leases_lost.labels(flow.name).inc()
     log.warning("lease_lost", flow=flow.name, batch=claim.id, reason=str(error))
-
-
-def _names_records(rejected: RecordsRejected, batch: Batch) -> bool:
-    """Whether the sink names records of the batch that we may take out, and no others: else it would go on for ever."""
-    return bool(rejected.reasons) and all(0 <= index < len(batch) for index in rejected.reasons)

@@ -8,6 +8,7 @@ envelopes passed on from another list, and what is no envelope at all.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 from millrace_pipeline.envelope import decode, encode_json
@@ -25,6 +26,11 @@ def is_foreign(line: bytes, mark: str) -> bool:
         return decode(line, foreign_id=str).mark != mark
     except EnvelopeError:
         return True
+
+
+def foreign_among(lines: Iterable[bytes], mark: str) -> int:
+    """Return how many of these records are foreign on this list."""
+    return sum(is_foreign(line, mark) for line in lines)
 
 
 def unmarked(line: bytes, mark: str) -> bytes:

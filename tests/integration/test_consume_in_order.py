@@ -11,7 +11,8 @@ import redis
 from pydantic import PrivateAttr
 
 from millrace_consumer.batch import Batch
-from millrace_consumer.delivery import Delivery
+from millrace_consumer.delivery import Delivery, prepare
+from millrace_consumer.plan import Plan
 from millrace_consumer.renewal import Lease
 from millrace_consumer.sinks.base import Sink
 from millrace_consumer.sizing import Sizing
@@ -66,9 +67,9 @@ def deliver(writer: Writer, queue: Queue, delivery: Delivery) -> None:
 def waiting(writer: Writer, queue: Queue, client: redis.Redis, gate: Gate) -> Delivery:
     """A delivery whose turn has not come: the one before it stands at the gate."""
     first, second = claimed(queue, client, 2)
-    deliver(writer, queue, Delivery(first, flow="f", mark=queue.keys.ready))
+    deliver(writer, queue, prepare(first, Plan("f", queue.keys.ready)))
     eventually(lambda: gate._given == [first.id])
-    return Delivery(second, flow="f", mark=queue.keys.ready)
+    return prepare(second, Plan("f", queue.keys.ready))
 
 
 def test_a_delivery_waits_for_the_one_before_it(writer: Writer, queue: Queue, gate: Gate, waiting: Delivery) -> None:
@@ -107,7 +108,7 @@ def test_a_record_without_such_a_form_is_set_aside_when_the_sink_asks_for_it(
     claim = queue.claim(3)
     assert claim is not None
     gate._open.set()
-    deliver(writer, queue, Delivery(claim, flow="f", mark=queue.keys.ready))
+    deliver(writer, queue, prepare(claim, Plan("f", queue.keys.ready)))
     writer.finish()
     writer.close()
     assert (writer.delivered, queue.books().dead, queue.lag()) == (2, 1, 0)

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import polars as pl
 import pytest
 from pydantic import BaseModel
 
-from millrace_consumer.delivery import Delivery
+from millrace_consumer.batch import Batch
+from millrace_consumer.delivery import Delivery, prepare
+from millrace_consumer.plan import Plan
+from millrace_consumer.transforms.chain import stages
 from millrace_pipeline.envelope import Record, decode_published, encode, now
-from millrace_pipeline.errors import RecordError
+from millrace_pipeline.errors import ConfigError, RecordError, RecordsRejected
+from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.mark import is_foreign, unmarked
 from millrace_pipeline.queue import Claim
 
@@ -20,7 +25,7 @@ def line(data: Any, id: str = "1") -> bytes:
 
 
 def delivery(*lines: bytes, **options: Any) -> Delivery:
-    return Delivery(Claim("batch-1", "token", 1, 1, list(lines)), flow="test", mark="list", **options)
+    return prepare(Claim("batch-1", "token", 1, 1, list(lines)), Plan("test", "list", **options))
 
 
 HOSTILE = {
@@ -122,6 +127,44 @@ def test_a_record_made_several_of_is_set_aside_whole() -> None:
     made.reject({3: "no"})
     assert made.batch.lines == [b'{"n":1}', b'{"n":1}']
     assert (made.delivered, len(made.dead)) == (1, 1)
+
+
+@pytest.mark.parametrize("reasons", [{}, {2: "no"}, {-1: "no"}, {0: "no", 5: "no"}])
+def test_who_rejects_no_record_of_the_batch_is_not_asked_for_ever(reasons: dict[int, str]) -> None:
+    made = delivery(line({"n": 1}), line({"n": 2}))
+
+    def refuse(_: Batch) -> None:
+        raise RecordsRejected(reasons)
+
+    with pytest.raises(RecordsRejected):
+        made.offer(refuse)
+    assert (made.delivered, made.dead) == (2, [])
+
+
+def test_a_batch_of_which_every_record_is_rejected_is_offered_no_more() -> None:
+    made = delivery(line({"n": 1}), line({"n": 2}))
+    assert made.offer(lambda batch: _reject_first(batch)) is None
+    assert (made.delivered, len(made.dead)) == (0, 2)
+
+
+def _reject_first(batch: Batch) -> None:
+    raise RecordsRejected({0: f"one of {len(batch)}"})
+
+
+def test_a_plan_says_at_once_what_cannot_be_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(module: str, extra: str, what: str) -> Any:
+        raise ConfigError(f"{what} needs {module}: pip install 'millrace[{extra}]'")
+
+    def columns(table: pl.DataFrame) -> pl.DataFrame:
+        return table
+
+    flow = Flow.model_validate({"name": "f", "source": {"type": "stdin"}, "sink": {"type": "stdout"}})
+    monkeypatch.setattr(Flow, "load_transforms", lambda *_: [columns])
+    assert Plan.of(flow).transforms == [columns]
+    monkeypatch.setattr("millrace_consumer.transforms.chain.need", missing)
+    stages.cache_clear()
+    with pytest.raises(ConfigError, match=r"a transform of polars\.DataFrame needs polars"):
+        Plan.of(flow)
 
 
 def test_what_a_producer_could_just_say_and_a_consumer_deeper_in_its_stack_cannot_is_set_aside_alone() -> None:

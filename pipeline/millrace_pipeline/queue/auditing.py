@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from millrace_pipeline.mark import is_foreign
+from millrace_pipeline.mark import foreign_among
 from millrace_pipeline.queue.books import Books
 from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.queue import Queue
@@ -54,7 +54,7 @@ def _at_once(queue: Queue) -> Books | None:
         if sum(lengths) > AT_ONCE_RECORDS:
             return None
         if set(_lists(keys, claims)) <= set(lists):
-            return _seen(books, lengths, sum(_foreign_among(keys, page) for page in pages))
+            return _seen(books, lengths, sum(foreign_among(page, keys.ready) for page in pages))
     return None
 
 
@@ -87,7 +87,7 @@ def _foreign_on(queue: Queue, lists: Iterable[str], *, still: Callable[[tuple[in
             )
             if not still((ready + woken, *(int(value or 0) for value in counts))):
                 return None
-            foreign += _foreign_among(keys, page)
+            foreign += foreign_among(page, keys.ready)
             if len(page) < count:
                 break
             start += count
@@ -115,10 +115,6 @@ def _lists(keys: Keys, claims: Sequence[bytes]) -> list[str]:
         id.decode(): msgspec.json.decode(text, type=_Steps).steps for id, text in zip(*[iter(claims)] * 2, strict=True)
     }
     return [keys.ready, keys.woken, *(part for id, count in steps.items() for part in keys.parts(id, count))]
-
-
-def _foreign_among(keys: Keys, lines: Iterable[bytes]) -> int:
-    return sum(is_foreign(line, keys.ready) for line in lines)
 
 
 def _seen(books: Books, lengths: Sequence[int], foreign: int) -> Books:

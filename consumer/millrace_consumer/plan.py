@@ -1,0 +1,35 @@
+"""Plan: what a flow does to every batch before its sink sees it, looked up once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from millrace_consumer.transforms import TRANSFORMS
+from millrace_consumer.transforms.base import Transform
+from millrace_consumer.transforms.chain import stages
+from millrace_pipeline.flows.flow import Flow
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The flow's name, its list's `mark`, its transforms in order and its model, if it has one.
+
+    Where the model `evolves`, what doesn't fit it is delivered as it is, to every sink that can write it.
+    """
+
+    flow: str
+    mark: str
+    transforms: Sequence[Callable[..., Any]] = ()
+    model: type[BaseModel] | None = None
+    evolves: bool = False
+
+    @classmethod
+    def of(cls, flow: Flow) -> Plan:
+        """Return the flow's plan. Raises ConfigError for a transform or a model that can't be had or called."""
+        transforms = flow.load_transforms(TRANSFORMS, Transform)
+        stages(tuple(transforms))
+        return cls(flow.name, flow.queue.key, transforms, flow.load_model(), flow.contract == "evolve")
