@@ -120,7 +120,8 @@ def reader(flow: str, *, name: str | None = None, until_empty: bool = False, flo
     chosen, server = found(flow, flows)
     ours = server.kind == "embedded"
     try:
-        return Reader(chosen, server.url, name=name, until_empty=until_empty, take_over=ours, parting=server.close)
+        made = Reader(chosen, server.url, name=name, until_empty=until_empty, take_over=ours, parting=server.close)
+        return made.open()
     except BaseException:
         server.close()
         raise
@@ -136,7 +137,8 @@ def writer(flow: str, *, flows: Path | str | None = None) -> Writer:
 
     chosen, server = found(flow, flows)
     try:
-        return Writer(chosen, server.url, take_over=server.kind == "embedded", parting=server.close)
+        made = Writer(chosen, server.url, take_over=server.kind == "embedded", parting=server.close)
+        return made.open()
     except BaseException:
         server.close()
         raise

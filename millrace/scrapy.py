@@ -181,7 +181,7 @@ class _Helper:
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name="millrace helper", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="millrace helper", daemon=True)
 
     async def do(self, call: Callable[[], T]) -> T:
         done: concurrent.futures.Future[T] = concurrent.futures.Future()
@@ -192,6 +192,8 @@ class _Helper:
             except BaseException as error:
                 done.set_exception(error)
 
+        if self._thread.ident is None:
+            self._thread.start()
         self._calls.put(run)
         if is_asyncio_available():
             return await asyncio.wrap_future(done)

@@ -86,10 +86,7 @@ class Reader:
         take_over: bool = False,
         parting: Callable[[], None] | None = None,
     ) -> None:
-        """`take_over` makes the list this flow's, whatever project it is marked with; `parting` is called by `close`.
-
-        Raises ConfigError where the list is another project's.
-        """
+        """`take_over` makes the list this flow's, whosever mark it bears; `parting` is called by `close`."""
         self.flow = flow
         self._parting = parting
         self.name = name or flow.name
@@ -102,8 +99,14 @@ class Reader:
         self._held: list[_Held] = []
         self._stopping = threading.Event()
         self._renewal = Renewal(self.queue)
-        mark(self.queue, flow.project, take_over=take_over)
+        self._take_over = take_over
+        self._state: Any = None
+
+    def open(self) -> Reader:
+        """Look up the state, and return the reader. Raises ConfigError where the list is another project's."""
+        mark(self.queue, self.flow.project, take_over=self._take_over)
         self._state = self.queue.state(self.name)
+        return self
 
     @property
     def state(self) -> Any:

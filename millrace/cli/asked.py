@@ -26,13 +26,18 @@ TakeOverOption = Annotated[
 class Asked:
     """The Redis of this folder's flows, for as long as the command runs. `settings` lead to it."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Finds it, and says on standard error which it is. Raises ConfigError, see `server_of`."""
-        self.server = server_of(settings)
-        _held.append(self.server)
-        self.settings = settings.with_redis_url(self.server.url)
-        sys.stderr.write(f"Redis: {self.server}\n")
+    def __init__(self, server: Server, settings: Settings) -> None:
+        self.server = server
+        self.settings = settings
+
+    @classmethod
+    def of(cls, settings: Settings) -> Asked:
+        """Find it, and say on standard error which it is. Raises ConfigError, see `server_of`."""
+        server = server_of(settings)
+        _held.append(server)
+        sys.stderr.write(f"Redis: {server}\n")
         sys.stderr.flush()
+        return cls(server, settings.with_redis_url(server.url))
 
     def say_whose(self, flows: Iterable[Flow]) -> None:
         """Says on standard error which of these flows' lists are another project's: the counts are not ours then."""

@@ -232,11 +232,11 @@ def _practice_rig(
     flows_file = folder / "flows.yaml"
     flows_file.write_text(practiceflows.FLOWS, encoding="utf-8")
     if compose:
-        made = StackRig(flows_file, consumers=consumers, folder=folder, events=events, rate=rate)
+        made = StackRig.start(flows_file, consumers=consumers, folder=folder, events=events, rate=rate)
         return stack.enter_context(contextlib.closing(made))
     sites = stack.enter_context(practice_sites(events, rate))
     environ = environment(folder, sites)
-    local = LocalRig(flows_file, names, consumers=consumers, folder=folder, environ=environ, practice=True)
+    local = LocalRig.start(flows_file, names, consumers=consumers, folder=folder, environ=environ, practice=True)
     return stack.enter_context(contextlib.closing(local))
 
 
@@ -249,7 +249,7 @@ def _own_rig(stack: contextlib.ExitStack, flows: Path, names: list[str], consume
             if place.is_dir() and any(place.iterdir()):
                 mend = f"give sink {flow.name} an empty folder, so that all in it is ours"
                 raise ConfigError(f"{place} is not empty: {mend}")
-    local = LocalRig(flows, names, consumers=consumers, folder=folder, environ=os.environ, practice=False)
+    local = LocalRig.start(flows, names, consumers=consumers, folder=folder, environ=os.environ, practice=False)
     return stack.enter_context(contextlib.closing(local))
 
 

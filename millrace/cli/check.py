@@ -55,7 +55,7 @@ def check(
         _tell(console, "warning", doubt)
     if not connect:
         return
-    asked = Asked(settings)
+    asked = Asked.of(settings)
     well = _look_at_redis(console, asked.settings.url)
     well &= _try_all(console, chosen)
     if not well:

@@ -184,7 +184,7 @@ def queues_to_look_at(names: list[str], flows: Path | None) -> Iterator[tuple[st
     """The queues of these flows, or of all, by the flow's name; as `queue_to_look_at`."""
     settings = settings_with(flows)
     chosen = choose(settings, names)
-    asked = Asked(settings)
+    asked = Asked.of(settings)
     asked.say_whose(chosen)
     for flow in chosen:
         yield flow.name, asked.queue(flow)
@@ -194,7 +194,7 @@ def queue_to_change(flow: str, flows: Path | None, *, any_project: bool) -> Queu
     """The flow's queue, after saying which Redis it is on. Raises ConfigError where it is another project's."""
     settings = settings_with(flows)
     (chosen,) = choose(settings, [flow])
-    asked = Asked(settings)
+    asked = Asked.of(settings)
     queue = asked.queue(chosen)
     asked.may_change(chosen, queue, any_project=any_project)
     return queue

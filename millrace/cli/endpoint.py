@@ -55,6 +55,7 @@ def endpoint_for(settings: Settings) -> Iterator[Endpoint]:
         endpoint, registry = Endpoint(folder), CollectorRegistry()
         MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
         health = Health(settings.http, alive=lambda: None, ready=endpoint.trouble, registry=registry)
+        health.start()
         log.info("http_serves", http=",".join(health.addresses))
         try:
             yield endpoint

@@ -116,7 +116,7 @@ def _kept(
         for name, sink in _tables(tables or names, flows):
             yield name, lambda sink=sink: sink.table.compact(target)._asdict()  # type: ignore[misc]
     if parquet:
-        asked = Asked(settings)
+        asked = Asked.of(settings)
         for flow in parquet:
             yield flow.name, lambda flow=flow: _compact_parquet(asked, flow, target, age)  # type: ignore[misc]
 

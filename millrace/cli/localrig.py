@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from millrace.cli.books import books_at
 from millrace.cli.powercut import PowerCut, can_be_cut
@@ -35,8 +36,18 @@ class LocalRig:
 
     answers_quickly = True
 
-    def __init__(
-        self,
+    def __init__(self, server: Embedded, flows: list[Flow], environ: Mapping[str, str], log: TextIO) -> None:
+        self.flows = flows
+        self._server = server
+        self._log = log
+        self._supervisor = Supervisor(environ=environ, say=self._say, longest_wait=2.0)
+        self._power: PowerCut | None = None
+        self._redis_back_at = 0.0
+        self._once_more: set[str] = set()  # producers that are to be run again when they have come to their end
+
+    @classmethod
+    def start(
+        cls,
         flows_file: Path,
         names: Sequence[str],
         *,
@@ -44,23 +55,23 @@ class LocalRig:
         folder: Path,
         environ: Mapping[str, str],
         practice: bool,
-    ) -> None:
-        self._server = Embedded(data_dir=folder / "valkey", aof=True)
-        self._server.start()
-        self._log = (folder / "services.log").open("a", encoding="utf-8", buffering=1)
-        environ = {**environ, "REDIS_URL": self._server.url, "MILLRACE_LOG": "json", "MILLRACE_HTTP": ""}
+    ) -> LocalRig:
+        """Return one that runs. Raises ConfigError."""
+        server = Embedded(data_dir=folder / "valkey", aof=True)
+        server.start()
+        environ = {**environ, "REDIS_URL": server.url, "MILLRACE_LOG": "json", "MILLRACE_HTTP": ""}
         loaded = load(flows_file, environ)
-        self.flows: list[Flow] = [loaded[name] for name in names]
-        self._supervisor = Supervisor(environ=environ, say=self._say, longest_wait=2.0)
-        self._redis_back_at = 0.0
-        self._once_more: set[str] = set()  # producers that are to be run again when they have come to their end
-        cut = can_be_cut() and all(_keeps_its_promise(flow, practice=practice) for flow in self.flows)
-        self._power = PowerCut(self._server) if cut else None
+        flows = [loaded[name] for name in names]
+        rig = cls(server, flows, environ, (folder / "services.log").open("a", encoding="utf-8", buffering=1))
+        if can_be_cut() and all(_keeps_its_promise(flow, practice=practice) for flow in flows):
+            rig._power = PowerCut(server)
+            rig._power.start()
         where = ["--flows", str(flows_file)]
         for name in names:
-            self._supervisor.add(f"producer-{name}", "produce", name, *where, failures=FOR_EVER)
+            rig._supervisor.add(f"producer-{name}", "produce", name, *where, failures=FOR_EVER)
         for number in range(1, consumers + 1):
-            self._supervisor.add(f"consumer-{number}", "consume", *names, *where, failures=FOR_EVER)
+            rig._supervisor.add(f"consumer-{number}", "consume", *names, *where, failures=FOR_EVER)
+        return rig
 
     @property
     def redis_url(self) -> str:

@@ -75,23 +75,26 @@ class Watch:
 class PowerCut:
     """Cuts the power of an embedded server that has an append-only file and syncs it every second, or always.
 
-    With `always` it takes nothing: what Redis has answered is on disk. Raises MillraceError where this is not Linux, or
-    the server's syncs can't be seen.
+    With `always` it takes nothing: what Redis has answered is on disk. Use it as a context manager, or `start` it.
     """
 
     def __init__(self, server: Embedded) -> None:
-        if not can_be_cut():
-            raise MillraceError("a power cut needs Linux, whose kernel tells when a server syncs: leave it out here")
         self._server = server
-        self._syncs_always = _fsync(("127.0.0.1", server.port or 0)) == "always"
-        try:
-            _count(server.pid)
-        except OSError as error:  # else every cut would take nothing, and prove nothing
-            raise MillraceError(f"no power cut of this server, for its syncs can't be seen: {error}") from error
+        self._syncs_always = False
         self._watch = Watch(server.data_dir / "appendonlydir")
         self._looking = threading.Lock()  # held while we cut: being stopped would look like a sync
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch the append-only file", daemon=True)
+
+    def start(self) -> None:
+        """Watch the server. Raises MillraceError where this is not Linux, or the server's syncs can't be seen."""
+        if not can_be_cut():
+            raise MillraceError("a power cut needs Linux, whose kernel tells when a server syncs: leave it out here")
+        self._syncs_always = _fsync(("127.0.0.1", self._server.port or 0)) == "always"
+        try:
+            _count(self._server.pid)
+        except OSError as error:  # else every cut would take nothing, and prove nothing
+            raise MillraceError(f"no power cut of this server, for its syncs can't be seen: {error}") from error
         self._thread.start()
 
     @property
@@ -115,9 +118,11 @@ class PowerCut:
     def close(self) -> None:
         """Ends the watching; the server lives on."""
         self._closing.set()
-        self._thread.join(5)
+        if self._thread.is_alive():
+            self._thread.join(5)
 
     def __enter__(self) -> PowerCut:
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -46,28 +46,35 @@ services:
 
 
 class StackRig:
-    """The stack of the compose files in this folder with `consumers` replicas: up once made, gone with `close`."""
+    """The stack of the compose files in this folder with `consumers` replicas: up from `start` to `close`."""
 
     answers_quickly = False
 
-    def __init__(self, flows_file: Path, *, consumers: int, folder: Path, events: int, rate: float) -> None:
+    def __init__(self, stack: Stack, flows: list[Flow], folder: Path) -> None:
+        self.flows = flows
+        self._folder = folder
+        self._stack = stack
+        self._back_at: dict[str, float] = {}
+        self._looked = 0.0
+        self._replicas: list[Replica] = []
+
+    @classmethod
+    def start(cls, flows_file: Path, *, consumers: int, folder: Path, events: int, rate: float) -> StackRig:
+        """Return one that is up. Raises StackError."""
         override = folder / "docker-compose.chaos.yml"
         said = OVERRIDE.format(flows=flows_file, rate=rate, events=events, start=int(time.time() + START_SECONDS))
         override.write_text(said, encoding="utf-8")
         flows_file.chmod(0o644)  # the services are another user
         loaded = load(flows_file, {**os.environ, "DATA": str(folder / "files")})
-        self.flows: list[Flow] = list(loaded.values())
-        self._folder = folder
-        self._stack = Stack([COMPOSE_FILE, PRACTICE_FILE, override], project=f"millrace-chaos-{uuid4().hex[:8]}")
-        self._back_at: dict[str, float] = {}
-        self._looked = 0.0
-        self._replicas: list[Replica] = []
+        stack = Stack([COMPOSE_FILE, PRACTICE_FILE, override], project=f"millrace-chaos-{uuid4().hex[:8]}")
+        rig = cls(stack, list(loaded.values()), folder)
         try:
-            self._stack.up(scale={"consumer": consumers}, build=True)
+            stack.up(scale={"consumer": consumers}, build=True)
         except StackError:
-            self.close()
+            rig.close()
             raise
-        self._see()
+        rig._see()
+        return rig
 
     def alive(self, kind: str) -> list[str]:
         """The names of the containers that can be killed, of kind `producer`, `consumer` or `redis`, as last seen."""

@@ -29,7 +29,7 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
     """
     settings = settings_with(flows)
     chosen = choose(settings, names or [])
-    asked = Asked(settings)
+    asked = Asked.of(settings)
     asked.say_whose(chosen)
     books = {flow.name: (flow, read_books(asked.settings, flow)) for flow in chosen}
     if as_json:

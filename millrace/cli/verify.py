@@ -69,7 +69,7 @@ def verify(
     settings = settings_with(flows)
     chosen = choose(settings, names or [])
     until = _until(follow_for)
-    asked = Asked(settings)
+    asked = Asked.of(settings)
     rounds = _Rounds(asked, chosen, sink=sink, allow_repeats=allow_repeats)
     if not follow:
         asked.say_whose(chosen)

@@ -41,7 +41,7 @@ HOLD_POLL_SECONDS = 0.5
 
 
 class Publisher:
-    """Publishes what is `put` in batches of `records` or after `linger` seconds, from a thread of its own.
+    """Publishes what is `put` in batches of `records` or after `linger` seconds, from a thread that the first starts.
 
     Each batch is one `Queue.publish` with the last record's position as the checkpoint of `source`. While ready and in
     flight records number `max_ready` or more, or Redis is full, nothing is published, and `put` blocks once the buffer
@@ -106,7 +106,6 @@ class Publisher:
         tell = None if acknowledge is None else lambda records: self._tell(acknowledge, records)
         self._confirmation = Confirmation(queue, tell=tell, forgotten=self._look_again)
         self._thread = threading.Thread(target=self._run, name=f"publish {flow}", daemon=True)
-        self._thread.start()
 
     @property
     def has_room(self) -> bool:
@@ -126,6 +125,8 @@ class Publisher:
             if self._ends or len(buffer) >= self._room or self._buffered_bytes >= ROOM_BYTES:
                 self._await_room()
             if not buffer:
+                if self._thread.ident is None:
+                    self._thread.start()
                 self._since = time.monotonic()
                 self._changed.notify_all()
             buffer.append(entry)
@@ -175,7 +176,8 @@ class Publisher:
             with self._changed:
                 self._closing = self._ends = True
                 self._changed.notify_all()
-            self._thread.join(1.0)
+            if self._thread.is_alive():
+                self._thread.join(1.0)
             self._confirmation.close()
 
     def abandon(self) -> None:

@@ -48,7 +48,10 @@ class Reading:
         self._stopping = stopping
         self._abandoned = threading.Event()
         self._error: MillraceError | None = None
-        threading.Thread(target=self._run, name=f"read {flow.name}", daemon=True).start()
+
+    def start(self) -> None:
+        """Read from here on, in a thread of its own."""
+        threading.Thread(target=self._run, name=f"read {self.flow.name}", daemon=True).start()
 
     @property
     def error(self) -> MillraceError | None:

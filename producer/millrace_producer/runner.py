@@ -84,6 +84,7 @@ class Producer:
             reading = self._reading = Reading(
                 self.flow, self.queue, self.source, self._stopping, take_over=self._take_over
             )
+            reading.start()
             while not self._stopping.is_set() and reading.error is None and not reading.ended.wait(0.1):
                 pass
             try:

@@ -43,14 +43,10 @@ class Writer:
         take_over: bool = False,
         parting: Callable[[], None] | None = None,
     ) -> None:
-        """`take_over` makes the list this flow's, whatever project it is marked with; `parting` is called by `close`.
-
-        Raises ConfigError where the list is another project's.
-        """
+        """`take_over` makes the list this flow's, whosever mark it bears; `parting` is called by `close`."""
         self.flow = flow
         self._parting = parting
         self.queue = Queue(redis_url, flow.queue.key, replicas=flow.queue.replicas, fsync=flow.queue.fsync)
-        mark(self.queue, flow.project, take_over=take_over)
         self._publisher = Publisher(
             self.queue,
             flow=flow.name,
@@ -62,6 +58,12 @@ class Writer:
             key=flow.dedupe.key if flow.dedupe else None,
             contract=Contract.of(flow),
         )
+        self._take_over = take_over
+
+    def open(self) -> Writer:
+        """Make sure whose list it is, and return the writer. Raises ConfigError where it is another project's."""
+        mark(self.queue, self.flow.project, take_over=self._take_over)
+        return self
 
     @property
     def position(self) -> Position | None:

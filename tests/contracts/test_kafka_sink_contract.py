@@ -216,7 +216,7 @@ def test_what_the_cluster_refuses_is_named_after_each_was_offered_by_itself(topi
 
 
 def test_of_messages_that_were_refused_together_those_to_blame_are_found(topic: str) -> None:
-    session = KafkaSession(sink(topic), "s")
+    session = KafkaSession.open(sink(topic), "s")
     cluster().fail_next(PRODUCE, KafkaError.NO_ERROR, KafkaError.INVALID_RECORD, KafkaError.NO_ERROR)
     with pytest.raises(Unwritable) as refusal:
         session._narrow([2, 5, 7], [(None, b"%d" % n) for n in range(9)])

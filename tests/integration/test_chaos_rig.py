@@ -27,7 +27,7 @@ def rig_on(stream: PracticeStream, folder: Path, fsync: str) -> LocalRig:
     }
     flows_file = folder / "flows.yaml"
     flows_file.write_text(json.dumps({"flows": {"mine": flow}}))
-    return LocalRig(flows_file, ["mine"], consumers=1, folder=folder, environ=os.environ, practice=False)
+    return LocalRig.start(flows_file, ["mine"], consumers=1, folder=folder, environ=os.environ, practice=False)
 
 
 def await_end(rig: LocalRig) -> None:

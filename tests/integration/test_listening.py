@@ -39,6 +39,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 @contextlib.contextmanager
 def serving(text: str) -> Iterator[Health]:
     health = Health(places_in(text), alive=lambda: None, ready=lambda: "not yet")
+    health.start()
     try:
         yield health
     finally:

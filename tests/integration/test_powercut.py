@@ -144,7 +144,7 @@ def test_a_server_that_never_syncs_is_refused_for_nothing_tells_what_it_would_lo
         Embedded(aof=True, data_dir=tmp_path / "valkey", config={"appendfsync": "no"}) as server,
         pytest.raises(MillraceError, match="appendfsync is no"),
     ):
-        PowerCut(server)
+        PowerCut(server).start()
 
 
 def test_a_server_whose_syncs_cannot_be_seen_is_refused_and_not_cut_by_nothing(
@@ -155,4 +155,4 @@ def test_a_server_whose_syncs_cannot_be_seen_is_refused_and_not_cut_by_nothing(
         Embedded(aof=True, data_dir=tmp_path / "valkey") as server,
         pytest.raises(MillraceError, match="no thread of another name"),
     ):
-        PowerCut(server)
+        PowerCut(server).start()

@@ -175,6 +175,7 @@ FAILS = [sys.executable, "-c", "print('no luck'); raise SystemExit(1)"]
 def test_a_service_is_started_again_so_often_and_no_more() -> None:
     said: list[str] = []
     child = Child("wrong", FAILS, os.environ, lambda _, line: said.append(line), failures=1, longest_wait=0.1)
+    child.start()
 
     def given_up() -> bool:
         child.look()
@@ -205,6 +206,7 @@ def test_after_a_healthy_while_a_failure_is_the_first_in_a_row_again() -> None:
     child = Child(
         *("wrong", FAILS, os.environ, lambda _, line: said.append(line)), failures=1, longest_wait=0.1, healthy=0
     )
+    child.start()
 
     def failed_often() -> bool:
         child.look()

@@ -91,7 +91,7 @@ class KafkaSink(KafkaOptions):
         if name not in self._sessions:
             while len(self._sessions) >= SESSIONS:
                 self._sessions.pop(next(iter(self._sessions))).close()
-            self._sessions[name] = KafkaSession(self, name)
+            self._sessions[name] = KafkaSession.open(self, name)
         else:
             self._sessions[name] = self._sessions.pop(name)  # the one that was not used for longest is the first to go
         return self._sessions[name]

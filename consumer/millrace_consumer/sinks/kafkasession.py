@@ -60,35 +60,39 @@ def _telling() -> Iterator[None]:
 
 
 class KafkaSession:
-    """Made ready to write: older transactions of this session are ended, and its notes read. Raises SinkUnavailable.
-
-    So does every method, and then another is to be made.
-    """
+    """A producer of ours, and the notes of what it wrote. Once a method raises, another is to be opened."""
 
     def __init__(self, sink: KafkaOptions, name: str) -> None:
         self._sink = sink
         self._key = f"{sink.topic}/{name}".encode()
         self._refused: list[tuple[KafkaError, bytes | None, bytes | None]] = []
+        self._written = Written()
+        self._producer = Producer(
+            {
+                "client.id": "millrace",
+                "partitioner": "murmur2_random",  # as Java's clients have it
+                **sink.config,
+                "bootstrap.servers": sink.brokers,
+                "transactional.id": f"millrace/{sink.topic}/{name}",
+                "enable.idempotence": True,
+                "delivery.report.only.error": True,
+                "on_delivery": self._told,
+                "logger": _silent(),
+            }
+        )
+
+    @classmethod
+    def open(cls, sink: KafkaOptions, name: str) -> KafkaSession:
+        """Return one that may write: older transactions of its name are ended. Raises SinkUnavailable."""
         with _telling():
-            self._producer = Producer(
-                {
-                    "client.id": "millrace",
-                    "partitioner": "murmur2_random",  # as Java's clients have it
-                    **sink.config,
-                    "bootstrap.servers": sink.brokers,
-                    "transactional.id": f"millrace/{sink.topic}/{name}",
-                    "enable.idempotence": True,
-                    "delivery.report.only.error": True,
-                    "on_delivery": self._told,
-                    "logger": _silent(),
-                }
-            )
+            session = cls(sink, name)
             try:
-                self._producer.init_transactions(sink.timeout)
-                self._written = self._read_back()
+                session._producer.init_transactions(sink.timeout)
+                session._written = session._read_back()
             except BaseException:
-                self.close()  # or it would go on by itself, and fence its successor
+                session.close()  # or it would go on by itself, and fence its successor
                 raise
+        return session
 
     def has(self, batch_id: str) -> bool:
         """Whether the batch is written."""

@@ -24,7 +24,7 @@ Check = Callable[[], str | None]
 
 
 class Health:
-    """Serves until closed. `alive` fails when the service is stuck, `ready` when it can't do its work at the moment.
+    """Serves from `start` to `close`. `alive` fails when the service is stuck, `ready` when it can't do its work now.
 
     Each address is served by a thread of its own, so that nobody who is slow in one network keeps the answer from
     another. Raises ConfigError where it can't listen; a name that stands for no address of ours is only warned of, as
@@ -34,12 +34,16 @@ class Health:
     def __init__(
         self, places: Sequence[Place], *, alive: Check, ready: Check, registry: CollectorRegistry = REGISTRY
     ) -> None:
+        self._places = places
         self._checks = {"/livez": alive, "/readyz": ready}
         self._metrics = make_wsgi_app(registry)
         self._servers: list[WSGIServer] = []
+
+    def start(self) -> None:
+        """Listen and serve. Raises ConfigError where it can't; then it listens nowhere."""
         nowhere: list[str] = []
         try:
-            for host, port in places:
+            for host, port in self._places:
                 addresses = [host] if is_address(host) else _soon(host)
                 self._servers += [self._listen(address, port) for address in addresses]
                 if not addresses:

@@ -47,6 +47,7 @@ class Service:
         on_signal(self._signal, signal.SIGTERM, signal.SIGINT)
         if self.settings.http:
             self._health = Health(self.settings.http, alive=_nothing_to_say, ready=lambda: self.well())
+            self._health.start()
         if os.environ.get(SUPERVISED):
             if isinstance(sys.stdout, io.TextIOWrapper):  # what a library prints comes a whole line at a time
                 sys.stdout.reconfigure(line_buffering=True, write_through=False)

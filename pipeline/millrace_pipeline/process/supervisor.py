@@ -81,7 +81,6 @@ class Child:
         """What it said last of what goes wrong; None once it said that it goes on."""
         self.trouble_since = 0.0
         """When it first said so, in seconds since 1970."""
-        self.start()
 
     def start(self) -> None:
         """Starts a process, in a group of its own so that Ctrl-C reaches the supervisor alone."""
@@ -241,7 +240,7 @@ class Supervisor:
     def add(self, name: str, *arguments: str, failures: int = FAILURES_BEFORE_GIVING_UP) -> Child:
         """Starts `millrace ARGUMENTS` as the service of this name; it is given up after more `failures` in a row."""
         command = [sys.executable, "-P", "-m", "millrace", *arguments]
-        child = self.children[name] = Child(
+        child = Child(
             name,
             command,
             self._environ,
@@ -250,6 +249,8 @@ class Supervisor:
             longest_wait=self._longest_wait,
             healthy=self._healthy,
         )
+        child.start()
+        self.children[name] = child
         return child
 
     def look(self) -> None:

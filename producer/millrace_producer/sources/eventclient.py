@@ -44,9 +44,10 @@ class Limits:
 class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
     """Iterates over the events of one URL, for ever; ends where the server answers 204.
 
-    Made connected. `last_id` names the last event that was taken, and is what a new connection resumes from. A dropped
-    connection is made again after a random wait that doubles with every failure in a row, and is never shorter than the
-    server's `retry` or `Retry-After`. Half an event before a drop is dropped too: it comes again.
+    It connects when it is first read from. `last_id` names the last event that was taken, and is what a new connection
+    resumes from. A dropped connection is made again after a random wait that doubles with every failure in a row, and
+    is never shorter than the server's `retry` or `Retry-After`. Half an event before a drop is dropped too: it comes
+    again.
 
     Raises SourceRefused for an answer that won't change: a 4xx other than 408 and 429, a content type other than
     text/event-stream, too many redirects, one to a private address elsewhere without `allow_private`. Raises
@@ -97,14 +98,11 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
             proxy=proxy,
             ca_file=ca_file,
         )
-        try:
-            super().__init__(url, last_id=last_id, retry=0, session=self._web.session, chunk_size=CHUNK_BYTES)
-        except BaseException:
-            self._web.close()
-            raise
+        super().__init__(url, last_id=last_id, retry=0, session=self._web.session, chunk_size=CHUNK_BYTES)
 
     def __iter__(self) -> Iterator[StreamEvent]:
         """The events. A generator, since a call of `__next__` for each costs as much as all else done here for it."""
+        self.connect()
         while not self._ended:
             received = self._receive()
             if isinstance(received, bytes):
@@ -117,7 +115,7 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
             else:
                 self._disconnect()
                 self._back_off(received)
-                self._connect()
+                self.connect()
 
     def __next__(self) -> StreamEvent:
         if self._events is None:
@@ -129,10 +127,13 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
         self._disconnect()
         self._web.close()
 
-    def _connect(self) -> None:
-        """Connects, with as many attempts as the limits allow, or learns that the stream has ended."""
-        while failure := self._attempt():
+    def connect(self) -> None:
+        """Connect, if not connected, with as many attempts as the limits allow, or learn that the stream has ended."""
+        while self.resp is None and not self._ended and (failure := self._attempt()):
             self._back_off(failure)
+
+    def _connect(self) -> None:
+        """Do nothing: the constructor of `SSEClient` calls this."""
 
     def _attempt(self) -> Failure | None:
         """One attempt, redirects followed. None once connected, or once the server said that there is no more."""

@@ -13,7 +13,9 @@ log = structlog.get_logger(__name__)
 
 
 class Held:
-    """Messages by what names them, each with its receipt. A thread says `extend` of all of them, every so many seconds.
+    """Messages by what names them, each with its receipt.
+
+    From the first on a thread says `extend` of all of them, every so many seconds.
 
     What `extend` raises is logged and tried again: it isn't the end of what we hold, only perhaps of having it alone.
     """
@@ -24,15 +26,18 @@ class Held:
         self._receipts: dict[str, str] = {}
         self._lock = threading.Lock()
         self._over = threading.Event()
-        threading.Thread(target=self._run, name="hold", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="hold", daemon=True)
 
     def __contains__(self, name: object) -> bool:
         with self._lock:
             return name in self._receipts
 
     def add(self, receipts: Mapping[str, str]) -> None:
+        """These are held, too."""
         with self._lock:
             self._receipts.update(receipts)
+            if self._thread.ident is None:
+                self._thread.start()
 
     def drop(self, names: Iterable[str]) -> dict[str, str]:
         """These are not held any more. Returns those that were, with their receipts."""

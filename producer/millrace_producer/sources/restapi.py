@@ -245,7 +245,7 @@ class Api:
         options = self._options
         why = ""
         try:
-            body = RestBody(
+            body = RestBody.of(
                 in_utf8(said, answer.headers.get("content-type", "")),
                 options.format,
                 pointer=options.records,

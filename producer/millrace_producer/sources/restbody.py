@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from dataclasses import dataclass, field
 from email.message import Message
 from io import BytesIO
 from typing import Any, Literal, TypeAlias
@@ -28,23 +29,26 @@ class UnknownCharset(ValueError):
     """An answer is in an encoding that nobody knows here. Its text names it."""
 
 
+@dataclass
 class RestBody:
-    """What an answer says, byte for byte but for its encoding, which is UTF-8 here. Raises NoRecords."""
+    """What an answer says, byte for byte but for its encoding, which is UTF-8 here, and the records in it."""
 
-    def __init__(
-        self, text: bytes, format: BodyFormat, *, pointer: str = "", map_key: str | None = None, delimiter: str = ","
-    ) -> None:
-        self._text = text
-        self._format = format
-        self.records: list[Raw] = []
-        if text.strip():
-            self.records = self._found(pointer, map_key, delimiter)
+    text: bytes
+    format: BodyFormat
+    records: list[Raw] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, text: bytes, format: BodyFormat, *, pointer: str = "", map_key: str | None = None, delimiter: str = ","
+    ) -> RestBody:
+        """Return the body with its records. Raises NoRecords."""
+        return cls(text, format, _found(text, format, pointer, map_key, delimiter) if text.strip() else [])
 
     def look(self, pointer: str) -> Any:
         """What a JSON pointer finds in it; None where there is nothing."""
-        if self._format != "json" or not self._text.strip():
+        if self.format != "json" or not self.text.strip():
             return None
-        found = dig(pointer, self._text)
+        found = dig(pointer, self.text)
         return None if found is None else value_of(found)
 
     def look_at_last(self, pointer: str) -> Any:
@@ -52,18 +56,19 @@ class RestBody:
         last = self.records[-1] if self.records else None
         return resolve(pointer, value_of(last.original if isinstance(last, DeadLetter) else last)) if last else None
 
-    def _found(self, pointer: str, map_key: str | None, delimiter: str) -> list[Raw]:
-        if self._format == "jsonl":
-            return [line for line in self._text.replace(b"\r\n", b"\n").split(b"\n") if line.strip()]
-        if self._format == "csv":
-            return list(_rows(self._text, delimiter))
-        try:
-            found = dig(pointer, self._text)
-            if found is None:
-                raise NoRecords(f"has nothing at {pointer} in its answer")
-            return list(records_in(found, map_key))
-        except NotJson as error:
-            raise NoRecords(f"answered what is not JSON: {error}") from None
+
+def _found(text: bytes, format: BodyFormat, pointer: str, map_key: str | None, delimiter: str) -> list[Raw]:
+    if format == "jsonl":
+        return [line for line in text.replace(b"\r\n", b"\n").split(b"\n") if line.strip()]
+    if format == "csv":
+        return list(_rows(text, delimiter))
+    try:
+        found = dig(pointer, text)
+        if found is None:
+            raise NoRecords(f"has nothing at {pointer} in its answer")
+        return list(records_in(found, map_key))
+    except NotJson as error:
+        raise NoRecords(f"answered what is not JSON: {error}") from None
 
 
 def in_utf8(body: bytes, content_type: str) -> bytes:

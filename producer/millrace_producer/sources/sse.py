@@ -75,7 +75,8 @@ class SseSource(EventChoice, RecordOptions, WebOptions, Source):
 
     def probe(self) -> str | None:
         """See `Source.probe`. The stream is opened, its headers are read, and it is closed again."""
-        with closing(self._client(None, attempts=1)):
+        with closing(self._client(None, attempts=1)) as client:
+            client.connect()
             return "the stream is open to us"
 
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
