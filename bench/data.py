@@ -19,6 +19,7 @@ import msgspec
 from millrace.practice import recentchange
 from millrace_pipeline import envelope
 from millrace_pipeline.envelope import Record
+from millrace_pipeline.moment import timestamp
 
 T = TypeVar("T")
 
@@ -104,7 +105,7 @@ def bare(events: Iterable[bytes]) -> Iterator[bytes]:
 
 def enveloped(events: Iterable[bytes], mark: str = KEY) -> Iterator[bytes]:
     """Each event in its envelope, as `millrace produce` puts it on the list."""
-    time = envelope.timestamp(datetime.fromtimestamp(MOMENT_MS / 1000, UTC))
+    time = timestamp(datetime.fromtimestamp(MOMENT_MS / 1000, UTC))
     for event in events:
         id = id_of(event).decode()
         yield envelope.encode(Record(event, key=id, type="message"), id=id, source="events", time=time, mark=mark)

@@ -33,6 +33,7 @@ from bench.server import serving
 from bench.usage import cpu_seconds
 from millrace_pipeline import envelope
 from millrace_pipeline.envelope import Record
+from millrace_pipeline.moment import timestamp
 from millrace_pipeline.queue import Queue
 
 SIZES = (100, 1_000, 10_000)
@@ -179,7 +180,7 @@ def _texts(count: int, size: int) -> Iterator[bytes]:
 
 def records(count: int, size: int, mark: str = KEY) -> Iterator[bytes]:
     """Envelopes whose data has that size."""
-    moment = envelope.timestamp(datetime.fromtimestamp(MOMENT_MS / 1000, UTC))
+    moment = timestamp(datetime.fromtimestamp(MOMENT_MS / 1000, UTC))
     for number, text in enumerate(_texts(count, size)):
         yield envelope.encode(Record(text), id=f"{number}", source=FLOW, time=moment, mark=mark)
 

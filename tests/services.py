@@ -20,6 +20,7 @@ import yaml
 
 from millrace_pipeline import envelope
 from millrace_pipeline.envelope import Record
+from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Books, Queue
 from tests.conftest import eventually
 
@@ -230,7 +231,7 @@ class Place:
                         Record({"n": number, **more}),
                         id=str(number),
                         source=name,
-                        time=envelope.now(),
+                        time=now(),
                         mark=queue.keys.ready,
                     )
                     for number in numbers

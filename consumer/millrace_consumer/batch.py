@@ -11,9 +11,10 @@ import msgspec
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
-from millrace_pipeline.envelope import Envelope, decode_json, one_line
+from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import EnvelopeError, RecordError, RecordsRejected
 from millrace_pipeline.fitting import fitted, in_unicode
+from millrace_pipeline.jsontext import decode_json, one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa

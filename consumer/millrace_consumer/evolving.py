@@ -9,8 +9,8 @@ from pydantic import BaseModel, RootModel, TypeAdapter
 from pydantic.aliases import AliasChoices, AliasPath
 from pydantic.fields import FieldInfo
 
-from millrace_pipeline.envelope import decode_json
 from millrace_pipeline.errors import EnvelopeError
+from millrace_pipeline.jsontext import decode_json
 
 
 def coerce_partially(text: bytes, model: type[BaseModel]) -> BaseModel | None:

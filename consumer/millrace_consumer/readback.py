@@ -16,7 +16,7 @@ from hashlib import blake2b
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from millrace_pipeline.envelope import encode_json
+from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.surrogates import in_utf8
 
 BATCH_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{10}-\d{6,}[ab]*")

@@ -13,9 +13,10 @@ import typer
 
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.status import JsonOption
-from millrace_pipeline.envelope import Record, is_envelope, timestamp
+from millrace_pipeline.envelope import Record, is_envelope
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.moment import timestamp
 from millrace_pipeline.queue import Variant
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
-from millrace_pipeline.envelope import encode_json
+from millrace_pipeline.jsontext import encode_json
 
 FIRST_OFFSET = 5_600_000_000
 """The offset of event number 0: recorded ones were about here, and Kafka's start at no round number either."""

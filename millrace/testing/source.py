@@ -11,7 +11,9 @@ import json
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-from millrace_pipeline.envelope import DeadLetter, Record, encode, encode_json, now
+from millrace_pipeline.envelope import DeadLetter, Record, encode
+from millrace_pipeline.jsontext import encode_json
+from millrace_pipeline.moment import now
 from millrace_producer.sources.base import Source
 
 

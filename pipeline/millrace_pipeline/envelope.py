@@ -15,22 +15,19 @@ bear the mark of the list that it stands on is foreign there, however much it lo
 
 from __future__ import annotations
 
-import re
-import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import lru_cache
-from numbers import Integral
-from time import time_ns
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
-from pydantic import BaseModel
 
 from millrace_pipeline.cloudevent import from_base64, is_json
 from millrace_pipeline.errors import EnvelopeError, RecordError
-from millrace_pipeline.surrogates import decode_surrogates, encode_surrogates, in_utf8, well_formed
+from millrace_pipeline.jsontext import checked_text, decode_json, encode_json, encoder, one_line, why_not
+from millrace_pipeline.moment import in_utc, now
+from millrace_pipeline.surrogates import in_utf8, well_formed
 
 Position: TypeAlias = Any
 """A place in one source: anything JSON can say (an event id, a cursor, {"file": …, "offset": …})."""
@@ -155,95 +152,7 @@ class _Seen(msgspec.Struct):
     millrace: _Maybe = msgspec.UNSET
 
 
-def _other_types(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True)
-    for kind, plain in _PLAIN:
-        if isinstance(value, kind):
-            return plain(value)
-    raise TypeError(f"{type(value).__qualname__} is not something JSON can say")
-
-
-# What is one of these is written as one: text by BeautifulSoup or lxml, numbers by numpy, a deque, a mapping.
-_PLAIN: tuple[tuple[type, Callable[[Any], Any]], ...] = (
-    (str, str.__str__),
-    (int, int.__pos__),
-    (float, float.__pos__),
-    (Integral, int),
-    (deque, list),
-    (Mapping, dict),
-)
-
-_encoder = msgspec.json.Encoder(enc_hook=_other_types)
-_decoder = msgspec.json.Decoder()
 _seen_decoder = msgspec.json.Decoder(_Seen)
-_LINE_BREAKS = re.compile(rb"[\r\n]+")
-
-
-def encode_json(value: Any) -> bytes:
-    """Compact UTF-8 JSON on one line.
-
-    Datetimes become ISO 8601, Decimals strings, bytes base64, NaN and infinities null, which are what JSON has for
-    them; subclasses of text, numbers and mappings what they are subclasses of. Raises RecordError naming what can't be
-    said in JSON.
-    """
-    try:
-        return _encoder.encode(value)
-    except UnicodeEncodeError:
-        return encode_surrogates(msgspec.to_builtins(value, enc_hook=_other_types, str_keys=True))
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise RecordError(f"not JSON: {error}") from error
-
-
-def decode_json(text: bytes | msgspec.Raw) -> Any:
-    """Python values of a JSON text. Raises EnvelopeError saying what is wrong with it."""
-    try:
-        return _decoder.decode(text)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        if (mended := well_formed(original := bytes(text))) is original:
-            raise EnvelopeError(_why(error)) from error
-    decode_json(mended)  # raises where it isn't JSON otherwise
-    return decode_surrogates(original)
-
-
-def one_line(text: bytes) -> bytes:
-    """The same JSON text on one line: a raw line break in JSON can only be white space between tokens."""
-    return _LINE_BREAKS.sub(b" ", text) if b"\n" in text or b"\r" in text else text
-
-
-def timestamp(moment: datetime) -> str:
-    """RFC 3339 in UTC with a Z, as CloudEvents wants it; a naive time is taken as UTC."""
-    return f"{in_utc(moment).isoformat(timespec='microseconds')[:-6]}Z"
-
-
-def in_utc(moment: datetime) -> datetime:
-    """The moment in UTC; a naive time is taken as UTC. Raises OverflowError for one outside of the years 1 to 9999."""
-    if moment.tzinfo is UTC:
-        return moment
-    try:
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except OverflowError:
-        raise OverflowError("a time that is none in UTC, where the years are 1 to 9999") from None
-
-
-def now() -> str:
-    """This moment as a `timestamp`; the same one for a millisecond, since to format it is what costs."""
-    global _now
-    nanoseconds = time_ns()
-    until, text = _now
-    if not until - 1_000_000 <= nanoseconds < until:
-        seconds, rest = divmod(nanoseconds, 1_000_000_000)
-        text = f"{_to_the_second(seconds)}.{rest // 1000:06d}Z"
-        _now = nanoseconds + 1_000_000, text
-    return text
-
-
-_now = (0, "")
-
-
-@lru_cache(maxsize=1)
-def _to_the_second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 def encode(record: Record, *, id: str, source: str, time: str | None = None, mark: str | None = None) -> bytes:
@@ -264,24 +173,13 @@ def encode(record: Record, *, id: str, source: str, time: str | None = None, mar
         raise RecordError(str(error)) from None
     name, type = record.key or id, record.type or "record"
     try:
-        return _encoder.encode(_Wire(SPECVERSION, name, source, type, when, mark or msgspec.UNSET, data))
+        return encoder.encode(_Wire(SPECVERSION, name, source, type, when, mark or msgspec.UNSET, data))
     except UnicodeEncodeError:
         data = msgspec.Raw(encode_json(data))
         name, type = in_utf8(name), in_utf8(type)
-        return _encoder.encode(_Wire(SPECVERSION, name, source, type, when, mark or msgspec.UNSET, data))
+        return encoder.encode(_Wire(SPECVERSION, name, source, type, when, mark or msgspec.UNSET, data))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise RecordError(f"not JSON: {error}") from error
-
-
-def checked_text(text: bytes) -> None:
-    """Raises RecordError unless the bytes are one JSON text in UTF-8. Lone surrogates may stand in it as escapes."""
-    try:
-        text.decode()
-        msgspec.json.decode(text, type=msgspec.Raw)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        if (mended := well_formed(text)) is text:
-            raise RecordError(_why(error)) from error
-        checked_text(mended)
 
 
 @lru_cache(maxsize=64)
@@ -320,7 +218,7 @@ def decode(line: bytes, *, foreign_id: Callable[[], str]) -> Envelope:
         # An object whose own "id" is a number is a fine record, though no envelope.
         if isinstance(error, msgspec.ValidationError) and _said_version(line) is None:
             return Envelope(foreign_id(), "foreign", "record", None, msgspec.Raw(line))
-        raise EnvelopeError(_why(error)) from error
+        raise EnvelopeError(why_not(error)) from error
     if seen.specversion is None:
         return Envelope(foreign_id(), "foreign", "record", None, msgspec.Raw(line))
     if seen.specversion != SPECVERSION:
@@ -401,39 +299,3 @@ def _said_version(line: bytes) -> bytes | None:
     except (msgspec.DecodeError, RecursionError):
         return b""
     return None if isinstance(found, msgspec.UnsetType) or bytes(found) == b"null" else bytes(found)
-
-
-def _why(error: BaseException) -> str:
-    if isinstance(error, RecursionError):
-        return "not usable JSON: nested too deep"
-    if isinstance(error, UnicodeDecodeError):
-        return f"not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}"
-    if isinstance(error, msgspec.ValidationError):
-        return f"not a record: {error}"
-    return f"not JSON: {error}"
-
-
-_POINTER_STEP = re.compile(r"~[01]")
-
-
-def steps_of(pointer: str) -> list[str]:
-    """The names that a JSON pointer (RFC 6901, `/meta/id`) leads through; one without a leading slash is a name."""
-    steps = pointer[1:].split("/") if pointer.startswith("/") else [pointer]
-    return [_POINTER_STEP.sub(lambda m: "~" if m[0] == "~0" else "/", step) if "~" in step else step for step in steps]
-
-
-def resolve(pointer: str, value: Any, absent: Any = None) -> Any:
-    """What a JSON pointer finds in a value; None, or what `absent` says, where there is nothing."""
-    for step in steps_of(pointer):
-        if isinstance(value, dict):
-            value = value.get(step, absent)
-        elif isinstance(value, list) and (place := place_of(step)) < len(value):
-            value = value[place]
-        else:
-            return absent
-    return value
-
-
-def place_of(step: str) -> int:
-    """The place in a list that a step of a JSON pointer names; one that no list has where it names none."""
-    return int(step) if step.isascii() and step.isdigit() and len(step) < 18 else sys.maxsize

@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from millrace_pipeline.envelope import decode, encode_json
+from millrace_pipeline.envelope import decode
 from millrace_pipeline.errors import EnvelopeError
+from millrace_pipeline.jsontext import encode_json
 
 
 def is_foreign(line: bytes, mark: str) -> bool:

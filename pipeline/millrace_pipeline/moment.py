@@ -6,6 +6,8 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from time import time_ns
 from typing import Any, Final, Literal, TypeAlias
 
 TimeUnit: TypeAlias = Literal["auto", "s", "ms", "us", "ns"]
@@ -99,3 +101,38 @@ def _as_written(number: int | float | Decimal) -> datetime | None:
         return datetime.strptime(digits, "%Y%m%d" if len(digits) == 8 else "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     except ValueError:
         return None
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with a Z, as CloudEvents wants it; a naive time is taken as UTC."""
+    return f"{in_utc(moment).isoformat(timespec='microseconds')[:-6]}Z"
+
+
+def in_utc(moment: datetime) -> datetime:
+    """The moment in UTC; a naive time is taken as UTC. Raises OverflowError for one outside of the years 1 to 9999."""
+    if moment.tzinfo is UTC:
+        return moment
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise OverflowError("a time that is none in UTC, where the years are 1 to 9999") from None
+
+
+def now() -> str:
+    """This moment as a `timestamp`; the same one for a millisecond, since to format it is what costs."""
+    global _now
+    nanoseconds = time_ns()
+    until, text = _now
+    if not until - 1_000_000 <= nanoseconds < until:
+        seconds, rest = divmod(nanoseconds, 1_000_000_000)
+        text = f"{_to_the_second(seconds)}.{rest // 1000:06d}Z"
+        _now = nanoseconds + 1_000_000, text
+    return text
+
+
+_now = (0, "")
+
+
+@lru_cache(maxsize=1)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]

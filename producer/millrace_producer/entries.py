@@ -6,9 +6,10 @@ import itertools
 
 import msgspec
 
-from millrace_pipeline import envelope
 from millrace_pipeline.envelope import DeadLetter, Position, Record, encode
 from millrace_pipeline.errors import EnvelopeError, RecordError
+from millrace_pipeline.jsontext import decode_json, encode_json
+from millrace_pipeline.pointer import resolve
 from millrace_pipeline.queue.variants import variant_of
 from millrace_pipeline.surrogates import in_utf8
 from millrace_producer.contract import Contract, Kind
@@ -70,10 +71,10 @@ def _misfit(contract: Kind, reason: str, line: bytes, id: str, position: Positio
 
 
 def _with_key(record: Record, pointer: str) -> Record:
-    data = envelope.decode_json(record.data) if isinstance(record.data, bytes) else record.data
-    value = envelope.resolve(pointer, data)
+    data = decode_json(record.data) if isinstance(record.data, bytes) else record.data
+    value = resolve(pointer, data)
     if value is None:
         say_keyless(pointer, data)
         return record
-    key = in_utf8(value) if isinstance(value, str) else envelope.encode_json(value).decode()
+    key = in_utf8(value) if isinstance(value, str) else encode_json(value).decode()
     return msgspec.structs.replace(record, key=key)

@@ -11,8 +11,10 @@ import msgspec
 from itemadapter import ItemAdapter
 from pydantic import BaseModel
 
-from millrace_pipeline.envelope import DeadLetter, Record, decode_json, encode_json, resolve
+from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import RecordError
+from millrace_pipeline.jsontext import decode_json, encode_json
+from millrace_pipeline.pointer import resolve
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.surrogates import in_utf8
 

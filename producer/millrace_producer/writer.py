@@ -8,9 +8,10 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from millrace_pipeline.envelope import Position, Record, checked_text, encode_json
+from millrace_pipeline.envelope import Position, Record
 from millrace_pipeline.errors import RecordError
 from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.jsontext import checked_text, encode_json
 from millrace_pipeline.queue import Client, Queue
 from millrace_pipeline.queue.marks import mark
 from millrace_producer.contract import Contract

@@ -22,8 +22,9 @@ from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import RecordsRejected
 from millrace_consumer.sinks.csv import CsvSink
 from millrace_consumer.transforms import apply
-from millrace_pipeline.envelope import Envelope, encode_json
+from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.jsontext import encode_json
 from tests.contracts.file_sink_contract import FileSinkContract, files_in
 from tests.contracts.sink_records import Thing, batch_of
 

@@ -15,7 +15,8 @@ import pytest
 
 from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.jsonl import JsonlSink
-from millrace_pipeline.envelope import Envelope, decode, encode_json
+from millrace_pipeline.envelope import Envelope, decode
+from millrace_pipeline.jsontext import encode_json
 from tests.contracts.file_sink_contract import FileSinkContract, files_in
 from tests.contracts.sink_records import batch_of, bulk
 

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from millrace.embedded import Embedded
-from millrace_pipeline.envelope import DeadLetter, Record, encode, now
+from millrace_pipeline.envelope import DeadLetter, Record, encode
 from millrace_pipeline.errors import (
     LeaseLost,
     ProducerFenced,
@@ -20,6 +20,7 @@ from millrace_pipeline.errors import (
     QueueUnavailable,
     SinkUnavailable,
 )
+from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Claim, DeadLetters, Done, Queue
 from millrace_pipeline.queue.claiming import DEEPER
 from millrace_pipeline.queue.fence import Fence

@@ -18,9 +18,10 @@ from millrace.embedded import Embedded
 from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
 from millrace_consumer.sinks.redis import RedisSink
-from millrace_pipeline.envelope import Record, decode, encode, now
+from millrace_pipeline.envelope import Record, decode, encode
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.mark import is_foreign
+from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Queue
 from tests.contracts.sink_contract import SinkContract
 from tests.contracts.sink_records import batch_of, bulk

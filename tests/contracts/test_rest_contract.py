@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from millrace.testing import FaultyOrigin, FaultySourceContract, read
-from millrace_pipeline.envelope import encode_json
+from millrace_pipeline.jsontext import encode_json
 from millrace_producer.sources.rest import RestSource
 from tests.integration.api_server import Answer, ApiServer, Asked
 

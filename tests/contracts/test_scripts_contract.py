@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 import pytest
 import redis
 
-from millrace_pipeline.envelope import DeadLetter, Record, encode, now
+from millrace_pipeline.envelope import DeadLetter, Record, encode
 from millrace_pipeline.flows.project import Project
+from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Claim, DeadLetters, Done, Queue, Variants
 from millrace_pipeline.queue.marks import mark
 from millrace_pipeline.redis.connection import Connection

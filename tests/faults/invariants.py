@@ -19,6 +19,7 @@ import redis
 
 from millrace_pipeline import envelope
 from millrace_pipeline.errors import EnvelopeError
+from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Queue
 from tests.conftest import eventually
 
@@ -92,7 +93,7 @@ class Invariants:
             envelope.Record(probe),
             id=f"probe-{self._probes}",
             source="probe",
-            time=envelope.now(),
+            time=now(),
             mark=self._queue.keys.ready,
         )
         self._queue.publish([line])

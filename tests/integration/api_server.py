@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from millrace_pipeline.envelope import encode_json
+from millrace_pipeline.jsontext import encode_json
 
 
 @dataclass(frozen=True)

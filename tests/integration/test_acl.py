@@ -15,9 +15,10 @@ import pytest
 import redis
 
 from millrace.embedded import Embedded
-from millrace_pipeline.envelope import DeadLetter, Record, encode, now
+from millrace_pipeline.envelope import DeadLetter, Record, encode
 from millrace_pipeline.errors import QueueMisuse, SinkUnavailable
 from millrace_pipeline.flows.project import Project
+from millrace_pipeline.moment import now
 from millrace_pipeline.queue import DeadLetters, Done, Queue, Variants, audit
 from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.marks import mark, mark_of

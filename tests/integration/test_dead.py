@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from millrace_pipeline.envelope import DeadLetter, Record, encode, now
+from millrace_pipeline.envelope import DeadLetter, Record, encode
+from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Queue
 
 

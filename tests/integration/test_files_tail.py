@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import redis
 
-from millrace_pipeline.envelope import DeadLetter, encode_json
+from millrace_pipeline.envelope import DeadLetter
+from millrace_pipeline.jsontext import encode_json
 from millrace_producer.sources.files import FilesSource
 from tests.integration.pausing import Pauses, pauses
 from tests.services import Place, on_the_list

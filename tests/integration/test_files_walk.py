@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
-from millrace_pipeline.envelope import DeadLetter, Record, encode_json
+from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import SourceRefused, SourceUnavailable
+from millrace_pipeline.jsontext import encode_json
 from millrace_producer.sources.files import FilesSource
 from tests.integration.pausing import Pauses, pauses
 from tests.moto_server import REGION, MotoServer

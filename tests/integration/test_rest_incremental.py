@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from millrace_pipeline.envelope import DeadLetter, Record, encode_json
+from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import SourceRefused
+from millrace_pipeline.jsontext import encode_json
 from millrace_producer.sources.incremental import MOST_AT_ONE_VALUE, compare
 from millrace_producer.sources.rest import RestSource
 from tests.integration.api_server import Answer, ApiServer, Asked, json_answer

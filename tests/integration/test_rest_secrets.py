@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from millrace_pipeline.envelope import encode_json
 from millrace_pipeline.errors import SourceError, SourceRefused
+from millrace_pipeline.jsontext import encode_json
 from millrace_producer.sources.rest import RestSource
 from tests.integration.api_server import Answer, ApiServer, Asked, json_answer
 from tests.integration.test_private_addresses import NAMES_OF_LOOPBACK

@@ -16,8 +16,9 @@ import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from millrace_pipeline.envelope import DeadLetter, Record, encode_json
+from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import SourceRefused, SourceUnavailable
+from millrace_pipeline.jsontext import encode_json
 from millrace_producer.sources.rest import RestSource
 from tests.integration.api_server import Answer, ApiServer, Asked, Route, json_answer
 from tests.integration.sse_server import ScriptedServer

@@ -15,8 +15,9 @@ import pytest
 import redis
 from pydantic import ValidationError
 
-from millrace_pipeline.envelope import DeadLetter, Record, timestamp
+from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import SourceRefused
+from millrace_pipeline.moment import timestamp
 from millrace_producer.sources.schedule import ScheduleSource
 from millrace_producer.sources.timetable import Cron, Every
 from tests.services import QUICKLY, Place, on_the_list

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from millrace_consumer.runner import Consumer
-from millrace_pipeline.envelope import Record, encode, now
+from millrace_pipeline.envelope import Record, encode
 from millrace_pipeline.flows.flow import load
+from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Queue
 from tests.conftest import eventually
 from tests.services import Place

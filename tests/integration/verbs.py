@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from millrace_pipeline.envelope import DeadLetter, Record, encode, now
+from millrace_pipeline.envelope import DeadLetter, Record, encode
 from millrace_pipeline.errors import LeaseLost
+from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Claim, DeadLetters, Done, Queue
 from tests.conftest import eventually
 

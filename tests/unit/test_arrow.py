@@ -32,8 +32,9 @@ from typing_extensions import TypedDict
 from millrace_consumer.arrow import PLAIN, schema_of
 from millrace_consumer.batch import Batch
 from millrace_consumer.transforms import apply
-from millrace_pipeline.envelope import Envelope, encode_json
+from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import RecordsRejected
+from millrace_pipeline.jsontext import encode_json
 
 UTC_INSTANT = pa.timestamp("us", tz="UTC")
 KEY = "6f1d2f1e-0000-4000-8000-000000000000"

@@ -13,10 +13,11 @@ from millrace_consumer.batch import Batch
 from millrace_consumer.delivery import Delivery, prepare
 from millrace_consumer.plan import Plan
 from millrace_consumer.transforms.chain import stages
-from millrace_pipeline.envelope import Record, decode_published, encode, now
+from millrace_pipeline.envelope import Record, decode_published, encode
 from millrace_pipeline.errors import ConfigError, RecordError, RecordsRejected
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.mark import is_foreign, unmarked
+from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Claim
 
 

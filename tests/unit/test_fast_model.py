@@ -27,8 +27,9 @@ from flows import Quote, RecentChange
 from millrace_consumer.batch import Batch
 from millrace_consumer.fastmodel import fast_model_of
 from millrace_consumer.transforms import apply
-from millrace_pipeline.envelope import Envelope, encode_json
+from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import RecordsRejected
+from millrace_pipeline.jsontext import encode_json
 
 
 class Inner(BaseModel):

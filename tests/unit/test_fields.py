@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from millrace_pipeline.envelope import DeadLetter, Record, decode_json, encode_json, resolve
+from millrace_pipeline.envelope import DeadLetter, Record
+from millrace_pipeline.jsontext import decode_json, encode_json
+from millrace_pipeline.pointer import resolve
 from millrace_producer.entries import Entries
 from millrace_producer.sources.fields import Fields, as_key
 

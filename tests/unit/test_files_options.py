@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from millrace_pipeline.envelope import DeadLetter, Record, decode_json, encode_json
+from millrace_pipeline.envelope import DeadLetter, Record
+from millrace_pipeline.jsontext import decode_json, encode_json
 from millrace_producer.sources.files import FilesSource
 from millrace_producer.sources.reading.csv import names_of
 from millrace_producer.sources.reading.files import glob_pattern

@@ -16,7 +16,8 @@ from millrace.testing import value_of
 from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.csv import CsvSink
 from millrace_consumer.transforms import apply
-from millrace_pipeline.envelope import DeadLetter, Envelope, Record, encode_json
+from millrace_pipeline.envelope import DeadLetter, Envelope, Record
+from millrace_pipeline.jsontext import encode_json
 from millrace_producer.sources.base import Source
 from millrace_producer.sources.fields import Fields
 from millrace_producer.sources.files import FilesSource

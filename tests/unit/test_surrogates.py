@@ -16,8 +16,9 @@ from millrace_consumer.readback import WHOLE as WHOLE_RECORD
 from millrace_consumer.sinks import jsonl
 from millrace_consumer.transforms import apply
 from millrace_pipeline import fitting
-from millrace_pipeline.envelope import Record, checked_text, decode, decode_json, decode_published, encode, encode_json
+from millrace_pipeline.envelope import Record, decode, decode_published, encode
 from millrace_pipeline.errors import EnvelopeError, RecordError
+from millrace_pipeline.jsontext import checked_text, decode_json, encode_json
 from millrace_pipeline.process.repeats import Repeats
 from millrace_pipeline.surrogates import well_formed
 from millrace_producer.sources.crawlprocess import Item, message_of

@@ -17,9 +17,10 @@ import structlog
 from millrace.cli.check import load_all
 from millrace_consumer.transforms import TRANSFORMS, Outcome, apply, places
 from millrace_consumer.transforms.base import Transform
-from millrace_pipeline.envelope import Envelope, encode_json
+from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.component import Component
+from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.process.repeats import Repeats
 
 RECORD = {"title": "T", "user": {"name": "N", "tags": ["a"], "none": {}}, "n": "3", "bot": False}

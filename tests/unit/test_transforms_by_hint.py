@@ -16,8 +16,9 @@ import pytest
 from pydantic import BaseModel
 
 from millrace_consumer.transforms import Outcome, apply, concurrent
-from millrace_pipeline.envelope import Envelope, encode_json
+from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.jsontext import encode_json
 from tests.conftest import eventually
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from millrace_consumer.readback import WHOLE, Readback
 from millrace_consumer.sinks.base import RecordsRejected
 from millrace_consumer.sinks.filereadback import Damaged, FileReadback
 from millrace_consumer.sinks.files import FileSink
-from millrace_pipeline.envelope import resolve
 from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.pointer import resolve
 
 # What a spreadsheet takes for a formula: https://owasp.org/www-community/attacks/CSV_Injection, with the white space
 # and the invisible characters that they skip before it. Quotes in front count too, so that escaping can be undone.

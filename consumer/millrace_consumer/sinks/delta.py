@@ -18,12 +18,12 @@ from millrace_consumer.readback import ENVELOPE_ID, WHOLE, Readback
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
 from millrace_consumer.sinks.placed import PlacedSink
 from millrace_consumer.sinks.places.writable import check_folder
-from millrace_pipeline.envelope import resolve
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.extras import Extra
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.moment import read_moment
 from millrace_pipeline.objectstore import is_url
+from millrace_pipeline.pointer import resolve
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable

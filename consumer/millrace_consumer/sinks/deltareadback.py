@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from millrace_consumer.readback import ENVELOPE_ID, WHOLE, Found, Readback, named
 from millrace_consumer.sinks.deltatable import BATCH, LakeTable
-from millrace_pipeline.envelope import encode_json, resolve
+from millrace_pipeline.jsontext import encode_json
+from millrace_pipeline.pointer import resolve
 
 
 class DeltaReadback(Readback):

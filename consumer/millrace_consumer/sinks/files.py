@@ -14,10 +14,10 @@ from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
 from millrace_consumer.sinks.partition import NAME_LIMIT, component, directory_names, field_name, partition_text
 from millrace_consumer.sinks.placed import PlacedSink
 from millrace_consumer.sinks.places import Place, place_of
-from millrace_pipeline.envelope import resolve
 from millrace_pipeline.errors import ConfigError, RecordError
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.moment import read_moment
+from millrace_pipeline.pointer import resolve
 
 EVENT_TIME = ("date", "hour")
 """The two partitions that are not a field of the record but the day and the hour (UTC) in which it happened."""

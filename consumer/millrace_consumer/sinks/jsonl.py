@@ -15,8 +15,9 @@ from millrace_consumer.batch import Batch
 from millrace_consumer.readback import ENVELOPE_ID, WHOLE, Readback, named
 from millrace_consumer.sinks.filereadback import Damaged, FileReadback
 from millrace_consumer.sinks.files import FileSink
-from millrace_pipeline.envelope import checked_text, decode_json, resolve
 from millrace_pipeline.errors import EnvelopeError, RecordError
+from millrace_pipeline.jsontext import checked_text, decode_json
+from millrace_pipeline.pointer import resolve
 
 SUFFIXES = {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}
 

@@ -10,10 +10,11 @@ from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import RecordsRejected
 from millrace_consumer.sinks.kafkanotes import session_of
 from millrace_consumer.sinks.kafkaoptions import KafkaOptions
-from millrace_pipeline.envelope import encode_json, resolve
 from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.kafkacluster import told_of
 from millrace_pipeline.killpoints import killpoint
+from millrace_pipeline.pointer import resolve
 
 if TYPE_CHECKING:
     from millrace_consumer.sinks.kafkasession import KafkaSession

@@ -15,7 +15,7 @@ from millrace_consumer.batch import Batch
 from millrace_consumer.readback import ENVELOPE_ID, WHOLE, Readback, named
 from millrace_consumer.sinks.filereadback import Damaged, FileReadback
 from millrace_consumer.sinks.files import FileSink
-from millrace_pipeline.envelope import resolve
+from millrace_pipeline.pointer import resolve
 
 
 class ParquetSink(FileSink):

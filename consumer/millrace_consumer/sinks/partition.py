@@ -17,7 +17,7 @@ from enum import Enum
 from hashlib import sha256
 from typing import Any
 
-from millrace_pipeline.envelope import encode_json
+from millrace_pipeline.jsontext import encode_json
 
 NOTHING = "__HIVE_DEFAULT_PARTITION__"
 """Hive's name for the partition of null."""

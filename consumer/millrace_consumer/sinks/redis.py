@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model
 
 from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import Command, RecordsRejected, Sink, SinkUnavailable
-from millrace_pipeline.envelope import resolve
 from millrace_pipeline.errors import ConfigError, QueueError, QueueMisuse
 from millrace_pipeline.flows.units import Duration
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.mark import unmarked
+from millrace_pipeline.pointer import resolve
 from millrace_pipeline.redis.remote import RemoteRedis
 
 RECORDS_A_COMMAND = 500

@@ -19,9 +19,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from millrace_consumer.batch import Batch
-from millrace_pipeline.envelope import in_utc
 from millrace_pipeline.errors import RecordsRejected
-from millrace_pipeline.moment import read_moment
+from millrace_pipeline.moment import in_utc, read_moment
 
 AS_THEY_ARE = frozenset({NoneType, str, int, float, bool, bytes, Decimal, datetime, date, timedelta, UUID})
 

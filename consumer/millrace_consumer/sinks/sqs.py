@@ -15,11 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field
 from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import RecordsRejected, Sink, SinkUnavailable
 from millrace_consumer.sinks.taken import Taken
-from millrace_pipeline.envelope import encode_json, resolve
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.extras import Extra
 from millrace_pipeline.flows.units import Duration, Size
+from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.killpoints import killpoint
+from millrace_pipeline.pointer import resolve
 
 ENTRIES = 10
 """As many messages as a request may hold."""

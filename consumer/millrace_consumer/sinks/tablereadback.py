@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from millrace_consumer.readback import ENVELOPE_ID, Found, Readback
 from millrace_consumer.sinks.sqldatabase import Database
 from millrace_consumer.sinks.sqltable import SqlTable, quoted
-from millrace_pipeline.envelope import encode_json
+from millrace_pipeline.jsontext import encode_json
 
 LEDGER = "batch in the ledger"
 """What tells records apart where no column names them: each batch is there once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from millrace_pipeline.envelope import place_of, resolve, steps_of
+from millrace_pipeline.pointer import place_of, resolve, steps_of
 from millrace_pipeline.process.repeats import repeats
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from millrace_consumer.transforms.base import KeepingTransform
 from millrace_consumer.transforms.places import Absent, found_at
-from millrace_pipeline.envelope import encode_json
+from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.process.repeats import repeats
 
 _COMPARATORS = {"eq", "ne", "lt", "lte", "gt", "gte"}

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from millrace_pipeline.envelope import decode_json, encode_json
 from millrace_pipeline.errors import EnvelopeError, RecordError
 from millrace_pipeline.fitting import REASON_LIMIT, frames_of
+from millrace_pipeline.jsontext import decode_json, encode_json
 
 
 class Row(NamedTuple):

@@ -14,8 +14,8 @@ from pydantic import Field, SecretStr, field_validator
 from millrace_consumer.transforms.base import KeepingTransform, an_object
 from millrace_consumer.transforms.naming import Conflict, NamingTransform
 from millrace_consumer.transforms.places import Place, place_in
-from millrace_pipeline.envelope import encode_json, in_utc, timestamp
-from millrace_pipeline.moment import TimeUnit, read_moment
+from millrace_pipeline.jsontext import encode_json
+from millrace_pipeline.moment import TimeUnit, in_utc, read_moment, timestamp
 from millrace_pipeline.number import OutOfBounds, bounded, exact, whole
 
 TIME_LETTERS = 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from millrace_pipeline.envelope import resolve
+from millrace_pipeline.pointer import resolve
 
 
 def drop_canaries(record: Any) -> Any:

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from millrace_pipeline.envelope import DeadLetter, encode_json
+from millrace_pipeline.envelope import DeadLetter
 from millrace_pipeline.errors import LeaseLost
+from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.queue.claiming import Claim, Claiming
 from millrace_pipeline.queue.session import SESSION_SECONDS
 

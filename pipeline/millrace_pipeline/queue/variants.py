@@ -7,7 +7,8 @@ from datetime import datetime
 
 import msgspec
 
-from millrace_pipeline.envelope import Envelope, decode, encode_json
+from millrace_pipeline.envelope import Envelope, decode
+from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.queue.queue import Queue
 
 PAGE = 200

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any
 
-from millrace_pipeline.envelope import encode_json
+from millrace_pipeline.jsontext import encode_json
 from millrace_producer.sources.base import DeadLetter
 
 MOST_REMEMBERED = 100_000

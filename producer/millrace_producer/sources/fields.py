@@ -9,9 +9,10 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from millrace_pipeline.envelope import checked_text, decode_json, resolve, steps_of
 from millrace_pipeline.errors import EnvelopeError, RecordError
+from millrace_pipeline.jsontext import checked_text, decode_json
 from millrace_pipeline.moment import TimeUnit, read_moment
+from millrace_pipeline.pointer import resolve, steps_of
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.surrogates import in_utf8
 from millrace_producer.sources.base import DeadLetter, Position, Record

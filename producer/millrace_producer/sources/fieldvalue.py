@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from millrace_pipeline.envelope import decode_json, resolve
 from millrace_pipeline.errors import EnvelopeError
+from millrace_pipeline.jsontext import decode_json
+from millrace_pipeline.pointer import resolve
 from millrace_producer.sources.base import DeadLetter, Record
 from millrace_producer.sources.fields import Fields
 from millrace_producer.sources.incremental import identity_of, misfit_of

@@ -9,10 +9,10 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from millrace_pipeline.envelope import resolve
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.units import Duration, Size
 from millrace_pipeline.objectstore import StoreOptions, is_url
+from millrace_pipeline.pointer import resolve
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source
 from millrace_producer.sources.fields import Fields
 from millrace_producer.sources.nullable import nullable_fields

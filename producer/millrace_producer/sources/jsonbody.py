@@ -14,8 +14,9 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from millrace_pipeline.envelope import decode_json, place_of, steps_of
 from millrace_pipeline.errors import EnvelopeError, RecordError
+from millrace_pipeline.jsontext import decode_json
+from millrace_pipeline.pointer import place_of, steps_of
 from millrace_producer.sources.base import DeadLetter
 
 _Object: TypeAlias = dict[str, msgspec.Raw]

@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from confluent_kafka import Message
 
-from millrace_pipeline.envelope import checked_text, encode_json
 from millrace_pipeline.errors import RecordError
+from millrace_pipeline.jsontext import checked_text, encode_json
 from millrace_producer.sources.base import DeadLetter, Record
 from millrace_producer.sources.fields import BYTE_ORDER_MARK, Fields
 

@@ -12,9 +12,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 import structlog
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
-from millrace_pipeline.envelope import encode_json
 from millrace_pipeline.errors import QueueError
 from millrace_pipeline.flows.units import Duration
+from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.redis.external import Entry, ExternalChannel, ExternalList, ExternalStream
 from millrace_pipeline.redis.remote import RemoteRedis
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable

@@ -8,8 +8,9 @@ from email.message import Message
 from io import BytesIO
 from typing import Any, Literal, TypeAlias
 
-from millrace_pipeline.envelope import encode_json, resolve
 from millrace_pipeline.errors import RecordError
+from millrace_pipeline.jsontext import encode_json
+from millrace_pipeline.pointer import resolve
 from millrace_producer.sources.base import DeadLetter
 from millrace_producer.sources.jsonbody import NotJson, dig, records_in, value_of
 

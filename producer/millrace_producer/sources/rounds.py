@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from millrace_pipeline.envelope import timestamp
 from millrace_pipeline.errors import SourceRefused
+from millrace_pipeline.moment import timestamp
 from millrace_producer.sources.base import DeadLetter, Position, Record
 from millrace_producer.sources.fieldvalue import read_field
 from millrace_producer.sources.incremental import Mark, mark_of

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from millrace_pipeline.envelope import timestamp
+from millrace_pipeline.moment import timestamp
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused
 from millrace_producer.sources.calling import as_record, check_arguments, each, found, takes
 from millrace_producer.sources.lookahead import mark_last

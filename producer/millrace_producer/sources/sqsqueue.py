@@ -22,8 +22,8 @@ from botocore.exceptions import (
     HTTPClientError,
 )
 
-from millrace_pipeline.envelope import checked_text, encode_json
 from millrace_pipeline.errors import RecordError
+from millrace_pipeline.jsontext import checked_text, encode_json
 from millrace_producer.sources.base import DeadLetter, Record, SourceRefused, SourceUnavailable
 from millrace_producer.sources.fields import BYTE_ORDER_MARK
 from millrace_producer.sources.held import Held

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator
 
-from millrace_pipeline.envelope import timestamp
 from millrace_pipeline.flows.units import Size
+from millrace_pipeline.moment import timestamp
 from millrace_pipeline.web import checked_url
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused
 from millrace_producer.sources.eventchoice import Chosen, EventChoice

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from millrace_pipeline.envelope import decode_json, encode_json, resolve
 from millrace_pipeline.errors import EnvelopeError
 from millrace_pipeline.extras import Extra
 from millrace_pipeline.flows.units import Size
+from millrace_pipeline.jsontext import decode_json, encode_json
+from millrace_pipeline.pointer import resolve
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.web import shown
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused

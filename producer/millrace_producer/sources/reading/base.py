@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from millrace_pipeline.envelope import encode_json
 from millrace_pipeline.errors import RecordError
+from millrace_pipeline.jsontext import encode_json
 from millrace_producer.sources.base import DeadLetter, Record
 from millrace_producer.sources.fields import BYTE_ORDER_MARK, Fields
 from millrace_producer.sources.reading.files import unreadable

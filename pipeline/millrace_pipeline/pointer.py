@@ -1,0 +1,32 @@
+"""Pointer: the way to a value within a record, as a JSON pointer (RFC 6901) or the name of a field."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+_POINTER_STEP = re.compile(r"~[01]")
+
+
+def steps_of(pointer: str) -> list[str]:
+    """The names that a JSON pointer (RFC 6901, `/meta/id`) leads through; one without a leading slash is a name."""
+    steps = pointer[1:].split("/") if pointer.startswith("/") else [pointer]
+    return [_POINTER_STEP.sub(lambda m: "~" if m[0] == "~0" else "/", step) if "~" in step else step for step in steps]
+
+
+def resolve(pointer: str, value: Any, absent: Any = None) -> Any:
+    """What a JSON pointer finds in a value; None, or what `absent` says, where there is nothing."""
+    for step in steps_of(pointer):
+        if isinstance(value, dict):
+            value = value.get(step, absent)
+        elif isinstance(value, list) and (place := place_of(step)) < len(value):
+            value = value[place]
+        else:
+            return absent
+    return value
+
+
+def place_of(step: str) -> int:
+    """The place in a list that a step of a JSON pointer names; one that no list has where it names none."""
+    return int(step) if step.isascii() and step.isdigit() and len(step) < 18 else sys.maxsize
