@@ -35,7 +35,8 @@ from bench.rounds import WrongAnswer
 from bench.scale import records, redis_cpu
 from bench.server import serving
 from millrace_pipeline.errors import LeaseLost
-from millrace_pipeline.queue import Claim, Queue
+from millrace_pipeline.queue import Claim
+from tests.queues import Queue
 
 CONSUMERS = 10_000
 BATCH = 5
@@ -69,7 +70,7 @@ class Consumer:
 
     def step(self) -> None:
         """Takes the next batch as the runner does: what was left behind goes before what is new, and alone."""
-        if self.dead or (self.queue.overdue and self.writing):
+        if self.dead or (self.queue.leases.overdue and self.writing):
             return
         claim, full = self._left_behind(), False
         if claim is None:
@@ -99,7 +100,7 @@ class Consumer:
             with contextlib.suppress(LeaseLost):
                 self.queue.renew(claim)
             self._renewed[claim.id] = self.fleet.now
-        if due and self.queue.has_ahead:
+        if due and len(self.queue.claiming.ahead):
             self.fleet.count("renewals")
             self.queue.keep_ahead()
         self.fleet.after(RENEW_SECONDS, self.renew)
@@ -107,7 +108,7 @@ class Consumer:
     def die(self) -> None:
         """Says nothing more. What it holds is left to its leases."""
         self.dead = True
-        self.queue.close()
+        self.queue.close_all()
 
     def stop(self) -> None:
         """Acks what is being written, and gives back the rest."""
@@ -118,7 +119,7 @@ class Consumer:
         self.queue.release_ahead()
 
     def _left_behind(self) -> Claim | None:
-        if not self.queue.overdue:
+        if not self.queue.leases.overdue:
             return None
         claim = self.queue.reclaim()
         self.fleet.count("reclaimed" if claim else "in vain")
@@ -133,7 +134,7 @@ class Consumer:
             return
         self.writing = claim
         self.fleet.after(random.uniform(*WORK_SECONDS), self._written)
-        if self.queue.has_ahead:
+        if len(self.queue.claiming.ahead):
             self.step()
 
     def _written(self) -> None:
@@ -187,7 +188,7 @@ class Fleet:
                 self.lab.say(f"{number:,} consumers connected")
             consumer = Consumer(self)
             consumer.queue.lag()
-            consumer.queue.overdue = False
+            consumer.queue.leases.overdue = False
             self.consumers.append(consumer)
 
     def live(self) -> None:
@@ -212,7 +213,7 @@ class Fleet:
         """Everybody stops in good order."""
         for consumer in self.consumers:
             consumer.stop()
-            consumer.queue.close()
+            consumer.queue.close_all()
 
     def verify(self, published: Iterable[bytes]) -> None:
         """Every record is delivered once, or waits to be. Raises WrongAnswer."""
@@ -284,10 +285,10 @@ def idle_cost(lab: Lab) -> float:
 
     def look(queue: Queue) -> None:
         """What the runner's loop does once a second on an empty list, but for waiting until the wait is over."""
-        queue._connection.collect()
+        queue.connection.collect()
         if queue.claim(BATCH) is not None:
             raise WrongAnswer("a claim on an empty list gave records")
-        queue._connection.post(waiting)
+        queue.connection.post(waiting)
 
     for queue in queues:
         look(queue)
@@ -302,7 +303,7 @@ def idle_cost(lab: Lab) -> float:
         time.sleep(max(0.0, turn + WAIT_SECONDS * 1.02 - time.monotonic()))
     used = redis_cpu(lab) - before
     for queue in queues:
-        queue.close()
+        queue.close_all()
     return used / looks / WAIT_SECONDS * 100
 
 

@@ -34,7 +34,7 @@ from bench.usage import cpu_seconds
 from millrace_pipeline import envelope
 from millrace_pipeline.envelope import Record
 from millrace_pipeline.moment import timestamp
-from millrace_pipeline.queue import Queue
+from tests.queues import Queue
 
 SIZES = (100, 1_000, 10_000)
 BATCHES = (1, 10, 100, 500, 2_000)

@@ -41,7 +41,7 @@ from millrace_pipeline.errors import ConfigError, QueueUnavailable
 from millrace_pipeline.flows.flow import Flow, load
 from millrace_pipeline.process import logs
 from millrace_pipeline.process.settings import Settings
-from millrace_pipeline.queue import Queue
+from millrace_pipeline.queue import Session
 from millrace_pipeline.queue.roles import CONSUMER, DURABLE, PRODUCER, READER, RELOADER, REPLICATED, SINCE, user
 
 log = structlog.get_logger(__name__)
@@ -190,7 +190,7 @@ def _write(file: Path, text: str, mode: int) -> None:
 
 
 def _reload(url: str) -> None:
-    queue = Queue(url, "")
+    queue = Session(url, "")
     queue.give_up.set()  # where Redis doesn't run it will read the file when it starts: ask once
     try:
         queue.ask(("ACL", "LOAD"))

@@ -26,7 +26,7 @@ from millrace.server import Server, folder_with_flows, server_of
 from millrace_pipeline.envelope import DeadLetter
 from millrace_pipeline.errors import ConfigError, QueueError
 from millrace_pipeline.process.settings import Settings
-from millrace_pipeline.queue import Queue
+from millrace_pipeline.queue import Publishing, Session
 from millrace_producer.items import CONTENT, record_of
 from millrace_producer.middlewares import PublicRedirects
 from millrace_producer.publisher import Publisher
@@ -89,8 +89,8 @@ class RedisPipeline:
         assert self._crawler.spider is not None
         _log_as_scrapy_does()
         name = self._crawler.settings.get("MILLRACE_FLOW") or self._crawler.spider.name
-        redis = Queue(self._server.url, self._list, give_up=self._give_up)
-        self._publisher = Publisher(redis, flow=name, source=name, max_ready=self._max_ready)
+        publishing = Publishing(Session(self._server.url, self._list, give_up=self._give_up))
+        self._publisher = Publisher(publishing, flow=name, source=name, max_ready=self._max_ready)
         self._helper = _Helper()
 
     async def process_item(self, item: Any) -> Any:

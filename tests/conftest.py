@@ -15,7 +15,7 @@ import structlog
 from millrace import embedded
 from millrace.embedded import Embedded
 from millrace.testing import eventually as eventually
-from millrace_pipeline.queue import Queue
+from tests.queues import Queue
 
 if TYPE_CHECKING:
     from tests.postgres_server import PostgresServer
@@ -96,7 +96,7 @@ def queue(redis_url: str, key: str) -> Iterator[Queue]:
     """A queue on that list."""
     queue = Queue(redis_url, key)
     yield queue
-    queue.close()
+    queue.close_all()
 
 
 @pytest.fixture

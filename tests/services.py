@@ -21,8 +21,9 @@ import yaml
 from millrace_pipeline import envelope
 from millrace_pipeline.envelope import Record
 from millrace_pipeline.moment import now
-from millrace_pipeline.queue import Books, Queue
+from millrace_pipeline.queue import Books
 from tests.conftest import eventually
+from tests.queues import Queue
 
 NOWHERE = {"type": "sse", "url": "http://127.0.0.1:9/"}
 """A source for flows that only consume: `check` likes it, and nobody reads it."""
@@ -219,7 +220,7 @@ class Place:
         try:
             yield queue
         finally:
-            queue.close()
+            queue.close_all()
 
     def publish(self, numbers: Iterable[int], name: str = "numbers", filler: str = "") -> None:
         """Puts a record `{"n": number}` on the list for each number, as a producer does."""

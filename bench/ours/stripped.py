@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.peers.stopwatch import mark
 from millrace.cli import main
-from millrace_pipeline.queue import Claim, Queue
+from millrace_pipeline.queue import Claim, Leases
 from millrace_pipeline.redis.scripts import SCRIPTS
 
 STRIPPED = {
@@ -45,17 +45,17 @@ def strip(folder: Path, count: int) -> None:
     if unknown := STRIPPED.keys() - SCRIPTS.keys():
         raise SystemExit(f"no scripts {unknown}: what is stripped has changed")
     SCRIPTS.update(STRIPPED)
-    ack = Queue.ack
+    ack = Leases.ack
     acked = 0
 
-    def counted(self: Queue, claim: Claim, **accounts: object) -> None:
+    def counted(self: Leases, claim: Claim, **accounts: object) -> None:
         nonlocal acked
         ack(self, claim, **accounts)  # type: ignore[arg-type]
         acked += len(claim.lines)
         if acked >= count:
             mark(folder, "ended")
 
-    Queue.ack = counted  # type: ignore[method-assign, assignment]
+    Leases.ack = counted  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from bench.data import chunks, enveloped, id_of, unique_id
 from bench.lab import Lab
 from bench.rounds import Figure, Goal, Row, Side, WrongAnswer
 from bench.rows.publish import published
-from millrace_pipeline.queue import Queue
+from tests.queues import Queue
 
 BATCH = 500
 SHALLOW = 1_000
@@ -36,7 +36,7 @@ class List:
         return (statistics.median(self._claim() for _ in range(CLAIMS)) * 1e6,)
 
     def close(self) -> None:
-        self._queue.close()
+        self._queue.close_all()
 
     def _claim(self) -> float:
         began = time.perf_counter()

@@ -10,7 +10,7 @@ from bench.lab import Lab
 from bench.rounds import Figure, Goal, Row, Side, WrongAnswer
 from bench.rows.drain import BATCH, JSONL, verifying
 from bench.usage import resident_bytes
-from millrace_pipeline.queue import Queue
+from tests.queues import Queue
 
 LISTS = 20
 

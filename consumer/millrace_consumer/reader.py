@@ -25,7 +25,7 @@ from millrace_pipeline.extras import need
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process import metrics
 from millrace_pipeline.process.repeats import repeats
-from millrace_pipeline.queue import Claim, Client, Done, Queue
+from millrace_pipeline.queue import Claim, Claiming, Client, Done, Leases, Session, Settling
 from millrace_pipeline.queue.marks import mark
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Reader:
 
     `name` is what the state is kept under: programs that read the same list for different ends have different names.
     With `until_empty` the messages end once nothing is ready, and nothing in other hands. Not for use from several
-    threads at once. `queue` is the flow's Queue, `redis` a redis-py client for anything else.
+    threads at once. `queue` is the session with its list, `redis` a redis-py client for anything else.
 
     Calls wait out an outage of Redis. They raise LeaseLost where messages went to somebody else meanwhile (this program
     stood still for longer than the lease): leave the block, and begin again from `state`.
@@ -90,22 +90,23 @@ class Reader:
         self.flow = flow
         self._parting = parting
         self.name = name or flow.name
-        self.queue = Queue(
-            redis_url, flow.queue.key, lease_seconds=flow.lease, replicas=flow.queue.replicas, fsync=flow.queue.fsync
-        )
+        self.queue = Session.of(redis_url, flow.queue)
+        self._leases = Leases(self.queue, flow.lease)
+        self._claiming = Claiming(self._leases)
+        self._settling = Settling(self.queue)
         self._plan = Plan.of(flow)
         self._until_empty = until_empty
         self._sizing = Sizing(flow.batch)
         self._held: list[_Held] = []
         self._stopping = threading.Event()
-        self._renewal = Renewal(self.queue)
+        self._renewal = Renewal(self._claiming)
         self._take_over = take_over
         self._state: Any = None
 
     def open(self) -> Reader:
         """Look up the state, and return the reader. Raises ConfigError where the list is another project's."""
         mark(self.queue, self.flow.project, take_over=self._take_over)
-        self._state = self.queue.state(self.name)
+        self._state = self._settling.state(self.name)
         return self
 
     @property
@@ -154,7 +155,7 @@ class Reader:
         if not done and state is None:
             return
         try:
-            self.queue.settle(done, name=self.name, state=state)
+            self._settling.settle(done, name=self.name, state=state)
         except LeaseLost:
             metrics.leases_lost.labels(self.flow.name).inc()
             raise
@@ -179,11 +180,12 @@ class Reader:
         self._renewal.close(wait=PARTING_SECONDS)  # a renewal on its way would undo what follows
         for held in self._held:
             try:
-                self.queue.release(held.claim) if failed is None else self.queue.abandon(held.claim, failed)
+                self._leases.release(held.claim) if failed is None else self._leases.abandon(held.claim, failed)
             except QueueError as error:
                 log.warning("batch_release_failed", flow=self.flow.name, reason=str(error))
         self._held = []
         repeats.summarise()
+        self._claiming.close()
         self.queue.close()
         if "redis" in self.__dict__:
             self.redis.close()
@@ -203,13 +205,13 @@ class Reader:
     def _take(self, *, linger: float = 0.0) -> _Held | None:
         """The next batch that holds a message, when there is one; None once stopped, or empty."""
         while not self._stopping.is_set():
-            claim = self.queue.reclaim() if self.queue.overdue else None
+            claim = self._claiming.reclaim() if self._leases.overdue else None
             fresh = claim is None
-            claim = claim or self.queue.claim(self._sizing.room())
+            claim = claim or self._claiming.claim(self._sizing.room())
             if claim is None:
                 if self._until_empty and self.queue.lag() == sum(held.left for held in self._held):
                     return None
-                self.queue.wait(WAIT_SECONDS)
+                self._claiming.wait(WAIT_SECONDS)
                 continue
             lease = self._renewal.hold(claim)
             try:
@@ -217,7 +219,7 @@ class Reader:
                     if self._hold(lease, linger if fresh else 0.0):
                         return self._held[-1]
                     continue
-                isolate(self.queue, self.flow, claim)
+                isolate(self._leases, self.flow, claim)
             except LeaseLost as error:  # nobody has seen a message of it
                 log.warning("lease_lost", flow=self.flow.name, batch=claim.id, reason=str(error))
             lease.drop()
@@ -229,8 +231,8 @@ class Reader:
         self._sizing.weigh(claim.lines)
         over = time.monotonic() + linger
         while (left := over - time.monotonic()) > 0 and self._room(claim) and not self._stopping.wait(min(0.05, left)):
-            self.queue.fill(claim, self._room(claim))
-        self.queue.secure(claim)
+            self._claiming.fill(claim, self._room(claim))
+        self._claiming.secure(claim)
         delivery = prepare(claim, self._plan)
         self._held.append(_Held(delivery, lease))
         if len(self._held) % BATCHES_TO_WARN_OF == 0:

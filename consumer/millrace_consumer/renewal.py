@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from millrace_pipeline.errors import LeaseLost, QueueError
 from millrace_pipeline.process.watchdog import Watchdog
-from millrace_pipeline.queue import Claim, Queue
+from millrace_pipeline.queue import Claim, Claiming, Leases
 
 
 class Renewal:
@@ -18,30 +18,31 @@ class Renewal:
     the thread can't run for longer than the lease, since some value makes endless work.
     """
 
-    def __init__(self, queue: Queue, watchdog: Watchdog | None = None) -> None:
-        self._queue = queue
+    def __init__(self, claiming: Claiming, watchdog: Watchdog | None = None) -> None:
+        self._ahead = claiming.ahead
+        self._leases = claiming.leases
         self._watchdog = watchdog
-        self._pause = queue.lease_ms / 6000
-        self._leases: dict[str, Lease] = {}
+        self._pause = claiming.leases.ms / 6000
+        self._held: dict[str, Lease] = {}
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"renew {queue.keys.ready}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"renew {claiming.session.keys.ready}", daemon=True)
 
     @property
     def held(self) -> list[Claim]:
         """The batches in hand."""
-        return [lease.claim for lease in self._leases.copy().values()]
+        return [lease.claim for lease in self._held.copy().values()]
 
     def hold(self, claim: Claim) -> Lease:
         """Keeps the lease on this batch alive, until it is dropped."""
         if not self._thread.is_alive() and not self._over.is_set():
             self._thread.start()
-        lease = self._leases[claim.id] = Lease(self._queue, claim, self._dropped)
+        lease = self._held[claim.id] = Lease(self._leases, claim, self._dropped)
         if self._watchdog is not None:
-            self._watchdog.hold(claim.token, self._queue.lease_ms / 1000)
+            self._watchdog.hold(claim.token, self._leases.ms / 1000)
         return lease
 
     def _dropped(self, claim: Claim) -> None:
-        self._leases.pop(claim.id, None)
+        self._held.pop(claim.id, None)
         if self._watchdog is not None:
             self._watchdog.drop(claim.token)
 
@@ -55,24 +56,24 @@ class Renewal:
         try:
             while not self._over.wait(self._pause):
                 # Batches that are done sooner than this never cost a renewal.
-                due = [lease for lease in self._leases.copy().values() if lease.age >= self._pause]
+                due = [lease for lease in self._held.copy().values() if lease.age >= self._pause]
                 for lease in due:
                     lease.renew()
                 if due:
-                    self._queue.keep_ahead()
+                    self._ahead.keep()
         except QueueError:
             return  # we are giving up, or Redis refuses us: the ack will say so
         finally:
-            self._queue.close_own()
+            self._leases.session.close()
 
 
 class Lease:
     """The lease on one batch. `lost` is set once the batch belongs to someone else."""
 
-    def __init__(self, queue: Queue, claim: Claim, dropped: Callable[[Claim], None] | None = None) -> None:
+    def __init__(self, leases: Leases, claim: Claim, dropped: Callable[[Claim], None] | None = None) -> None:
         self.claim = claim
         self.lost = threading.Event()
-        self._queue = queue
+        self._leases = leases
         self._dropped = dropped
         self._renewed_at = time.monotonic()
 
@@ -92,7 +93,7 @@ class Lease:
         if self.lost.is_set():
             return
         try:
-            self._queue.renew(self.claim)
+            self._leases.renew(self.claim)
         except LeaseLost:
             self.lost.set()
         else:
@@ -105,5 +106,5 @@ class Lease:
         """
         if self.lost.is_set():
             raise LeaseLost(f"batch {self.claim.id} was taken over")
-        if self.age > self._queue.lease_ms / 1000:
-            self._queue.renew(self.claim)
+        if self.age > self._leases.ms / 1000:
+            self._leases.renew(self.claim)

@@ -20,7 +20,7 @@ from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.process import metrics
 from millrace_pipeline.process.watchdog import Watchdog
-from millrace_pipeline.queue import Claim, Queue
+from millrace_pipeline.queue import Claim, Claiming, Leases, Session
 from millrace_pipeline.queue.marks import mark
 
 log = structlog.get_logger(__name__)
@@ -55,18 +55,13 @@ class Consumer:
         self.sink: Sink = sink_of(flow)
         self._plan = Plan.of(flow)
         self.sink.check(self._plan.model)
-        self.queue = Queue(
-            redis_url,
-            flow.queue.key,
-            lease_seconds=flow.lease,
-            replicas=flow.queue.replicas,
-            fsync=flow.queue.fsync,
-            give_up=give_up,
-        )
+        self.session = Session.of(redis_url, flow.queue, give_up=give_up)
+        self.leases = Leases(self.session, flow.lease)
+        self.claiming = Claiming(self.leases)
         self.ended = threading.Event()
-        self._renewal = Renewal(self.queue, watchdog)
+        self._renewal = Renewal(self.claiming, watchdog)
         self._sizing = Sizing(flow.batch)
-        self._writer = Writer(flow, self.sink, self.queue, self._sizing, stopping=stopping)
+        self._writer = Writer(flow, self.sink, self.leases, self._sizing, stopping=stopping)
         self._stopping = stopping
         self._give_up = give_up
         self._until_empty = until_empty
@@ -77,18 +72,18 @@ class Consumer:
         Raises QueueError where Redis refuses us for good, ConfigError where the list is another project's.
         """
         try:
-            mark(self.queue, self.flow.project, take_over=self._take_over)
+            mark(self.session, self.flow.project, take_over=self._take_over)
             while not self._stopping.is_set():
                 if (claim := self._left_behind()) is not None:
                     self._take(claim)
-                elif (claim := self.queue.claim(room := self._sizing.room())) is not None:
+                elif (claim := self.claiming.claim(room := self._sizing.room())) is not None:
                     self._take(claim, fresh=True, full=len(claim.lines) >= room)
                 elif self._writer.writing:
                     self._writer.finish()
-                elif self._until_empty and self.queue.lag() == 0:
+                elif self._until_empty and self.session.lag() == 0:
                     return
                 else:
-                    self.queue.wait(WAIT_SECONDS)
+                    self.claiming.wait(WAIT_SECONDS)
             self._writer.finish()
         except QueueUnavailable:
             if not self._give_up.is_set():
@@ -119,32 +114,32 @@ class Consumer:
         """Releases what is held, from another thread, when there is no time left to finish it."""
         self._give_back_ahead()
         for claim in self._renewal.held:
-            give_back(self.flow, self.queue, claim)
+            give_back(self.flow, self.leases, claim)
 
     def _give_back_ahead(self) -> None:
         try:
-            self.queue.release_ahead()
+            self.claiming.ahead.give_back()
         except QueueError as error:
             log.warning("batch_release_failed", flow=self.flow.name, reason=str(error))
 
     @property
     def idle(self) -> bool:
         """True while no batch is in hand, so that nothing has to wait for Redis or the sink."""
-        return not self._renewal.held and not self.queue.has_ahead
+        return not self._renewal.held and not len(self.claiming.ahead)
 
     def unwell(self) -> str | None:
         """None while records can flow, else what is in the way: for /readyz."""
-        return self.queue.outage or self._writer.unwell
+        return self.session.outage or self._writer.unwell
 
     def _left_behind(self) -> Claim | None:
         """A batch whose consumer went silent, where the last claim saw that there is one.
 
         It may be what silenced it, so nothing else is in hand while it is tried.
         """
-        if not self.queue.overdue:
+        if not self.leases.overdue:
             return None
         self._writer.finish()
-        return self.queue.reclaim()
+        return self.claiming.reclaim()
 
     def _take(self, claim: Claim, *, fresh: bool = False, full: bool = False) -> None:
         lease = self._renewal.hold(claim)
@@ -157,14 +152,14 @@ class Consumer:
             if full and not self._stopping.is_set():
                 # There is more: Redis gets the next batch ready while this one is opened and written. A consumer that
                 # came to the end of the list takes nothing ahead that an idle one could have.
-                self.queue.claim_ahead(self._sizing.room())
+                self.claiming.ahead.ask(self._sizing.room())
             elif fresh:  # what somebody else held may be in the sink already, and stays as it is
                 self._linger(claim)
-            self.queue.secure(claim)
+            self.claiming.secure(claim)
             if claim.attempts <= self.flow.max_attempts or self._sink_has(claim):
                 self._writer.deliver(prepare(claim, self._plan), lease, beside=full)
                 return
-            isolate(self.queue, self.flow, claim)
+            isolate(self.leases, self.flow, claim)
         except LeaseLost as error:
             tell_lost(self.flow, claim, error)
         except BaseException:
@@ -191,6 +186,6 @@ class Consumer:
             if self._stopping.wait(min(pause, left)):
                 break
             before = len(claim.lines)
-            self.queue.fill(claim, room)
+            self.claiming.fill(claim, room)
             size += sum(map(len, claim.lines[before:]))
             pause = min(pause * 2, linger / 8)

@@ -20,7 +20,7 @@ from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.process import metrics
 from millrace_pipeline.process.repeats import repeats
-from millrace_pipeline.queue import Claim, Queue
+from millrace_pipeline.queue import Claim, Leases
 
 log = structlog.get_logger(__name__)
 
@@ -34,12 +34,12 @@ class Writer:
     time that the disk, or the network, takes for this one. `unwell` says what keeps the sink from taking anything.
     """
 
-    def __init__(self, flow: Flow, sink: Sink, queue: Queue, sizing: Sizing, *, stopping: threading.Event) -> None:
+    def __init__(self, flow: Flow, sink: Sink, leases: Leases, sizing: Sizing, *, stopping: threading.Event) -> None:
         self.delivered = self.filtered = self.dead = 0
         self.unwell: str | None = None
         self._flow = flow
         self._sink = sink
-        self._queue = queue
+        self._leases = leases
         self._sizing = sizing
         self._stopping = stopping
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"write {flow.name}")
@@ -89,7 +89,7 @@ class Writer:
 
     def close(self) -> None:
         """Finishes, and closes the sink."""
-        self._pool.submit(self._queue.close_own)
+        self._pool.submit(self._leases.session.close)
         self._pool.shutdown(wait=self._under_way is None)
         self._sink.close()
 
@@ -101,15 +101,15 @@ class Writer:
             if self._failed:
                 return  # Redis refused the one before it for good: this one is left to its lease
             if self._stopping.is_set() and not claim.begun:
-                give_back(self._flow, self._queue, claim)
+                give_back(self._flow, self._leases, claim)
                 return
-            self._queue.begin(claim)
+            self._leases.begin(claim)
             killpoint("consumer.before_write")
             if self._write_and_ack(delivery, lease):
                 killpoint("consumer.after_ack")
                 self._tell(delivery)
             else:
-                give_back(self._flow, self._queue, claim)
+                give_back(self._flow, self._leases, claim)
         except LeaseLost as error:
             tell_lost(self._flow, claim, error)
         except BaseException:
@@ -157,7 +157,7 @@ class Writer:
 
     def _ack(self, delivery: Delivery) -> None:
         """Raises LeaseLost, QueueError, or SinkUnavailable of what the sink writes in the ack's own step."""
-        self._queue.ack(
+        self._leases.ack(
             delivery.claim,
             delivered=delivery.delivered,
             filtered=delivery.filtered,
@@ -203,7 +203,7 @@ class Writer:
             metrics.sink_unavailable.labels(self._flow.name).set(time.time())
             self._log.error("sink_unavailable", reason=reason, exc_info=None if expected else error)
             since = f"sink unavailable since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {reason}"
-            self._queue.renew(claim, since[:500])
+            self._leases.renew(claim, since[:500])
 
     def _sink_available(self) -> None:
         self.unwell = None
@@ -211,11 +211,11 @@ class Writer:
         self._log.info("sink_available")
 
 
-def give_back(flow: Flow, queue: Queue, claim: Claim) -> None:
+def give_back(flow: Flow, leases: Leases, claim: Claim) -> None:
     """Releases a batch, or says why it can't be."""
     what = {"flow": flow.name, "batch": claim.id, "records": len(claim.lines)}
     try:
-        queue.release(claim)
+        leases.release(claim)
     except QueueError as error:
         log.warning("batch_release_failed", **what, lease_seconds=flow.lease, reason=str(error))
     else:

@@ -12,7 +12,7 @@ from millrace.server import Server, server_of, without_secrets
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.settings import Settings
-from millrace_pipeline.queue import Queue
+from millrace_pipeline.queue import Session
 from millrace_pipeline.queue.marks import mark_of, theirs
 
 AnyProjectOption = Annotated[
@@ -53,7 +53,7 @@ class Asked:
                 )
                 sys.stderr.flush()
 
-    def may_change(self, flow: Flow, queue: Queue, *, any_project: bool) -> None:
+    def may_change(self, flow: Flow, queue: Session, *, any_project: bool) -> None:
         """Returns if a command may change this list: the folder's own, or one that bears this flows file's mark.
 
         A list without a mark is left alone only where nobody said that this is the server. Raises ConfigError naming
@@ -79,9 +79,9 @@ class Asked:
         finally:
             queue.close()
 
-    def queue(self, flow: Flow) -> Queue:
+    def queue(self, flow: Flow) -> Session:
         """The flow's queue there; it asks once, and doesn't wait out an outage: a person is waiting."""
-        queue = Queue(self.server.url, flow.queue.key)
+        queue = Session(self.server.url, flow.queue.key)
         queue.give_up.set()
         return queue
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.settings import Settings
-from millrace_pipeline.queue import Books, Queue, audit
+from millrace_pipeline.queue import Books, Session, audit, books_of
 
 DEBIT = ("published", "foreign", "foreign_waiting")
 CREDIT = ("delivered", "filtered", "ready", "in_flight", "dead", "variants", "discarded")
@@ -23,7 +23,7 @@ def read_books(settings: Settings, flow: Flow) -> Books:
 
 def books_at(url: str, flow: Flow) -> Books:
     """The same from the Redis at this address. Raises QueueError."""
-    return _asked(url, flow, Queue.books)
+    return _asked(url, flow, books_of)
 
 
 def audit_books(settings: Settings, flow: Flow) -> Books:
@@ -31,8 +31,8 @@ def audit_books(settings: Settings, flow: Flow) -> Books:
     return _asked(settings.url, flow, audit)
 
 
-def _asked(url: str, flow: Flow, ask: Callable[[Queue], Books]) -> Books:
-    queue = Queue(url, flow.queue.key)
+def _asked(url: str, flow: Flow, ask: Callable[[Session], Books]) -> Books:
+    queue = Session(url, flow.queue.key)
     queue.give_up.set()
     try:
         return ask(queue)

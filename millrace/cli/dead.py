@@ -24,7 +24,7 @@ from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.units import seconds
-from millrace_pipeline.queue import DeadLetters, Queue, SetAside, Variant
+from millrace_pipeline.queue import DeadLetters, Session, SetAside, Variant
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -174,13 +174,13 @@ def _letters(flow: str, flows: Path | None) -> DeadLetters:
     return DeadLetters(queue_to_look_at(flow, flows))
 
 
-def queue_to_look_at(flow: str, flows: Path | None) -> Queue:
+def queue_to_look_at(flow: str, flows: Path | None) -> Session:
     """The flow's queue, after saying which Redis it is on and whether it is another project's."""
     ((_, queue),) = queues_to_look_at([flow], flows)
     return queue
 
 
-def queues_to_look_at(names: list[str], flows: Path | None) -> Iterator[tuple[str, Queue]]:
+def queues_to_look_at(names: list[str], flows: Path | None) -> Iterator[tuple[str, Session]]:
     """The queues of these flows, or of all, by the flow's name; as `queue_to_look_at`."""
     settings = settings_with(flows)
     chosen = choose(settings, names)
@@ -190,7 +190,7 @@ def queues_to_look_at(names: list[str], flows: Path | None) -> Iterator[tuple[st
         yield flow.name, asked.queue(flow)
 
 
-def queue_to_change(flow: str, flows: Path | None, *, any_project: bool) -> Queue:
+def queue_to_change(flow: str, flows: Path | None, *, any_project: bool) -> Session:
     """The flow's queue, after saying which Redis it is on. Raises ConfigError where it is another project's."""
     settings = settings_with(flows)
     (chosen,) = choose(settings, [flow])

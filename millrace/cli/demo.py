@@ -29,7 +29,7 @@ from millrace_pipeline.errors import MillraceError
 from millrace_pipeline.flows.flow import Flows, load
 from millrace_pipeline.process import logs
 from millrace_pipeline.process.supervisor import Supervisor
-from millrace_pipeline.queue import Books, Queue
+from millrace_pipeline.queue import Books, Session, books_of
 
 app = typer.Typer()
 
@@ -91,7 +91,7 @@ class _Show:
         self.console = console
         self.flows = flows
         self.folder = folder
-        self.queues = {name: Queue(url, flow.queue.key) for name, flow in flows.items()}
+        self.queues = {name: Session(url, flow.queue.key) for name, flow in flows.items()}
         self.log_path = folder / "services.log"
         self.supervisor = Supervisor(environ=environ, say=self._log)
         self.where = ["--flows", str(flows_file)]
@@ -109,7 +109,7 @@ class _Show:
             books = self._watch(seconds)
         finally:
             self.supervisor.stop(grace_seconds=15)
-        books = {name: queue.books() for name, queue in self.queues.items()}
+        books = {name: books_of(queue) for name, queue in self.queues.items()}
         return self._report(books)
 
     def _watch(self, seconds: float) -> dict[str, Books]:
@@ -119,7 +119,7 @@ class _Show:
             while True:
                 time.sleep(0.1)
                 self.supervisor.look()
-                books = {name: queue.books() for name, queue in self.queues.items()}
+                books = {name: books_of(queue) for name, queue in self.queues.items()}
                 elapsed = time.monotonic() - self.started
                 if victim is None and elapsed > seconds * KILL_AFTER:
                     victim = self._kill_a_consumer(books)

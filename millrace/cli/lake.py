@@ -16,6 +16,7 @@ from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.flows.units import seconds, size_in_bytes
 from millrace_pipeline.objectstore import is_url
+from millrace_pipeline.queue import books_of
 
 if TYPE_CHECKING:
     from millrace_consumer.sinks.delta import DeltaSink
@@ -147,7 +148,7 @@ def _compact_parquet(asked: Asked, flow: Flow, target: int, age: float) -> dict[
             if is_url(sink.path):
                 raise part.error("files in an object store can't be compacted: sink delta can", "path")
             if Path(sink.path).is_dir():
-                found = compact(Path(sink.path), target, age, lambda: [lease.batch for lease in queue.books().leases])
+                found = compact(Path(sink.path), target, age, lambda: [lease.batch for lease in books_of(queue).leases])
                 done.add(found)
         return done.as_dict()
     finally:

@@ -33,7 +33,7 @@ from millrace_pipeline.process import logs
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.process.signals import on_signal
 from millrace_pipeline.process.supervisor import MISTAKE, Supervisor
-from millrace_pipeline.queue import Queue
+from millrace_pipeline.queue import Session
 from millrace_pipeline.queue.marks import mark
 
 app = typer.Typer()
@@ -194,7 +194,7 @@ def redis_for(
 def _look_whose(url: str, flows: list[Flow], *, take_over: bool) -> None:
     """Marks the lists, as each service does, so that a refusal is said once; not if Redis doesn't answer yet."""
     for flow in flows:
-        queue = Queue(url, flow.queue.key)
+        queue = Session(url, flow.queue.key)
         queue.give_up.set()
         try:
             mark(queue, flow.project, take_over=take_over)

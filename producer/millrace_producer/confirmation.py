@@ -11,7 +11,7 @@ import structlog
 
 from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import QueueError
-from millrace_pipeline.queue import Queue
+from millrace_pipeline.queue import Publishing
 
 log = structlog.get_logger(__name__)
 
@@ -39,9 +39,9 @@ class Confirmation:
     published: where it doesn't, `forgotten` is called, once.
     """
 
-    def __init__(self, queue: Queue, *, tell: Tell | None, forgotten: Callable[[], None]) -> None:
-        self._queue = queue
-        self._waits = queue.fsync != "off"
+    def __init__(self, publishing: Publishing, *, tell: Tell | None, forgotten: Callable[[], None]) -> None:
+        self._publishing = publishing
+        self._waits = publishing.session.fsync != "off"
         self._tell = tell
         self._forgotten = forgotten
         self._changed = threading.Condition()
@@ -52,7 +52,7 @@ class Confirmation:
         self._last_seen = 0
         self._disputed = False
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"confirm {queue.keys.ready}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"confirm {publishing.keys.ready}", daemon=True)
 
     def add(self, number: int, records: Sequence[Record | DeadLetter], size: int) -> None:
         """Take note of a publish: its number, what the source gave of it, and its bytes."""
@@ -111,7 +111,7 @@ class Confirmation:
             self._over.set()
             with self._changed:
                 self._changed.notify_all()
-            self._queue.close_own()
+            self._publishing.session.close()
 
     def _await_publish(self) -> bool:
         with self._changed:
@@ -125,10 +125,10 @@ class Confirmation:
         """Return how many publishes Redis knows of, of the first `_last_seen`; None once it is over."""
         self._last_seen = self._last
         if self._waits:
-            return self._queue.publishes_on_disk(self._over)
+            return self._publishing.publishes_on_disk(self._over)
         if self._over.wait(LOOK_SECONDS):
             return None
-        return self._queue.publishes_known()
+        return self._publishing.publishes_known()
 
     def _confirm(self, number: int) -> None:
         while self._unconfirmed and self._unconfirmed[0].number <= number:

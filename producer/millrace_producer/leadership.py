@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from millrace_pipeline.errors import ProducerFenced, QueueError
-from millrace_pipeline.queue import Queue
+from millrace_pipeline.queue import Leading
 
 log = structlog.get_logger(__name__)
 
@@ -26,9 +26,9 @@ class Leadership:
     """
 
     def __init__(
-        self, queue: Queue, flow: str, *, stopping: threading.Event, lost: Callable[[QueueError], None]
+        self, leading: Leading, flow: str, *, stopping: threading.Event, lost: Callable[[QueueError], None]
     ) -> None:
-        self._queue = queue
+        self._leading = leading
         self._flow = flow
         self._stopping = stopping
         self._lost = lost
@@ -38,7 +38,7 @@ class Leadership:
 
     def wait(self) -> bool:
         """Returns True once we lead; False if we are to stop first."""
-        while (left := self._queue.lead(LEASE_SECONDS)) > 0:
+        while (left := self._leading.lead(LEASE_SECONDS)) > 0:
             if not self.stands_by:
                 self.stands_by = True
                 log.info("producer_stands_by", flow=self._flow)
@@ -57,15 +57,15 @@ class Leadership:
     def resign(self) -> None:
         """Lets a standby take over at once. What we read must be on the list by then."""
         self._over.set()
-        self._queue.resign()
+        self._leading.resign()
 
     def _stay(self) -> None:
         try:
             while not self._over.wait(LEASE_SECONDS / 3):
-                self._queue.lead(LEASE_SECONDS)
+                self._leading.lead(LEASE_SECONDS)
         except ProducerFenced as error:
             self._lost(error)
         except QueueError:
             return  # we are giving up; the publisher says so
         finally:
-            self._queue.close_own()
+            self._leading.session.close()

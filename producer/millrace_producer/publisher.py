@@ -22,7 +22,7 @@ from millrace_pipeline.errors import (
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.process import metrics
 from millrace_pipeline.process.repeats import repeats
-from millrace_pipeline.queue import Queue
+from millrace_pipeline.queue import Publishing
 from millrace_producer.confirmation import Confirmation
 from millrace_producer.contract import Contract
 from millrace_producer.entries import Entries, Entry
@@ -43,9 +43,9 @@ HOLD_POLL_SECONDS = 0.5
 class Publisher:
     """Publishes what is `put` in batches of `records` or after `linger` seconds, from a thread that the first starts.
 
-    Each batch is one `Queue.publish` with the last record's position as the checkpoint of `source`. While ready and in
-    flight records number `max_ready` or more, or Redis is full, nothing is published, and `put` blocks once the buffer
-    is full. Once `stopping` is set `max_ready` holds nothing back any more: what was read is put on the list, at most
+    Each batch is one `publish` with the last record's position as the checkpoint of `source`. While ready and in flight
+    records number `max_ready` or more, or Redis is full, nothing is published, and `put` blocks once the buffer is
+    full. Once `stopping` is set `max_ready` holds nothing back any more: what was read is put on the list, at most
     the buffer beyond it. `seen_seconds` is the dedupe window, `key` a JSON pointer to what it goes by instead of the
     record's own key, `contract` what becomes of records that don't fit the flow's model. `acknowledge` is called from a
     thread with the records of each publish, once they are on the list, and on Redis' disk where the queue's `fsync`
@@ -59,7 +59,7 @@ class Publisher:
 
     def __init__(
         self,
-        queue: Queue,
+        publishing: Publishing,
         *,
         flow: str,
         source: str,
@@ -72,7 +72,8 @@ class Publisher:
         acknowledge: Callable[[Sequence[Record | DeadLetter]], None] | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
-        self._queue = queue
+        self._publishing = publishing
+        self._session = session = publishing.session
         self._flow = flow
         self._source = source
         self._records = records
@@ -80,7 +81,7 @@ class Publisher:
         self._linger = linger
         self._max_ready = max_ready
         self._seen_seconds = seen_seconds
-        self._make = Entries(source, mark=queue.keys.ready, session=queue.session, key=key, contract=contract).make
+        self._make = Entries(source, mark=session.keys.ready, session=session.id, key=key, contract=contract).make
         self._acknowledge = acknowledge
         self._stopping = stopping or threading.Event()
         self._buffer: list[Entry] = []
@@ -104,7 +105,7 @@ class Publisher:
         self.duplicates = 0
         self.dead = 0
         tell = None if acknowledge is None else lambda records: self._tell(acknowledge, records)
-        self._confirmation = Confirmation(queue, tell=tell, forgotten=self._look_again)
+        self._confirmation = Confirmation(publishing, tell=tell, forgotten=self._look_again)
         self._thread = threading.Thread(target=self._run, name=f"publish {flow}", daemon=True)
 
     @property
@@ -186,7 +187,7 @@ class Publisher:
             self._closing = self._ends = True
             self._changed.notify_all()
         self._confirmation.close()
-        while self._thread.is_alive() and not self._queue.give_up.is_set():
+        while self._thread.is_alive() and not self._session.give_up.is_set():
             self._thread.join(0.1)
 
     @property
@@ -265,7 +266,7 @@ class Publisher:
         killpoint("producer.before_publish")
         while True:
             try:
-                result = self._queue.publish(
+                result = self._publishing.publish(
                     [entry.line for entry in alive],
                     ids=[entry.id for entry in alive],
                     variants={index for index, entry in enumerate(alive) if entry.variant},
@@ -276,7 +277,7 @@ class Publisher:
                 break
             except QueueFull as error:
                 self._hold_back(str(error))
-                if self._queue.give_up.wait(HOLD_POLL_SECONDS):
+                if self._session.give_up.wait(HOLD_POLL_SECONDS):
                     raise QueueUnavailable("Redis is still at maxmemory") from error
             except PublishesLost as error:
                 self._take_loss(error)
@@ -284,7 +285,7 @@ class Publisher:
         self._lag = result.lag
         self._go_on()
         told = [entry.record for entry in batch if entry.record is not None]
-        self._confirmation.add(self._queue.publishes, told, sum([len(entry.line) for entry in batch]))
+        self._confirmation.add(self._publishing.publishes, told, sum([len(entry.line) for entry in batch]))
         with self._changed:
             self._done += len(batch)
             self.published += result.records + len(dead)
@@ -308,17 +309,17 @@ class Publisher:
         """Raise PublishesLost where Redis has forgotten publishes, and the source can give them again."""
         self._suspicious = False
         try:
-            self._queue.check_publishes()
+            self._publishing.check_publishes()
         except PublishesLost as error:
             self._take_loss(error)
-        self._confirmation.begin_at(self._queue.publishes)
+        self._confirmation.begin_at(self._publishing.publishes)
 
     def _take_loss(self, error: PublishesLost) -> None:
         """Raise it, since to go on from here would leave a gap; where nothing can be had again, only say it."""
         log.error("publishes_lost", flow=self._flow, reason=str(error))
         if self._replays:
             raise error
-        self._confirmation.begin_at(self._queue.publishes)
+        self._confirmation.begin_at(self._publishing.publishes)
 
     def _tell(
         self, acknowledge: Callable[[Sequence[Record | DeadLetter]], None], records: list[Record | DeadLetter]
@@ -336,8 +337,8 @@ class Publisher:
 
     def _wait_for_room_on_the_list(self) -> None:
         """Holds back while the list and what is in flight stand at the high-water mark."""
-        while self._lag >= self._max_ready and not self._stopping.is_set() and not self._queue.give_up.is_set():
-            self._lag = self._queue.lag()
+        while self._lag >= self._max_ready and not self._stopping.is_set() and not self._session.give_up.is_set():
+            self._lag = self._session.lag()
             if self._lag < self._max_ready:
                 break
             self._hold_back(f"{self._lag} records are ready or in flight, max_ready is {self._max_ready}")

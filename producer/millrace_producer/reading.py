@@ -11,7 +11,7 @@ from millrace_pipeline.envelope import Position
 from millrace_pipeline.errors import MillraceError, QueueError, SourceError, SourceRefused, SourceUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process import metrics
-from millrace_pipeline.queue import Queue
+from millrace_pipeline.queue import Leading, Publishing
 from millrace_pipeline.queue.marks import mark
 from millrace_producer.contract import Contract
 from millrace_producer.leadership import Leadership
@@ -35,15 +35,22 @@ class Reading:
     """
 
     def __init__(
-        self, flow: Flow, queue: Queue, source: Source, stopping: threading.Event, *, take_over: bool = False
+        self,
+        flow: Flow,
+        publishing: Publishing,
+        leading: Leading,
+        source: Source,
+        stopping: threading.Event,
+        *,
+        take_over: bool = False,
     ) -> None:
         self.flow = flow
         self._take_over = take_over
-        self.publisher = open_publisher(flow, queue, source, stopping)
-        self.leadership = Leadership(queue, flow.name, stopping=stopping, lost=self._fail)
+        self.publisher = open_publisher(flow, publishing, source, stopping)
+        self.leadership = Leadership(leading, flow.name, stopping=stopping, lost=self._fail)
         self.ended = threading.Event()
         self.unwell: str | None = None
-        self._queue = queue
+        self._publishing = publishing
         self._source = source
         self._stopping = stopping
         self._abandoned = threading.Event()
@@ -66,7 +73,7 @@ class Reading:
 
     def _run(self) -> None:
         try:
-            mark(self._queue, self.flow.project, take_over=self._take_over)
+            mark(self._publishing.session, self.flow.project, take_over=self._take_over)
             if not self._source.exclusive or self.leadership.wait():
                 self._read_until_it_ends()
         except MillraceError as error:
@@ -102,7 +109,7 @@ class Reading:
     def _read_on(self, backoff: Backoff) -> None:
         """Reads from the checkpoint to the source's end, or until stopped."""
         self.publisher.flush()
-        resume_from = self._queue.checkpoint(self.flow.name)
+        resume_from = self._publishing.checkpoint(self.flow.name)
         log.info("source_opened", flow=self.flow.name, resume_from=resume_from)
         reading = self._source.read(resume_from)
         put, is_over = self.publisher.put, self._is_over
@@ -152,11 +159,11 @@ class Reading:
         self._stopping.wait(wait)
 
 
-def open_publisher(flow: Flow, queue: Queue, source: Source, stopping: threading.Event) -> Publisher:
+def open_publisher(flow: Flow, publishing: Publishing, source: Source, stopping: threading.Event) -> Publisher:
     """A publisher to the flow's list, as the flow says."""
     acknowledges = type(source).published is not Source.published
     return Publisher(
-        queue,
+        publishing,
         flow=flow.name,
         source=flow.name,
         records=flow.publish.records,

@@ -9,7 +9,7 @@ import structlog
 
 from millrace_pipeline.errors import MillraceError, ProducerFenced, PublishesLost, QueueError, SourceError
 from millrace_pipeline.flows.flow import Flow
-from millrace_pipeline.queue import Queue
+from millrace_pipeline.queue import Leading, Publishing, Session
 from millrace_producer.publisher import Publisher
 from millrace_producer.reading import Reading
 from millrace_producer.sources import SOURCES
@@ -47,9 +47,9 @@ class Producer:
         self.flow = flow
         self._take_over = take_over
         self.source: Source = flow.source.build(SOURCES, Source).for_model(flow.load_model())
-        self.queue = Queue(
-            redis_url, flow.queue.key, replicas=flow.queue.replicas, fsync=flow.queue.fsync, give_up=give_up
-        )
+        self.session = Session.of(redis_url, flow.queue, give_up=give_up)
+        self.leading = Leading(self.session)
+        self.publishing = Publishing(self.session, self.leading)
         self.ended = threading.Event()
         self._stopping = stopping
         self._reading: Reading | None = None
@@ -73,7 +73,7 @@ class Producer:
 
     def unwell(self) -> str | None:
         """None while records can flow, else what is in the way: for /readyz."""
-        return self.queue.outage or (self._reading.unwell if self._reading else None)
+        return self.session.outage or (self._reading.unwell if self._reading else None)
 
     def _read_to_the_end(self) -> Reading:
         """Read until there is no more to read, or no way to go on, and close the publisher. Returns the last reading.
@@ -82,7 +82,7 @@ class Producer:
         """
         while True:
             reading = self._reading = Reading(
-                self.flow, self.queue, self.source, self._stopping, take_over=self._take_over
+                self.flow, self.publishing, self.leading, self.source, self._stopping, take_over=self._take_over
             )
             reading.start()
             while not self._stopping.is_set() and reading.error is None and not reading.ended.wait(0.1):
@@ -105,7 +105,7 @@ class Producer:
             self.ended.clear()
             reading.abandon()
             if isinstance(error, ProducerFenced):
-                self.queue.stand_by()
+                self.leading.stand_by()
 
     def _close(self, publisher: Publisher) -> None:
         try:

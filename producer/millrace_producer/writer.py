@@ -12,7 +12,7 @@ from millrace_pipeline.envelope import Position, Record
 from millrace_pipeline.errors import RecordError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.jsontext import checked_text, encode_json
-from millrace_pipeline.queue import Client, Queue
+from millrace_pipeline.queue import Client, Publishing, Session
 from millrace_pipeline.queue.marks import mark
 from millrace_producer.contract import Contract
 from millrace_producer.publisher import Publisher
@@ -32,8 +32,8 @@ class Writer:
     A `position` written with a record is kept in the same step as the record is published, and is `position` when the
     program starts again: from there it goes on, with nothing lost and nothing twice.
 
-    `write` blocks while the list is full. Calls wait out an outage of Redis. `queue` is the flow's Queue, `redis` a
-    redis-py client for anything else. `published`, `duplicates` and `dead` count the records of this writer.
+    `write` blocks while the list is full. Calls wait out an outage of Redis. `queue` is the session with its list, and
+    `redis` a redis-py client for anything else. `published`, `duplicates` and `dead` count the records of this writer.
     """
 
     def __init__(
@@ -47,9 +47,10 @@ class Writer:
         """`take_over` makes the list this flow's, whosever mark it bears; `parting` is called by `close`."""
         self.flow = flow
         self._parting = parting
-        self.queue = Queue(redis_url, flow.queue.key, replicas=flow.queue.replicas, fsync=flow.queue.fsync)
+        self.queue = Session.of(redis_url, flow.queue)
+        self._publishing = Publishing(self.queue)
         self._publisher = Publisher(
-            self.queue,
+            self._publishing,
             flow=flow.name,
             source=flow.name,
             records=flow.publish.records,
@@ -69,7 +70,7 @@ class Writer:
     @property
     def position(self) -> Position | None:
         """The position that was written last and is published, by this program or the one before it."""
-        return self.queue.checkpoint(self.flow.name)
+        return self._publishing.checkpoint(self.flow.name)
 
     @property
     def published(self) -> int:
@@ -135,6 +136,7 @@ class Writer:
         try:
             self._publisher.close()
         finally:
+            self._publishing.close()
             self.queue.close()
             if "redis" in self.__dict__:
                 self.redis.close()

@@ -21,12 +21,13 @@ from millrace_pipeline.errors import (
     SinkUnavailable,
 )
 from millrace_pipeline.moment import now
-from millrace_pipeline.queue import Claim, DeadLetters, Done, Queue
-from millrace_pipeline.queue.claiming import DEEPER
+from millrace_pipeline.queue import Claim, DeadLetters, Done
+from millrace_pipeline.queue.ahead import DEEPER, Ahead
 from millrace_pipeline.queue.fence import Fence
 from millrace_pipeline.redis.connection import Command, Connection
 from tests.conftest import eventually
 from tests.faults.proxy import Proxy
+from tests.queues import Queue
 
 
 def lines(*numbers: int, mark: str | None = None) -> list[bytes]:
@@ -47,7 +48,7 @@ def remote(proxy: Proxy, redis_url: str, key: str) -> Iterator[Queue]:
     userinfo, at, _ = place.netloc.rpartition("@")
     queue = Queue(place._replace(netloc=f"{userinfo}{at}127.0.0.1:{proxy.port}").geturl(), key, lease_seconds=30)
     yield queue
-    queue.close()
+    queue.close_all()
 
 
 def taken(claim: Claim | None) -> Claim:
@@ -113,9 +114,9 @@ class TestPublish:
     def test_a_publish_that_arrives_late_is_not_applied(self, queue: Queue, client: redis.Redis) -> None:
         """The first connection's transaction is held up on its way; meanwhile the publish was settled on another."""
         queue.publish(lines(1))
-        late = queue._fence.connection
-        commands = queue._transaction(2, lines(2), (), None)
-        queue._fence = Fence(Connection(queue._address), queue.keys, queue._session_key)
+        late = queue.publishing._fence.connection
+        commands = queue.publishing._transaction(2, lines(2), (), None)
+        queue.publishing._fence = Fence(Connection(queue._address), queue.keys, queue.key)
         queue.publish(lines(2))
         replies = late.exchange(*commands, ("EXEC",))
         assert replies[-1] is None
@@ -143,7 +144,7 @@ class TestPublish:
     ) -> None:
         for number in (1, 2, 3):
             remote.publish(lines(number), ids=[str(number)], seen_seconds=seen_seconds, checkpoint=("s", number))
-        queue.ask(("HSET", remote.keys.session(remote.session), "published", 1))
+        queue.ask(("HSET", remote.keys.session(remote.id), "published", 1))
         proxy.cut()
         with pytest.raises(PublishesLost, match="the last 2 publishes"):
             remote.publish(lines(4), ids=["4"], seen_seconds=seen_seconds, checkpoint=("s", 4))
@@ -455,7 +456,7 @@ class TestClaimAhead:
     def test_given_back_it_goes_to_the_next_with_its_id(self, queue: Queue, redis_url: str, key: str) -> None:
         first = self.two(queue)
         queue.release_ahead()
-        assert not queue.has_ahead
+        assert not len(queue.claiming.ahead)
         theirs = Queue(redis_url, key).reclaim()
         assert theirs is not None
         assert theirs.id != first.id
@@ -476,12 +477,12 @@ class TestClaimAhead:
         renewed = {lease.batch: lease.seconds_left for lease in queue.books().leases}
         assert renewed[ahead.batch] > renewed[first.batch]
 
-    @pytest.mark.parametrize("of_each", [Queue.keep_ahead, Queue.release_ahead])
+    @pytest.mark.parametrize("of_each", [Ahead.keep, Ahead.give_back])
     def test_all_that_is_ahead_is_kept_or_given_back_in_one_exchange(
-        self, of_each: Callable[[Queue], None], redis_url: str, key: str, monkeypatch: pytest.MonkeyPatch
+        self, of_each: Callable[[Ahead], None], redis_url: str, key: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         queue = Queue(redis_url, key)
-        queue._depth = 5  # as after a wait for Redis' disk
+        queue.claiming.ahead.depth = 5  # as after a wait for Redis' disk
         queue.publish(lines(*range(10)))
         queue.claim_ahead(2)
         exchanges: list[int] = []
@@ -492,7 +493,7 @@ class TestClaimAhead:
             return exchange(self, *commands)
 
         monkeypatch.setattr(Connection, "exchange", counted)
-        of_each(queue)
+        of_each(queue.claiming.ahead)
         assert exchanges == [5]
 
     def test_who_has_to_wait_for_the_disk_claims_more_ahead_before(self, key: str) -> None:
@@ -503,7 +504,7 @@ class TestClaimAhead:
             queue.claim_ahead(1)
             queue.secure(claim)
             assert len(queue.books().leases) == 1 + DEEPER
-            queue.close()
+            queue.close_all()
 
     def test_taken_over_while_it_waited_it_cannot_be_begun(
         self, queue: Queue, client: redis.Redis, redis_url: str, key: str
@@ -662,7 +663,7 @@ class TestTrouble:
         for number in range(250):  # redis-py's pool makes a hundred, and no more
             queue.publish(lines(number))
             queue.lag()
-            queue.close()
+            queue.close_all()
         assert queue.books().published == 250
 
     def test_giving_up_ends_the_wait(self, remote: Queue, proxy: Proxy) -> None:
@@ -728,7 +729,7 @@ class TestLead:
         other.publish(lines(2), checkpoint=("s", 2))
         other.resign()
         if verb == "publish":  # a renewal that was sent before all this arrives now
-            queue.ask_script("lead", [queue.keys.leader, queue.keys.epochs], [queue.session, 60_000, "late"])
+            queue.ask_script("lead", [queue.keys.leader, queue.keys.epochs], [queue.id, 60_000, "late"])
         with pytest.raises(ProducerFenced):
             queue.lead(60) if verb == "lead" else queue.publish(lines(2), checkpoint=("s", 2))
         assert queue.books().published == 2
@@ -848,7 +849,7 @@ class TestSettle:
         books = queue.books()
         assert (books.delivered, books.dead, books.in_flight, books.difference) == (6, 1, 3, 0)
         assert other.state("r") == "new"
-        other.close()
+        other.close_all()
 
     def test_the_rest_of_a_settled_batch_can_be_split_filled_from_and_acked(self, queue: Queue) -> None:
         queue.publish(lines(*range(7)))
@@ -880,7 +881,7 @@ class TestSettle:
         claim = taken(queue.claim(6))
         queue.settle([Done(claim, 2, 2)], name="r", state="first")
         queue.settle([Done(claim, 2, 2)], name="r", state="second")
-        queue._settles = 0  # as it was sent, before
+        queue.settling._settles = 0  # as it was sent, before
         queue.settle([Done(claim, 2, 2)], name="r", state="first")
         assert (queue.books().delivered, queue.state("r")) == (4, "second")
 

@@ -22,10 +22,10 @@ from millrace_pipeline.envelope import Record, decode, encode
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.mark import is_foreign
 from millrace_pipeline.moment import now
-from millrace_pipeline.queue import Queue
 from tests.contracts.sink_contract import SinkContract
 from tests.contracts.sink_records import batch_of, bulk
 from tests.faults.proxy import Proxy
+from tests.queues import Queue
 
 
 @cache

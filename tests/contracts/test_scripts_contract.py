@@ -15,12 +15,13 @@ import redis
 from millrace_pipeline.envelope import DeadLetter, Record, encode
 from millrace_pipeline.flows.project import Project
 from millrace_pipeline.moment import now
-from millrace_pipeline.queue import Claim, DeadLetters, Done, Queue, Variants
+from millrace_pipeline.queue import Claim, DeadLetters, Done, Variants
 from millrace_pipeline.queue.marks import mark
 from millrace_pipeline.redis.connection import Connection
 from millrace_pipeline.redis.external import ExternalList
 from millrace_pipeline.redis.remote import RemoteRedis
 from millrace_pipeline.redis.scripts import SCRIPTS
+from tests.queues import Queue
 
 Verb: TypeAlias = Callable[[], object]
 Call: TypeAlias = tuple[list[str], list[Any]]
@@ -312,7 +313,7 @@ def assert_no_odd_numbers(script: Script) -> None:
 
 @pytest.mark.parametrize("before", [10**14, 10**15, 2**53 - 10])
 def test_a_session_that_counted_far_goes_on_counting(queue: Queue, client: redis.Redis, before: int) -> None:
-    queue._claims = queue._reclaims = queue._settles = before
+    queue.claiming._asking.last = queue.claiming._reclaims = queue.settling._settles = before
     queue.publish(lines(*range(6)))
     claim = queue.claim(6)
     assert claim is not None
@@ -322,7 +323,7 @@ def test_a_session_that_counted_far_goes_on_counting(queue: Queue, client: redis
     again = queue.reclaim()
     assert again is not None
     queue.ack(again, delivered=2)
-    session = client.hgetall(queue.keys.session(queue.session))
+    session = client.hgetall(queue.key)
     assert {session[field] for field in (b"claimed", b"reclaimed")} == {b"%d" % (before + 1)}
     assert session[b"settled"] == b"%d" % (before + 2)
     books = queue.books()

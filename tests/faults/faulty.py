@@ -11,8 +11,8 @@ import redis
 from hypothesis import strategies as st
 
 from millrace_pipeline.errors import QueueUnavailable
-from millrace_pipeline.queue import Queue
 from millrace_pipeline.redis.connection import Command, Connection, Posted, packed
+from tests.queues import Queue
 
 Fault: TypeAlias = str | int
 """What becomes of an exchange. `none`: all is well. `request lost`: the server never sees it. `reply lost`: the server
@@ -78,8 +78,8 @@ class FaultyQueue(Queue):
         super().__init__(url, key, lease_seconds=3600)
         self.retry_first_seconds = 0.0
         self._faults: deque[Fault] = deque()
-        self._publishing = FaultyConnection(self._address, self._faults)
-        self._fence.connection = self._publishing
+        self._faulty = FaultyConnection(self._address, self._faults)
+        self.publishing._fence.connection = self._faulty
         self._own.connection = FaultyConnection(self._address, self._faults)
 
     def suffer(self, faults: Sequence[Fault]) -> None:
@@ -89,11 +89,11 @@ class FaultyQueue(Queue):
 
     def arrive(self) -> None:
         """What is on its way arrives."""
-        self._publishing.arrive()
+        self._faulty.arrive()
         self._own.connection.arrive()
         self.suffer([])
 
     def cut(self) -> None:
         """The connections drop."""
-        self._publishing.close()
+        self._faulty.close()
         self._own.connection.close()

@@ -15,7 +15,6 @@ from millrace_consumer.runner import Consumer
 from millrace_pipeline.envelope import Record
 from millrace_pipeline.errors import QueueError
 from millrace_pipeline.flows.flow import Flow, load
-from millrace_pipeline.queue import Queue
 from millrace_producer.leadership import LEASE_SECONDS, Leadership
 from millrace_producer.publisher import Publisher
 from millrace_producer.reading import open_publisher
@@ -25,6 +24,7 @@ from tests.conftest import eventually
 from tests.faults.counting import text
 from tests.faults.invariants import Invariants, number_in
 from tests.faults.ways import PLAIN, Way
+from tests.queues import Queue
 from tests.services import Place, Service
 
 NAME = "numbers"
@@ -103,7 +103,7 @@ class FlowRun:
 
     def open_publisher(self, queue: Queue) -> Publisher:
         """A publisher as the flow says."""
-        return open_publisher(self.flow, queue, self.source, threading.Event())
+        return open_publisher(self.flow, queue.publishing, self.source, threading.Event())
 
     # -- processes ----------------------------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ class FlowRun:
             one.end()
         self.place.__exit__(kind, error, trace)
         self.invariants.close()
-        self.queue.close()
+        self.queue.close_all()
 
     def _hire(self, one: W) -> W:
         self._crew.append(one)
@@ -200,7 +200,7 @@ class Publishing(Work):
         self._run_of, self._numbers, self._size, self._pause, self._positions = run, numbers, size, pause, positions
         self._sent: list[bytes] = []
         self.publisher = run.open_publisher(self.queue)
-        self._leadership = Leadership(self.queue, NAME, stopping=self.stopping, lost=self._fenced)
+        self._leadership = Leadership(self.queue.leading, NAME, stopping=self.stopping, lost=self._fenced)
         self._leads = run.source.exclusive
         self._thread.start()
 
@@ -221,7 +221,7 @@ class Publishing(Work):
             raise
         finally:
             self._leadership.leave()
-            self.queue.close()
+            self.queue.close_all()
 
     def _fenced(self, error: QueueError) -> None:
         """Nobody else publishes here: to be taken for replaced is a fault."""
@@ -245,7 +245,8 @@ class Consuming(Work):
         try:
             self.consumer.run()
         finally:
-            self.consumer.queue.close()
+            self.consumer.claiming.close()
+            self.consumer.session.close()
 
     def wait_for(self, more: int) -> None:
         """Returns once it has delivered so many more records."""

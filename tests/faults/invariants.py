@@ -20,8 +20,8 @@ import redis
 from millrace_pipeline import envelope
 from millrace_pipeline.errors import EnvelopeError
 from millrace_pipeline.moment import now
-from millrace_pipeline.queue import Queue
 from tests.conftest import eventually
+from tests.queues import Queue
 
 PROBE = b'{"probe":"'
 
@@ -127,7 +127,7 @@ class Invariants:
 
     def close(self) -> None:
         self._client.close()
-        self._queue.close()
+        self._queue.close_all()
 
     def _id(self, data: bytes) -> Any:
         return data if data.startswith(PROBE) else self._id_of(data)

@@ -16,9 +16,9 @@ from millrace.practice.quotes import QUOTES
 from millrace.practice.site import PracticeSite
 from millrace.practice.stream import PracticeStream
 from millrace_pipeline.flows.flow import Flow, load
-from millrace_pipeline.queue import Queue
 from tests.conftest import eventually
 from tests.faults.flowrun import python_path
+from tests.queues import Queue
 from tests.services import PATIENCE, Place, Service, read
 
 FILE = Path(__file__).resolve().parents[2] / "flows.yaml"
@@ -125,7 +125,7 @@ class ShippedRun:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
         for queue in self.queues.values():
-            queue.close()
+            queue.close_all()
 
 
 def known_by(row: dict[str, Any]) -> Any:

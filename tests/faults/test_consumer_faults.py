@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from millrace_pipeline.queue import Queue
 from tests.conftest import eventually
 from tests.faults.clocks import clock_of
 from tests.faults.conftest import Row
 from tests.faults.flowrun import FlowRun
 from tests.faults.ways import in_every_way
+from tests.queues import Queue
 
 
 @in_every_way
@@ -89,7 +89,7 @@ def test_batches_that_many_take_over_at_once_are_written_once(flow: FlowRun, row
     dead = Queue(flow.url, flow.key, lease_seconds=0.05)
     while dead.claim(10):
         pass
-    dead.close()
+    dead.close_all()
     crowd = [flow.consuming() for _ in range(4)]
     eventually(lambda: flow.queue.books().delivered == 5000)
     assert sum(one.consumer.delivered > 0 for one in crowd) > 1

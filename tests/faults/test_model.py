@@ -27,8 +27,9 @@ from hypothesis.stateful import (
 from millrace_pipeline.envelope import DeadLetter, Record, encode
 from millrace_pipeline.errors import LeaseLost, ProducerFenced
 from millrace_pipeline.mark import is_foreign
-from millrace_pipeline.queue import Claim, Queue
+from millrace_pipeline.queue import Claim
 from tests.faults.faulty import FAULTS, Fault, FaultyQueue
+from tests.queues import Queue
 
 
 class Flow(RuleBasedStateMachine):
@@ -58,7 +59,7 @@ class Flow(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "client"):
             for queue in (*self.producers, *self.leaders, *self.consumers, self.reader):
-                queue.close()
+                queue.close_all()
             for left in self.client.scan_iter(match=f"*{self.key}*", count=1000):
                 self.client.delete(left)
             self.client.close()

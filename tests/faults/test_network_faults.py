@@ -47,9 +47,9 @@ def test_a_half_open_connection_is_given_up_and_what_arrives_late_changes_nothin
         producing.wait_for(100)
         consuming.wait_for(100)
         proxy.stall()
-        eventually(lambda: producing.queue.outage and consuming.consumer.queue.outage)
+        eventually(lambda: producing.queue.outage and consuming.consumer.session.outage)
         proxy.stall(False)
-        eventually(lambda: not (producing.queue.outage or consuming.consumer.queue.outage))
+        eventually(lambda: not (producing.queue.outage or consuming.consumer.session.outage))
     flow.settle()
 
 
@@ -65,7 +65,7 @@ def test_a_consumer_that_waits_in_a_half_open_connection_takes_no_record_with_it
     flow.publish(50)
     hearing = flow.consuming()
     hearing.wait_for(1)
-    eventually(lambda: deaf.consumer.queue.outage)
+    eventually(lambda: deaf.consumer.session.outage)
     proxy.stall(False)
     flow.settle()
 
@@ -125,7 +125,7 @@ def test_a_slow_network_delays_and_nothing_else(flow: FlowRun, proxy: Proxy, row
         one.wait_for(1)
     producing.wait_for(100)
     flow.settle()
-    assert all(one.consumer.queue.outage is None for one in consuming)
+    assert all(one.consumer.session.outage is None for one in consuming)
 
 
 @in_every_way

@@ -27,11 +27,11 @@ from millrace.cli.powercut import PowerCut
 from millrace.embedded import Embedded
 from millrace_consumer.runner import Consumer
 from millrace_pipeline.flows.flow import load
-from millrace_pipeline.queue import Queue
 from tests.conftest import eventually
 from tests.faults.conftest import Row
 from tests.faults.flowrun import Work, python_path
 from tests.faults.origins import ORIGINS, Origin
+from tests.queues import Queue
 from tests.services import Place
 
 ATTEMPTS = 10
@@ -81,7 +81,8 @@ class Consuming(Work):
         try:
             self.consumer.run()
         finally:
-            self.consumer.queue.close()
+            self.consumer.claiming.close()
+            self.consumer.session.close()
 
 
 class Outage:
@@ -228,7 +229,7 @@ class Outage:
             one.stopping.set()
         self.stack.close()
         for queue in self.queues.values():
-            queue.close()
+            queue.close_all()
 
 
 @contextmanager

@@ -15,9 +15,10 @@ import redis
 
 from millrace.embedded import _binary
 from millrace.home import FOLDER, Home
-from millrace_pipeline.queue import Books, Queue
+from millrace_pipeline.queue import Books
 from tests.conftest import eventually
 from tests.integration.ports import free_port
+from tests.queues import Queue
 from tests.services import PATIENCE, Service
 
 KEY = "millrace:log"
@@ -137,7 +138,7 @@ def books_at(url: str, key: str = KEY) -> Books:
     try:
         return queue.books()
     finally:
-        queue.close()
+        queue.close_all()
 
 
 @contextlib.contextmanager

@@ -14,12 +14,12 @@ import redis
 from millrace.access import ROLES
 from millrace.embedded import Embedded
 from millrace_pipeline.errors import QueueMisuse
-from millrace_pipeline.queue import Queue
 from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.roles import UNKNOWN_BEFORE
 from millrace_pipeline.redis.scripts import SCRIPTS
 from tests.conftest import eventually
 from tests.integration.test_acl import consume, produce
+from tests.queues import Queue
 from tests.services import NOWHERE, Place
 
 MINE, THEIRS, OUT = "mine-key", "theirs-key", "out-key"
@@ -166,7 +166,7 @@ def test_a_queue_of_another_flow_is_refused_whatever_is_asked_of_it(guarded: Gua
         queue = Queue(guarded.url(name), THEIRS)
         with pytest.raises(QueueMisuse, match=r"(?i)permission"):
             ask(queue)
-        queue.close()
+        queue.close_all()
 
 
 def test_a_flow_that_writes_to_another_s_list_adds_to_it_and_can_do_nothing_else(guarded: Guarded) -> None:
@@ -175,7 +175,7 @@ def test_a_flow_that_writes_to_another_s_list_adds_to_it_and_can_do_nothing_else
     claim = queue.claim(2)
     assert claim is not None
     queue.ack(claim, delivered=2, writes=[("LPUSH", OUT, "x", "y"), ("LPUSH", THEIRS, "x", "y")])
-    queue.close()
+    queue.close_all()
     with (
         redis.Redis.from_url(guarded.url("consumer-passing")) as client,
         redis.Redis.from_url(guarded.server.url) as admin,

@@ -14,11 +14,11 @@ from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import SourceUnavailable
 from millrace_pipeline.flows.component import Component
 from millrace_pipeline.flows.flow import Flow
-from millrace_pipeline.queue import Queue
 from millrace_producer.publisher import Publisher
 from millrace_producer.runner import Producer
 from millrace_producer.sources.base import Source
 from tests.conftest import eventually
+from tests.queues import Queue
 
 
 class Receipt(Record):
@@ -96,7 +96,9 @@ def test_the_source_hears_of_every_record_in_order_once_it_is_on_the_list(queue:
     duplicates = 2
     given: list[Record | DeadLetter] = [Receipt({"n": n}, key=str(n % 28), message=n) for n in range(30)]
     given[7:7] = [DeadLetter(b"\xff", "not UTF-8"), Record({"thing": object()})]
-    with Publisher(queue, flow="t", source="t", records=10, seen_seconds=60, acknowledge=acknowledge) as publishing:
+    with Publisher(
+        queue.publishing, flow="t", source="t", records=10, seen_seconds=60, acknowledge=acknowledge
+    ) as publishing:
         for record in given:
             publishing.put(record)
     assert [id(record) for record in heard] == [id(record) for record in given]
@@ -111,7 +113,7 @@ def test_what_goes_wrong_with_an_acknowledgement_is_told_once_and_the_publisher_
         if next(failing, False):
             raise SourceUnavailable("gone for a moment")
 
-    publishing = Publisher(queue, flow="t", source="t", acknowledge=acknowledge)
+    publishing = Publisher(queue.publishing, flow="t", source="t", acknowledge=acknowledge)
     publishing.put(Record({"n": 1}))
     with pytest.raises(SourceUnavailable, match="gone for a moment"):
         publishing.flush()

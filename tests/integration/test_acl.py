@@ -19,12 +19,13 @@ from millrace_pipeline.envelope import DeadLetter, Record, encode
 from millrace_pipeline.errors import QueueMisuse, SinkUnavailable
 from millrace_pipeline.flows.project import Project
 from millrace_pipeline.moment import now
-from millrace_pipeline.queue import DeadLetters, Done, Queue, Variants, audit
+from millrace_pipeline.queue import DeadLetters, Done, Variants, audit
 from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.marks import mark, mark_of
 from millrace_pipeline.queue.roles import CONSUMER, PRODUCER, READER, RELOADER, Role, user
 from millrace_pipeline.redis.connection import in_our_words
 from millrace_pipeline.redis.preflight import preflight
+from tests.queues import Queue
 
 KEY = "DATA-PIPELINE-KEY"
 OTHER = "OTHER-KEY"
@@ -158,16 +159,16 @@ def produce(url: str, key: str = KEY) -> None:
         assert queue.checkpoint("s") in (None, "7")
         dead = [DeadLetter(b"{", "no JSON")]
         queue.publish(lines, ids=list("0123456"), seen_seconds=60, dead=dead, checkpoint=("s", "7"))
-        queue._fence.close()
+        queue.publishing._fence.close()
         queue.publish(lines, ids=list("0123456"), seen_seconds=60)
         queue.publish(lines[:2], variants=[0, 1])
-        queue._fence.raise_()
+        queue.publishing._fence.raise_()
         assert queue.lag() >= 0
         assert queue.publishes_on_disk(threading.Event()) == 3
-        assert queue._published_disk.reason is None
+        assert queue.publishing._disk.reason is None
         queue.resign()
     finally:
-        queue.close()
+        queue.close_all()
 
 
 def consume(url: str, key: str = KEY) -> None:
@@ -179,8 +180,7 @@ def consume(url: str, key: str = KEY) -> None:
         claim = queue.claim(2)
         assert claim is not None
         queue.secure(claim)
-        assert queue._claimed_disk is not None
-        assert queue._claimed_disk.reason is None
+        assert queue.claiming._disk.reason is None
         queue.renew(claim)
         assert queue.fill(claim, 2) == 2
         queue.release(claim)
@@ -212,7 +212,7 @@ def consume(url: str, key: str = KEY) -> None:
         assert Variants(queue).drop(older)
         assert queue.lag() == 5
     finally:
-        queue.close()
+        queue.close_all()
 
 
 def read(url: str) -> None:
@@ -227,7 +227,7 @@ def read(url: str) -> None:
         assert queue.lag() == 7
         assert len(Variants(queue)) == len(list(Variants(queue).newest())) == 2
     finally:
-        queue.close()
+        queue.close_all()
     client = redis.Redis.from_url(url)
     keys = Keys(KEY)
     assert client.llen(KEY) == 7
@@ -287,7 +287,7 @@ def test_a_consumer_may_write_to_a_sink_s_key_with_the_ack_and_no_more_to_its_li
         with pytest.raises(SinkUnavailable, match="permission"):
             queue.ack(claim, delivered=1, writes=[("LPUSH", "outside", "x")])
     finally:
-        queue.close()
+        queue.close_all()
     with redis.Redis.from_url(guarded.url("consumer")) as client, pytest.raises(redis.exceptions.NoPermissionError):
         client.lpush(KEY, "x")
 

@@ -9,13 +9,13 @@ from redis.crc import key_slot
 
 from millrace.embedded import Embedded
 from millrace_pipeline.errors import QueueUnavailable
-from millrace_pipeline.queue import Queue
 from millrace_pipeline.redis.nodes import Place
 from millrace_pipeline.redis.preflight import preflight
 from tests.conftest import eventually
 from tests.integration.cluster import Cluster, three_primaries
 from tests.integration.ports import free_port
 from tests.integration.verbs import Load, every_verb_works, lines
+from tests.queues import Queue
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +67,9 @@ def test_a_node_that_is_gone_is_no_matter_while_another_has_the_list(cluster: Cl
     queue.publish(lines(1))
     cluster.nodes[named].kill()
     try:
-        queue.close()
+        queue.close_all()
         queue.publish(lines(2))
-        queue.close()
+        queue.close_all()
         queue._address.moved(Place("127.0.0.1", cluster.nodes[named].port or 0))  # nobody there: the third one knows
         queue.publish(lines(3))
         assert queue.books().ready == 3

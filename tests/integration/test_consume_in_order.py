@@ -19,8 +19,9 @@ from millrace_consumer.sizing import Sizing
 from millrace_consumer.writer import Writer
 from millrace_pipeline.errors import QueueMisuse
 from millrace_pipeline.flows.flow import Flow
-from millrace_pipeline.queue import Claim, Queue
+from millrace_pipeline.queue import Claim
 from tests.conftest import eventually
+from tests.queues import Queue
 
 
 class Gate(Sink):
@@ -49,7 +50,7 @@ def writer(queue: Queue, gate: Gate) -> Writer:
     flow = Flow.model_validate(
         {"name": "f", "source": {"type": "stdin"}, "sink": {"type": "stdout"}, "queue": {"key": queue.keys.ready}}
     )
-    return Writer(flow, gate, queue, Sizing(flow.batch), stopping=threading.Event())
+    return Writer(flow, gate, queue.leases, Sizing(flow.batch), stopping=threading.Event())
 
 
 def claimed(queue: Queue, client: redis.Redis, count: int) -> list[Claim]:
@@ -60,7 +61,7 @@ def claimed(queue: Queue, client: redis.Redis, count: int) -> list[Claim]:
 
 
 def deliver(writer: Writer, queue: Queue, delivery: Delivery) -> None:
-    writer.deliver(delivery, Lease(queue, delivery.claim), beside=True)
+    writer.deliver(delivery, Lease(queue.leases, delivery.claim), beside=True)
 
 
 @pytest.fixture

@@ -20,8 +20,9 @@ from millrace.cli.verify import app as verify_app
 from millrace.inline import run_inline
 from millrace_consumer.runner import Consumer
 from millrace_pipeline.flows.flow import load
-from millrace_pipeline.queue import DeadLetters, Queue, Variants
+from millrace_pipeline.queue import DeadLetters, Variants
 from millrace_producer.runner import Producer
+from tests.queues import Queue
 from tests.services import Place, read
 
 THEIRS = '''\

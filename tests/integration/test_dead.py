@@ -12,7 +12,7 @@ import pytest
 
 from millrace_pipeline.envelope import DeadLetter, Record, encode
 from millrace_pipeline.moment import now
-from millrace_pipeline.queue import Queue
+from tests.queues import Queue
 
 
 class Shell:

@@ -10,10 +10,10 @@ import pytest
 from millrace.practice.stream import PracticeStream
 from millrace_pipeline.envelope import decode
 from millrace_pipeline.flows.flow import Flow, load
-from millrace_pipeline.queue import Queue
 from millrace_producer import leadership
 from millrace_producer.runner import Producer
 from tests.conftest import eventually
+from tests.queues import Queue
 
 
 @pytest.fixture(autouse=True)

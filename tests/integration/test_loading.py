@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from millrace.embedded import Embedded
-from millrace_pipeline.queue import Queue
 from tests.conftest import eventually
+from tests.queues import Queue
 
 KEYS = 1500
 KEY_MICROSECONDS = 1000
@@ -49,4 +49,4 @@ def test_nothing_is_confirmed_to_be_on_its_disk_before_it_has_loaded(
     assert queue.publishes_on_disk(threading.Event()) == 0
     assert not is_loading(loading)
     assert "fsync_not_confirmed" not in capsys.readouterr().out
-    queue.close()
+    queue.close_all()

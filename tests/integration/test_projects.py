@@ -12,9 +12,10 @@ import redis
 import typer
 
 from millrace import cli
-from millrace_pipeline.queue import DeadLetters, Queue
+from millrace_pipeline.queue import DeadLetters
 from millrace_pipeline.queue.keys import Keys
 from tests.integration.projects import KEY, Folder, all_of, books_at, plain_server
+from tests.queues import Queue
 
 LOOKS = {
     "status": "status --json",
@@ -111,7 +112,7 @@ def a_letter(url: str) -> str:
     try:
         return next(iter(DeadLetters(queue).newest())).id
     finally:
-        queue.close()
+        queue.close_all()
 
 
 def words(command: str, url: str) -> list[str]:

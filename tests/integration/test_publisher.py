@@ -10,9 +10,9 @@ import redis
 
 from millrace_pipeline.envelope import DeadLetter, Record, decode
 from millrace_pipeline.errors import QueueMisuse, QueueUnavailable
-from millrace_pipeline.queue import Queue
 from millrace_producer.publisher import Publisher
 from tests.conftest import eventually
+from tests.queues import Queue
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def small_redis() -> Iterator[redis.Redis]:
 
 
 def publisher(queue: Queue, **options: object) -> Publisher:
-    return Publisher(queue, flow="test", source="test", **options)  # type: ignore[arg-type]
+    return Publisher(queue.publishing, flow="test", source="test", **options)  # type: ignore[arg-type]
 
 
 def test_a_single_record_is_published_after_the_linger(queue: Queue) -> None:

@@ -9,7 +9,7 @@ import pytest
 from millrace.embedded import Embedded
 from millrace_consumer.transforms.rows import Filter
 from millrace_pipeline.errors import QueueMisuse
-from millrace_pipeline.queue import Queue
+from tests.queues import Queue
 
 
 def test_a_redis_that_wants_a_password_is_told_as_such(tmp_path: Path) -> None:
@@ -17,13 +17,13 @@ def test_a_redis_that_wants_a_password_is_told_as_such(tmp_path: Path) -> None:
         with_password, _, _ = server.url.partition("/0")
         queue = Queue(server.url, "k")
         queue.ask(("CONFIG", "SET", "requirepass", "secret"))
-        queue.close()
+        queue.close_all()
         place = with_password.rpartition("@")[2].removeprefix("redis://")
         queue = Queue(f"redis://{place}/0", "k")
         queue.give_up.set()
         with pytest.raises(QueueMisuse, match=r"^this Redis wants a password; REDIS_URL has none$"):
             queue.books()
-        queue.close()
+        queue.close_all()
         wrong = Queue(f"redis://:wrong@{place}/0", "k")
         wrong.give_up.set()
         with pytest.raises(QueueMisuse) as caught:

@@ -18,9 +18,9 @@ import redis
 from millrace.embedded import Embedded
 from millrace.practice.site import PracticeSite
 from millrace_pipeline.envelope import Envelope, decode
-from millrace_pipeline.queue import Queue
 from tests.conftest import DATA, eventually
 from tests.integration.scrapyproject import make_project, settled
+from tests.queues import Queue
 
 OUR_PROJECT = Path(__file__).parents[2] / "producer"
 LIST = "DATA-PIPELINE-KEY"
@@ -89,7 +89,7 @@ def test_scrapy_crawl_quotes_puts_every_quote_of_the_practice_site_on_the_list(
     assert "'millrace/published': 100" in log
     queue = Queue(server.url, LIST)
     assert queue.books().published == 100
-    queue.close()
+    queue.close_all()
 
 
 def test_the_saved_pages_of_quotes_to_scrape_give_exactly_its_quotes(server: Embedded, client: redis.Redis) -> None:
@@ -121,7 +121,7 @@ def test_one_line_and_one_setting_publish_the_items_of_any_project(
     assert data(client) == [{"name": name} for name in ("dict", "Field", "Data", "Attrs", "Model")]
     queue = Queue(server.url, LIST)
     assert (queue.books().published, queue.books().dead) == (6, 1)
-    queue.close()
+    queue.close_all()
     assert "set aside as a dead letter: dict item: not JSON" in log
     assert "'millrace/dead': 1" in log
 

@@ -17,7 +17,6 @@ from millrace_consumer.runner import Consumer
 from millrace_pipeline.errors import ConfigError, QueueMisuse, QueueUnavailable
 from millrace_pipeline.flows.flow import load
 from millrace_pipeline.process.settings import Settings
-from millrace_pipeline.queue import Queue
 from millrace_pipeline.redis.address import Address
 from millrace_pipeline.redis.preflight import Finding, preflight
 from millrace_producer.runner import Producer
@@ -26,6 +25,7 @@ from tests.faults.ways import WAYS, Way
 from tests.integration.ports import free_port
 from tests.integration.sentinel import NAME, PATIENCE_MS, Sentinel, in_sync, replica_of
 from tests.integration.verbs import Load, every_verb_works, lines, taken
+from tests.queues import Queue
 
 
 class Rig:
@@ -132,9 +132,9 @@ def test_a_publish_that_no_replica_holds_is_waited_for_and_not_published_again(
         assert queue.outage == "0 of 1 replicas hold what was written: waiting for the others"
         assert Queue(primary.url, "frozen").books().ready == 3  # it is there, and doesn't count yet
         # WAIT goes by what its connection wrote: a new one, that wrote nothing, must not take it for safe.
-        connections = queue._fence.connection.generation
+        connections = queue.publishing._fence.connection.generation
         client.client_kill_filter(_type="normal", skipme=True)
-        eventually(lambda: queue._fence.connection.generation > connections)
+        eventually(lambda: queue.publishing._fence.connection.generation > connections)
         eventually(lambda: done.is_set() or any(one["cmd"] == "wait" for one in client.client_list()))
         assert not done.is_set()
         os.kill(replica.pid, signal.SIGCONT)
@@ -164,9 +164,9 @@ def test_a_flow_says_how_many_replicas_its_producer_and_its_consumer_wait_for(tm
     with Embedded() as primary:
         Queue(primary.url, flow.queue.key).publish(lines(1))
         with pytest.raises(QueueUnavailable, match="0 of 1 replicas"):
-            Producer(flow, primary.url, stopping=never, give_up=now).queue.publish(lines(2))
+            Producer(flow, primary.url, stopping=never, give_up=now).publishing.publish(lines(2))
         with pytest.raises(QueueUnavailable, match="0 of 1 replicas"):
-            Consumer(flow, primary.url, stopping=never, give_up=now).queue.claim(1)
+            Consumer(flow, primary.url, stopping=never, give_up=now).claiming.claim(1)
 
 
 def test_a_batch_is_handed_out_only_once_replicas_hold_the_claim() -> None:

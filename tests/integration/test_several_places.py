@@ -14,7 +14,6 @@ import redis
 from millrace.embedded import Embedded
 from millrace_pipeline.errors import ConfigError, QueueMisuse, QueueUnavailable
 from millrace_pipeline.process.settings import Settings
-from millrace_pipeline.queue import Queue
 from millrace_pipeline.redis import nodes as places
 from millrace_pipeline.redis.address import ANOTHER_SECONDS, REPLY_SECONDS, Address
 from millrace_pipeline.redis.nodes import Place
@@ -24,6 +23,7 @@ from tests.integration.cluster import Cluster, three_primaries
 from tests.integration.ports import DEAD, free_port, refusing, swallowing
 from tests.integration.sentinel import NAME, Sentinel
 from tests.integration.verbs import every_verb_works, lines
+from tests.queues import Queue
 from tests.services import Place as Folder
 
 
@@ -104,11 +104,11 @@ def test_a_dead_one_that_is_named_first_is_passed_over_and_then_asked_last(
             another = Queue(url, f"{key}-{number}")  # another flow of this process
             another.give_up.set()
             another.publish(lines(1))
-            another.close()
-            queue.close()
+            another.close_all()
+            queue.close_all()
             queue.publish(lines(2))
         assert time.monotonic() - quick < ANOTHER_SECONDS, "the dead one was waited for again"
-        queue.close()
+        queue.close_all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -183,7 +183,7 @@ class TestCluster:
             queue = Queue(rig.url("cluster", alone.port or 0), key)
             queue.give_up.set()
             assert queue.publish(lines(1)).lag == 1
-            queue.close()
+            queue.close_all()
 
     def test_a_list_whose_node_is_dead_is_said_to_be_there(self, rig: Rig, key: str) -> None:
         owner = rig.cluster.nodes[rig.cluster.owner(key)]
@@ -199,7 +199,7 @@ class TestCluster:
             eventually(lambda: all(rig.cluster.well(client) for client in rig.cluster.clients))
         queue.publish(lines(1))
         assert queue.books().ready == 1
-        queue.close()
+        queue.close_all()
 
     def test_a_server_that_is_no_node_is_refused(self, redis_url: str, key: str) -> None:
         _, _, place = redis_url.partition("127.0.0.1:")
@@ -213,7 +213,7 @@ class TestCluster:
             queue = Queue(rig.url("cluster", port), key)
             with contextlib.closing(queue.client()) as client:
                 assert client.lpush(key, "x") == 1
-            queue.close()
+            queue.close_all()
 
     def test_a_wrong_password_is_said_at_once(self, rig: Rig, key: str) -> None:
         with pytest.raises(QueueMisuse, match="refuses this user"):

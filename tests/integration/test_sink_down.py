@@ -11,8 +11,8 @@ from millrace_consumer.runner import Consumer
 from millrace_pipeline.envelope import Record, encode
 from millrace_pipeline.flows.flow import load
 from millrace_pipeline.moment import now
-from millrace_pipeline.queue import Queue
 from tests.conftest import eventually
+from tests.queues import Queue
 from tests.services import Place
 
 DOWN = """\

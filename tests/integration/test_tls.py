@@ -19,10 +19,10 @@ from cryptography.x509.oid import NameOID
 
 from millrace.embedded import Embedded
 from millrace_pipeline.errors import QueueMisuse, QueueUnavailable
-from millrace_pipeline.queue import Queue
 from millrace_pipeline.redis.address import Address
 from millrace_pipeline.redis.preflight import preflight
 from tests.integration.verbs import Load, every_verb_works, lines
+from tests.queues import Queue
 
 
 class Authority:

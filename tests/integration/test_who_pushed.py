@@ -15,8 +15,9 @@ from millrace.cli import verify
 from millrace_consumer.runner import Consumer
 from millrace_pipeline.envelope import DeadLetter
 from millrace_pipeline.flows.flow import load
-from millrace_pipeline.queue import Claim, Queue, auditing
+from millrace_pipeline.queue import Claim, auditing
 from tests.conftest import eventually
+from tests.queues import Queue
 from tests.services import NOWHERE, Place
 
 EVENT = b'{"specversion":"1.0","id":"%d","source":"numbers","type":"record","data":{"n":%d}}'

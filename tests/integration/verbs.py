@@ -8,8 +8,9 @@ from collections.abc import Callable
 from millrace_pipeline.envelope import DeadLetter, Record, encode
 from millrace_pipeline.errors import LeaseLost
 from millrace_pipeline.moment import now
-from millrace_pipeline.queue import Claim, DeadLetters, Done, Queue
+from millrace_pipeline.queue import Claim, DeadLetters, Done
 from tests.conftest import eventually
+from tests.queues import Queue
 
 
 def lines(*numbers: int, mark: str | None = None) -> list[bytes]:
@@ -58,8 +59,8 @@ def every_verb_works(url: str, key: str, *, replicas: int = 0) -> None:
     books = queue.books()
     assert (books.published, books.delivered, books.filtered, books.discarded) == (7, 5, 1, 1)
     assert books.difference == books.lag == books.dead == 0
-    queue.close()
-    other.close()
+    queue.close_all()
+    other.close_all()
 
 
 def taken(take: Callable[[], Claim | None]) -> Claim:
@@ -148,7 +149,7 @@ class Load:
 
     def _consume(self) -> None:
         while not self._stop.is_set():
-            claim = (self.consumer.reclaim() if self.consumer.overdue else None) or self.consumer.claim(50)
+            claim = (self.consumer.reclaim() if self.consumer.leases.overdue else None) or self.consumer.claim(50)
             if claim is None:
                 self.consumer.wait(0.2)
                 continue

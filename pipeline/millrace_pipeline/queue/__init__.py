@@ -1,26 +1,39 @@
-"""Everything that is ever said to Redis."""
+"""Everything that is ever said to Redis: a session, and halves of a queue that are made with it.
+
+Each verb is one Lua file or one transaction, so it happens whole or not at all, and may be sent again after a lost
+reply: the second time it changes nothing and answers the same.
+"""
 
 from millrace_pipeline.queue.auditing import audit
-from millrace_pipeline.queue.books import Books, Lease
-from millrace_pipeline.queue.claiming import Claim
+from millrace_pipeline.queue.books import Books, Lease, books_of
+from millrace_pipeline.queue.claim import Claim
+from millrace_pipeline.queue.claiming import Claiming
 from millrace_pipeline.queue.dead_letters import DeadLetters, SetAside
-from millrace_pipeline.queue.publishing import Published
-from millrace_pipeline.queue.queue import Queue
-from millrace_pipeline.queue.settling import Done
+from millrace_pipeline.queue.leading import Leading
+from millrace_pipeline.queue.leases import Leases
+from millrace_pipeline.queue.publishing import Published, Publishing
+from millrace_pipeline.queue.session import Session
+from millrace_pipeline.queue.settling import Done, Settling
 from millrace_pipeline.queue.variants import Variant, Variants
 from millrace_pipeline.redis.address import Client
 
 __all__ = [
     "Books",
     "Claim",
+    "Claiming",
     "Client",
     "DeadLetters",
     "Done",
+    "Leading",
     "Lease",
+    "Leases",
     "Published",
-    "Queue",
+    "Publishing",
+    "Session",
     "SetAside",
+    "Settling",
     "Variant",
     "Variants",
     "audit",
+    "books_of",
 ]

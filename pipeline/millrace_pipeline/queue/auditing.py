@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from millrace_pipeline.mark import foreign_among
-from millrace_pipeline.queue.books import Books
+from millrace_pipeline.queue.books import Books, books_with
 from millrace_pipeline.queue.keys import Keys
-from millrace_pipeline.queue.queue import Queue
+from millrace_pipeline.queue.session import Session
 
 AT_ONCE_RECORDS = 50_000
 AT_ONCE_BYTES = 64 * 1024 * 1024
@@ -29,23 +29,24 @@ class _Steps(msgspec.Struct):
     steps: int
 
 
-def audit(queue: Queue) -> Books:
+def audit(session: Session) -> Books:
     """The books, with `in_flight` and `foreign_waiting` as the records themselves have it, at one instant.
 
     Where more waits than can be read at one instant, and it moves while it is read in pages, `unread` says how many
     records waited, and the rest is what the counters say. Raises QueueError.
     """
-    books = _at_once(queue) if _fits(queue) else None
-    return books or _in_pages(queue)
+    books = _at_once(session) if _fits(session) else None
+    return books or _in_pages(session)
 
 
-def _at_once(queue: Queue) -> Books | None:
+def _at_once(session: Session) -> Books | None:
     """All of it in one transaction; None where it grew too large meanwhile, or never stood still."""
-    keys = queue.keys
-    (claims,) = queue.ask(("HGETALL", keys.claims))
+    keys = session.keys
+    (claims,) = session.ask(("HGETALL", keys.claims))
     for _ in range(TRIES):
         lists = _lists(keys, claims)
-        books, found = queue.books_with(
+        books, found = books_with(
+            session,
             ("HGETALL", keys.claims),
             *(("LLEN", key) for key in lists),
             *(("LRANGE", key, 0, AT_ONCE_RECORDS - 1) for key in lists),
@@ -58,28 +59,28 @@ def _at_once(queue: Queue) -> Books | None:
     return None
 
 
-def _in_pages(queue: Queue) -> Books:
+def _in_pages(session: Session) -> Books:
     """The same by and by: exact where nothing has moved from before until after."""
-    keys = queue.keys
-    before, (claims,) = queue.books_with(("HGETALL", keys.claims))
+    keys = session.keys
+    before, (claims,) = books_with(session, ("HGETALL", keys.claims))
     lists = _lists(keys, claims)
     foreign = _foreign_on(
-        queue, lists, still=lambda moving: moving == (before.ready, before.published, before.delivered)
+        session, lists, still=lambda moving: moving == (before.ready, before.published, before.delivered)
     )
-    after, lengths = queue.books_with(*(("LLEN", key) for key in lists))
+    after, lengths = books_with(session, *(("LLEN", key) for key in lists))
     if foreign is None or _standing(before) != _standing(after):
         return msgspec.structs.replace(after, unread=after.lag)
     return _seen(after, lengths, foreign)
 
 
-def _foreign_on(queue: Queue, lists: Iterable[str], *, still: Callable[[tuple[int, ...]], bool]) -> int | None:
+def _foreign_on(session: Session, lists: Iterable[str], *, still: Callable[[tuple[int, ...]], bool]) -> int | None:
     """How many are foreign on these lists; None as soon as something moves."""
-    keys = queue.keys
+    keys = session.keys
     foreign = 0
     for key in lists:
         start, count = 0, 1
         while True:
-            page, ready, woken, counts = queue.ask(
+            page, ready, woken, counts = session.ask(
                 ("LRANGE", key, start, start + count - 1),
                 ("LLEN", keys.ready),
                 ("LLEN", keys.woken),
@@ -96,16 +97,16 @@ def _foreign_on(queue: Queue, lists: Iterable[str], *, still: Callable[[tuple[in
     return foreign
 
 
-def _fits(queue: Queue) -> bool:
+def _fits(session: Session) -> bool:
     """True where all that waits may be read at once, as far as the first, middle and last record of each list tell."""
-    keys = queue.keys
-    (claims,) = queue.ask(("HGETALL", keys.claims))
+    keys = session.keys
+    (claims,) = session.ask(("HGETALL", keys.claims))
     lists = _lists(keys, claims)
-    lengths = queue.ask(*(("LLEN", key) for key in lists))
+    lengths = session.ask(*(("LLEN", key) for key in lists))
     if sum(lengths) > AT_ONCE_RECORDS:
         return False
     places = [(key, at) for key, length in zip(lists, lengths, strict=True) for at in {0, length // 2, -1}]
-    sizes = [len(line) for line in queue.ask(*(("LINDEX", *place) for place in places)) if line is not None]
+    sizes = [len(line) for line in session.ask(*(("LINDEX", *place) for place in places)) if line is not None]
     return bool(sum(sizes) * sum(lengths) <= AT_ONCE_BYTES * len(sizes))
 
 

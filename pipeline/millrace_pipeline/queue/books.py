@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,8 @@ import msgspec
 
 from millrace_pipeline.envelope import decode
 from millrace_pipeline.errors import EnvelopeError
+from millrace_pipeline.queue.session import Session
+from millrace_pipeline.redis.connection import Command, raise_nested
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -100,3 +102,56 @@ def leases_from(claims: Mapping[bytes, bytes], deadlines: Mapping[bytes, float],
         ),
         key=lambda lease: -lease.age_seconds,
     )
+
+
+def books_of(session: Session) -> Books:
+    """Return where every record is, at one instant."""
+    return books_with(session)[0]
+
+
+def books_with(session: Session, *more: Command) -> tuple[Books, list[Any]]:
+    """Return the books, and the replies to commands of the same instant, which only look."""
+    keys = session.keys
+    replies = session.ask(
+        ("MULTI",),
+        ("LLEN", keys.ready),
+        ("LLEN", keys.woken),
+        ("XLEN", keys.dead),
+        ("LLEN", keys.variants),
+        ("HGETALL", keys.counters),
+        ("HGETALL", keys.claims),
+        ("ZRANGE", keys.leases, 0, -1, "WITHSCORES"),
+        ("HGETALL", keys.checkpoints),
+        ("LINDEX", keys.ready, -1),
+        ("TIME",),
+        *more,
+        ("EXEC",),
+    )[-1]
+    raise_nested(replies)
+    ready, woken, dead, variants, counters, claims, deadlines, checkpoints, oldest, clock, *found = replies
+    count = {name.decode(): int(value) for name, value in _pairs(counters).items()}
+    now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
+    leases = leases_from(_pairs(claims), {id: float(score) for id, score in _pairs(deadlines).items()}, now_ms)
+    oldest_batch = session.ask(("LINDEX", keys.batch(leases[0].batch), 0))[0] if leases else None
+    books = Books(
+        published=count.get("published", 0),
+        foreign=count.get("foreign", 0),
+        delivered=count.get("delivered", 0),
+        filtered=count.get("filtered", 0),
+        ready=ready + woken,
+        in_flight=count.get("in_flight", 0),
+        dead=dead,
+        discarded=count.get("discarded", 0),
+        oldest_seconds=max(age_of(oldest, now_ms), age_of(oldest_batch, now_ms)),
+        leases=leases,
+        checkpoints={name.decode(): msgspec.json.decode(value) for name, value in _pairs(checkpoints).items()},
+        variants=variants,
+    )
+    return books, found
+
+
+def _pairs(flat: Sequence[Any] | Mapping[Any, Any]) -> dict[Any, Any]:
+    """A hash or a zset with scores as RESP2 returns it: names and values in turn."""
+    if isinstance(flat, Mapping):
+        return dict(flat)
+    return dict(zip(flat[::2], flat[1::2], strict=True))

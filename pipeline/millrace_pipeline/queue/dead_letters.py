@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from millrace_pipeline.mark import is_foreign
-from millrace_pipeline.queue.queue import Queue
+from millrace_pipeline.queue.session import Session
 
 PAGE = 200
 """Letters read at a time: each may hold a record of any size."""
@@ -32,19 +32,19 @@ class SetAside(msgspec.Struct, frozen=True):
 class DeadLetters:
     """The dead letters of the queue, newest first."""
 
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-        self._keys = queue.keys
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._keys = session.keys
 
     def __len__(self) -> int:
-        return int(self._queue.ask(("XLEN", self._keys.dead))[0])
+        return int(self._session.ask(("XLEN", self._keys.dead))[0])
 
     def newest(self, *, since: datetime | None = None, reason: str = "") -> Iterator[SetAside]:
         """Letters from the newest on, back to `since`, whose reason holds these words."""
         oldest = str(int(since.timestamp() * 1000)) if since else "-"
         newest = "+"
         while True:
-            (page,) = self._queue.ask(("XREVRANGE", self._keys.dead, newest, oldest, "COUNT", PAGE))
+            (page,) = self._session.ask(("XREVRANGE", self._keys.dead, newest, oldest, "COUNT", PAGE))
             for id, fields in page:
                 letter = _letter(id, fields)
                 if reason.casefold() in letter.reason.casefold():
@@ -55,7 +55,7 @@ class DeadLetters:
 
     def get(self, id: str) -> SetAside | None:
         """One letter, or None where there is none of that id."""
-        (found,) = self._queue.ask(("XRANGE", self._keys.dead, id, id))
+        (found,) = self._session.ask(("XRANGE", self._keys.dead, id, id))
         return _letter(*found[0]) if found else None
 
     def replay(self, letter: SetAside, *, edited: bytes | None = None) -> bool:
@@ -63,12 +63,12 @@ class DeadLetters:
         record = letter.record if edited is None else edited
         keys = [self._keys.ready, self._keys.dead, self._keys.counters]
         return bool(
-            self._queue.ask_script("replay", keys, [letter.id, record, int(is_foreign(record, self._keys.ready))])[0]
+            self._session.ask_script("replay", keys, [letter.id, record, int(is_foreign(record, self._keys.ready))])[0]
         )
 
     def drop(self, letter: SetAside) -> bool:
         """Throws it away for good; it counts as discarded. False where it is gone."""
-        return bool(self._queue.ask_script("drop", [self._keys.dead, self._keys.counters], [letter.id])[0])
+        return bool(self._session.ask_script("drop", [self._keys.dead, self._keys.counters], [letter.id])[0])
 
 
 def _letter(id: bytes, flat: list[bytes]) -> SetAside:

@@ -14,15 +14,15 @@ log = structlog.get_logger(__name__)
 FIELDS = Project.__struct_fields__
 
 
-def mark_of(queue: Session) -> Project | None:
+def mark_of(session: Session) -> Project | None:
     """The project that the list is marked with; None where it bears no mark: nothing of ours has used it yet."""
-    (found,) = queue.ask(("HMGET", queue.keys.project, *FIELDS))
+    (found,) = session.ask(("HMGET", session.keys.project, *FIELDS))
     if not any(found):
         return None
     return Project(*((value or b"").decode(errors="replace") for value in found))
 
 
-def mark(queue: Session, project: Project, *, take_over: bool = False) -> None:
+def mark(session: Session, project: Project, *, take_over: bool = False) -> None:
     """Marks the list as this project's: what every service does before all else.
 
     A list with another's mark keeps it, unless `take_over`, and the log says so: it may be that both the flow's source
@@ -31,26 +31,26 @@ def mark(queue: Session, project: Project, *, take_over: bool = False) -> None:
     Raises ConfigError where both have names, and they differ.
     """
     while True:
-        seen = mark_of(queue)
+        seen = mark_of(session)
         ours = seen is None or take_over or project.is_of(seen)
         if seen is not None and not ours:
             if project.differs_by_name(seen):
                 raise ConfigError(
-                    theirs(queue, project, seen, "Nothing was read or written", "--take-over makes it ours")
+                    theirs(session, project, seen, "Nothing was read or written", "--take-over makes it ours")
                 )
-            log.warning("list_of_another_project", queue=queue.keys.ready, theirs=str(seen), ours=str(project))
+            log.warning("list_of_another_project", queue=session.keys.ready, theirs=str(seen), ours=str(project))
             return
         if seen is not None and seen == structs.replace(project, place=seen.place):
             return
         words = [word for name in FIELDS for word in (name, getattr(seen, name, ""), getattr(project, name))]
-        if queue.ask_script("mark", [queue.keys.project], [len(FIELDS), *words])[0]:
+        if session.ask_script("mark", [session.keys.project], [len(FIELDS), *words])[0]:
             return
 
 
-def theirs(queue: Session, project: Project, mark: Project, outcome: str, anyway: str) -> str:
+def theirs(session: Session, project: Project, mark: Project, outcome: str, anyway: str) -> str:
     """What to say where a list is another's: both by name, and the mends."""
     return (
-        f"list {queue.keys.ready} is another project's. Its mark: {mark}. This flows file: {project}. {outcome}. "
+        f"list {session.keys.ready} is another project's. Its mark: {mark}. This flows file: {project}. {outcome}. "
         "Set REDIS_URL to your own Redis, or give the flow a list of its own (queue: {key: …}); if both are one "
         f"project, write the same `project: NAME` at the top of both files; {anyway}"
     )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import msgspec
 
 from millrace_pipeline.envelope import DeadLetter, Position
 from millrace_pipeline.errors import ProducerFenced, PublishesLost, QueueUnavailable
 from millrace_pipeline.queue.fence import Fence
+from millrace_pipeline.queue.leading import TAKEN_OVER, Leading
 from millrace_pipeline.queue.session import SESSION_SECONDS, Session
-from millrace_pipeline.redis.connection import Command, Connection, raise_nested
+from millrace_pipeline.redis.connection import Command, raise_nested
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -23,16 +23,17 @@ class Published(msgspec.Struct, frozen=True):
     lag: int
 
 
-class Publishing(Session):
-    """The producer's half of a queue. One thread at a time publishes."""
+class Publishing:
+    """The producer's half of a queue. One thread at a time publishes; with `leading` only while we lead."""
 
-    def __init__(self, url: str, key: str, **options: Any) -> None:
-        super().__init__(url, key, **options)
-        self._published_disk = self._disk()
+    def __init__(self, session: Session, leading: Leading | None = None) -> None:
+        self.session = session
+        self.keys = session.keys
+        self._leading = leading
+        self._disk = session.disk()
         # A connection apart: any other EXEC would end the WATCH that stands in it.
-        self._fence = Fence(Connection(self._address), self.keys, self._session_key)
+        self._fence = Fence(session.another_connection(), self.keys, session.key)
         self._publishes = 0
-        self._reign: str | None = None  # the number of our takeover, once we lead
 
     def publish(
         self,
@@ -71,7 +72,7 @@ class Publishing(Session):
                     if self._raise_fence() < number:
                         done = None  # also where it was applied, and a failover has lost it
                     elif done is None:
-                        done = Published(len(fresh), len(envelopes) - len(fresh), self.lag())
+                        done = Published(len(fresh), len(envelopes) - len(fresh), self.session.lag())
                 if done is not None:
                     # The fence, if there was one, was written behind the publish: who holds the one holds the other.
                     self._await_replicas()
@@ -82,16 +83,16 @@ class Publishing(Session):
                 commands = self._transaction(number, ready, dead, checkpoint, apart)
                 if seen_seconds:
                     commands[1:1] = self._remember([ids[i] for i in fresh], seen_seconds)
-                results, behind = self._fence.commit(commands, self._replicas.wait)
+                results, behind = self._fence.commit(commands, self.session.replicas.wait)
                 if results is not None:
                     raise_nested(results)
                     depth, in_flight = results[-2:]
                     done = Published(len(fresh), len(envelopes) - len(fresh), depth + int(in_flight or 0))
-                    if not self._replicas.wanted or self._replicas.enough(behind[-1]):
+                    if not self.session.replicas.wanted or self.session.replicas.enough(behind[-1]):
                         return done
                 # Something we watch has changed: our own touch, or another producer's publish of the same keys.
 
-        published = self._persist(attempt)
+        published = self.session.persist(attempt)
         self._publishes = number
         return published
 
@@ -105,54 +106,27 @@ class Publishing(Session):
 
         For a thread of its own; waits out an outage. Where Redis keeps no file, or can't say, nothing is waited for.
         """
-        look = ("HGET", self._session_key, "published")
-        seen = self._persist(lambda: self._published_disk.confirm(look, stop=stop))
+        look = ("HGET", self.session.key, "published")
+        seen = self.session.persist(lambda: self._disk.confirm(look, stop=stop))
         return None if seen is None else int(seen[0] or 0)
 
     def publishes_known(self) -> int:
         """Return how many publishes of ours Redis knows of."""
-        return int(self.ask(("HGET", self._session_key, "published"))[0] or 0)
+        return int(self.session.ask(("HGET", self.session.key, "published"))[0] or 0)
 
     def check_publishes(self) -> None:
         """Raise PublishesLost, once, where Redis has forgotten publishes of ours. For the thread that publishes."""
-        self._persist(self._raise_fence)
-
-    def stand_by(self) -> None:
-        """Forget that we have led: after a ProducerFenced `lead` may be asked for again."""
-        self._reign = None
-
-    def lead(self, lease_seconds: float) -> float:
-        """Becomes or stays the one producer of this list. Returns 0 where we lead, else the seconds to wait at most.
-
-        Once we have led, this and a publish raise ProducerFenced after somebody else's takeover, even where that one's
-        lease has run out, too, and we could lead again: it has published from where we stood.
-        """
-        keys = [self.keys.leader, self.keys.epochs]
-        arguments = [self.session, int(lease_seconds * 1000), self.name]
-        ((left_ms, takeover, first),) = self.ask_script("lead", keys, arguments)
-        epoch = takeover.decode()
-        # We may lead again although another has led meanwhile. First of all leaders is a Redis that came back empty.
-        if self._reign is not None and (left_ms or (epoch != self._reign and not first)):
-            raise ProducerFenced("another producer has taken over this source")
-        if left_ms == 0:
-            self._reign = epoch
-        return float(left_ms) / 1000
-
-    def resign(self) -> None:
-        """Stops leading, so that a standby needn't wait for the lease to run out."""
-        if self._reign is not None:
-            self.ask_script("resign", [self.keys.leader], [self.session])
+        self.session.persist(self._raise_fence)
 
     def checkpoint(self, source: str) -> Position | None:
         """The position that was saved with the last publish of this source, or None."""
-        text = self.ask(("HGET", self.keys.checkpoints, source))[0]
+        text = self.session.ask(("HGET", self.keys.checkpoints, source))[0]
         return None if text is None else msgspec.json.decode(text)
 
     def close(self) -> None:
-        """Drops the connection of publishing, too."""
-        super().close()
+        """Drop the connections that are publishing's own."""
         self._fence.close()
-        self._published_disk.close()
+        self._disk.close()
 
     def _raise_fence(self) -> int:
         """Raise the fence, and return the number of our last publish that Redis knows of.
@@ -160,10 +134,9 @@ class Publishing(Session):
         Raises ProducerFenced where another leads, and PublishesLost, once, where Redis has forgotten some of ours.
         """
         applied, leader = self._fence.raise_()
-        # No leader at all is a Redis that came back empty: nobody has taken over.
-        if self._reign is not None and leader[0] and leader != (self.session, self._reign):
+        if self._leading and not self._leading.is_still(*leader):
             self._fence.close()
-            raise ProducerFenced("another producer has taken over this source")
+            raise ProducerFenced(TAKEN_OVER)
         if applied < self._publishes:
             lost, self._publishes = self._publishes - applied, applied
             raise PublishesLost(f"Redis has forgotten the last {lost} publishes of this producer")
@@ -171,13 +144,13 @@ class Publishing(Session):
 
     def _await_replicas(self) -> None:
         """Returns once enough replicas hold what was written on this connection. Raises QueueUnavailable."""
-        while self._replicas.wanted:
-            (holding,) = self._fence.ask(*self._replicas.wait)
-            if self._replicas.enough(holding):
+        while self.session.replicas.wanted:
+            (holding,) = self._fence.ask(*self.session.replicas.wait)
+            if self.session.replicas.enough(holding):
                 return
-            self._outage.ends()
-            if self.give_up.is_set():
-                raise QueueUnavailable(self._replicas.shortage)
+            self.session.answered()
+            if self.session.give_up.is_set():
+                raise QueueUnavailable(self.session.replicas.shortage)
 
     def _transaction(
         self,
@@ -204,8 +177,8 @@ class Publishing(Session):
             commands.append(("HINCRBY", keys.counters, "published", published))
         return [
             *commands,
-            ("HSET", self._session_key, "published", number),
-            ("EXPIRE", self._session_key, SESSION_SECONDS),
+            ("HSET", self.session.key, "published", number),
+            ("EXPIRE", self.session.key, SESSION_SECONDS),
             ("LLEN", keys.ready),
             ("HGET", keys.counters, "in_flight"),
         ]

@@ -19,6 +19,7 @@ import structlog
 
 from millrace_pipeline.backoff import Backoff
 from millrace_pipeline.errors import QueueUnavailable
+from millrace_pipeline.flows.flow import QueueOptions
 from millrace_pipeline.queue.disk import Disk
 from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.replicas import Replicas
@@ -43,7 +44,12 @@ Fsync: TypeAlias = Literal["off", "acknowledge", "write"]
 
 
 class Session:
-    """Keys, connections, and the patience to get through. Each thread that uses it has a connection of its own."""
+    """Keys, connections, and the patience to get through: what every half of a queue is made with.
+
+    `url` and `key` name the Redis and the list. What is published, and a batch that is taken, count only once so many
+    `replicas` of Redis hold them; `fsync` says what waits for Redis' disk. Set `give_up` to make a call that waits out
+    an outage raise QueueUnavailable instead. Each thread that uses it has a connection of its own.
+    """
 
     def __init__(
         self,
@@ -57,14 +63,20 @@ class Session:
         self.keys = Keys(key)
         self.fsync = fsync
         self.give_up = give_up or threading.Event()
-        self.session = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(5)}"
+        self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(5)}"
+        self.key = self.keys.session(self.id)
+        """Where Redis keeps how far we got."""
         self.retry_first_seconds = RETRY_FIRST_SECONDS
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self._session_key = self.keys.session(self.session)
-        self._address = Address(url, key=key, name=f"millrace-{self.session}")
-        self._replicas = Replicas(replicas, key)
+        self.replicas = Replicas(replicas, key)
+        self._address = Address(url, key=key, name=f"millrace-{self.id}")
         self._own = threading.local()
         self._outage = _Outage(key)
+
+    @classmethod
+    def of(cls, url: str, queue: QueueOptions, *, give_up: threading.Event | None = None) -> Session:
+        """Return a session about a flow's list, as the flow's `queue` says."""
+        return cls(url, queue.key, replicas=queue.replicas, fsync=queue.fsync, give_up=give_up)
 
     def lag(self) -> int:
         """How many records are ready or in flight."""
@@ -76,27 +88,23 @@ class Session:
     @property
     def outage(self) -> str | None:
         """None while Redis answers and has the replicas it should, else what is the matter."""
-        return self._outage.reason or self._replicas.shortage
+        return self._outage.reason or self.replicas.shortage
 
     def client(self) -> Client:
         """A redis-py client of the Redis that has the list; it sends no command twice. The caller closes it.
 
         Raises QueueUnavailable or QueueMisuse where it can't be found.
         """
-        self._connection.open()  # by now the address knows which node of a cluster that is
+        self.connection.open()  # by now the address knows which node of a cluster that is
         return self._address.client()
 
     def close(self) -> None:
-        """Drops the connections that are this session's or this thread's."""
-        self.close_own()
-
-    def close_own(self) -> None:
-        """Drops the connection of this thread, which will not use the queue again."""
+        """Drop the connection of this thread, until it asks again."""
         if (connection := getattr(self._own, "connection", None)) is not None:
             connection.close()
 
     @property
-    def _connection(self) -> Connection:
+    def connection(self) -> Connection:
         """This thread's own connection, so that a renewal never waits behind a blocking call."""
         connection: Connection | None = getattr(self._own, "connection", None)
         if connection is None:
@@ -105,23 +113,27 @@ class Session:
 
     def ask(self, *commands: Command) -> list[Any]:
         """Sends commands that may be sent twice, and returns their replies; waits out an outage."""
-        return self._persist(lambda: self._connection.exchange(*commands))
+        return self.persist(lambda: self.connection.exchange(*commands))
 
     def ask_script(self, name: str, keys: Sequence[str], arguments: Sequence[Any], *behind: Command) -> list[Any]:
         """The same for a script by the name of its file, with commands behind it in the same breath."""
 
         def attempt() -> list[Any]:
-            connection = self._connection
+            connection = self.connection
             return connection.exchange(connection.script(name, keys, *arguments), *behind)
 
-        return self._persist(attempt)
+        return self.persist(attempt)
 
-    def _disk(self) -> Disk:
-        """What confirms that things are on disk, for one thread."""
-        return Disk(Connection(self._address), self.keys, replicas=self._replicas.wanted, give_up=self.give_up)
+    def another_connection(self) -> Connection:
+        """Return a connection beside the threads' own ones, for what must not share one."""
+        return Connection(self._address)
 
-    def _persist(self, attempt: Callable[[], T]) -> T:
-        """Tries until Redis answers or `give_up` is set; says once an outage that it is away, and that it is back."""
+    def disk(self) -> Disk:
+        """Return what confirms that things are on disk, for one thread."""
+        return Disk(self.another_connection(), self.keys, replicas=self.replicas.wanted, give_up=self.give_up)
+
+    def persist(self, attempt: Callable[[], T]) -> T:
+        """Try until Redis answers or `give_up` is set; say once an outage that it is away, and that it is back."""
         backoff = Backoff(first=self.retry_first_seconds, cap=RETRY_CAP_SECONDS)
         while True:
             try:
@@ -133,6 +145,10 @@ class Session:
             else:
                 self._outage.ends()
                 return result
+
+    def answered(self) -> None:
+        """Redis has answered in the midst of an attempt that goes on."""
+        self._outage.ends()
 
 
 class _Outage:

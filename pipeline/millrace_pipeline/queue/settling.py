@@ -10,8 +10,8 @@ import msgspec
 from millrace_pipeline.envelope import DeadLetter
 from millrace_pipeline.errors import LeaseLost
 from millrace_pipeline.jsontext import encode_json
-from millrace_pipeline.queue.claiming import Claim, Claiming
-from millrace_pipeline.queue.session import SESSION_SECONDS
+from millrace_pipeline.queue.claim import Claim
+from millrace_pipeline.queue.session import SESSION_SECONDS, Session
 
 
 class Done(msgspec.Struct):
@@ -25,11 +25,11 @@ class Done(msgspec.Struct):
     dead: Sequence[DeadLetter] = ()
 
 
-class Settling(Claiming):
+class Settling:
     """What a reader does that takes messages rather than batches. One thread at a time settles."""
 
-    def __init__(self, url: str, key: str, **options: Any) -> None:
-        super().__init__(url, key, **options)
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._settles = 0
 
     def settle(self, done: Sequence[Done], *, name: str, state: Any = None) -> None:
@@ -42,27 +42,20 @@ class Settling(Claiming):
         for part in done:
             if part.delivered + part.filtered + len(part.dead) != part.records:
                 raise ValueError(f"{part.records} records, but {part} accounts for others")
-        keys, number = self.keys, self._settles + 1
+        keys, number = self._session.keys, self._settles + 1
         parts = [keys.parts(part.claim.id, part.claim.steps) for part in done]
         arguments: list[Any] = [number, SESSION_SECONDS, name, b"" if state is None else encode_json(state)]
         for part, lists in zip(done, parts, strict=True):
             arguments += (part.claim.id, part.claim.token, part.records, part.delivered, part.filtered, part.foreign)
             arguments += (len(lists), len(part.dead))
             arguments += (word for letter in part.dead for word in (letter.reason, letter.original))
-        own = [keys.leases, keys.claims, keys.counters, self._session_key, keys.dead, keys.states]
-        (ours,) = self.ask_script("settle", [*own, *(key for lists in parts for key in lists)], arguments)
+        own = [keys.leases, keys.claims, keys.counters, self._session.key, keys.dead, keys.states]
+        (ours,) = self._session.ask_script("settle", [*own, *(key for lists in parts for key in lists)], arguments)
         if not ours:
             raise LeaseLost("a batch that was to be settled was taken over")
         self._settles = number
 
     def state(self, name: str) -> Any:
         """What the reader of this name remembered last, or None."""
-        text = self.ask(("HGET", self.keys.states, name))[0]
+        text = self._session.ask(("HGET", self._session.keys.states, name))[0]
         return None if text is None else msgspec.json.decode(text)
-
-    def abandon(self, claim: Claim, note: str) -> None:
-        """Gives a batch up after a failure: whoever comes next may take it at once, and the attempt counts.
-
-        The note is shown with the batch until then. A batch that is not ours is left alone.
-        """
-        self.ask_script("renew", [self.keys.leases, self.keys.claims], [claim.id, claim.token, 0, note])

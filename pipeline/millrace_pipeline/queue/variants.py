@@ -9,7 +9,7 @@ import msgspec
 
 from millrace_pipeline.envelope import Envelope, decode
 from millrace_pipeline.jsontext import encode_json
-from millrace_pipeline.queue.queue import Queue
+from millrace_pipeline.queue.session import Session
 
 PAGE = 200
 """Variants read at a time: each may be of any size."""
@@ -49,18 +49,18 @@ class Variant(msgspec.Struct, frozen=True):
 class Variants:
     """The variants of the queue, newest first."""
 
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-        self._keys = queue.keys
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._keys = session.keys
 
     def __len__(self) -> int:
-        return int(self._queue.ask(("LLEN", self._keys.variants))[0])
+        return int(self._session.ask(("LLEN", self._keys.variants))[0])
 
     def newest(self, *, reason: str = "", ids: frozenset[str] | None = None) -> Iterator[Variant]:
         """Those whose reason holds these words, and whose envelope's id is among `ids`, if given."""
         start = 0
         while True:
-            (page,) = self._queue.ask(("LRANGE", self._keys.variants, start, start + PAGE - 1))
+            (page,) = self._session.ask(("LRANGE", self._keys.variants, start, start + PAGE - 1))
             for line in page:
                 found = Variant(line)
                 if reason.casefold() in found.reason.casefold() and (ids is None or found.envelope.id in ids):
@@ -76,9 +76,9 @@ class Variants:
         """
         keys = [self._keys.ready, self._keys.variants]
         ours = msgspec.structs.replace(variant.envelope, mark=self._keys.ready)
-        return bool(self._queue.ask_script("restore", keys, [variant.line, ours.line])[0])
+        return bool(self._session.ask_script("restore", keys, [variant.line, ours.line])[0])
 
     def drop(self, variant: Variant) -> bool:
         """Throws it away for good; it counts as discarded. False where it is gone."""
         keys = [self._keys.variants, self._keys.counters]
-        return bool(self._queue.ask_script("discard", keys, [variant.line])[0])
+        return bool(self._session.ask_script("discard", keys, [variant.line])[0])

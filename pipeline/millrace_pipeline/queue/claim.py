@@ -1,0 +1,69 @@
+"""Claim: a batch under our lease, and what is said to Redis to get one."""
+
+from __future__ import annotations
+
+import msgspec
+
+from millrace_pipeline.queue.session import SESSION_SECONDS, Session
+from millrace_pipeline.redis.connection import Command
+
+
+class Claim(msgspec.Struct):
+    """A batch under our lease: its records as they stand on the list, oldest first.
+
+    `begun` is False for one that was claimed ahead of its time and whose attempt isn't counted yet.
+    """
+
+    id: str
+    token: str
+    attempts: int
+    steps: int
+    lines: list[bytes]
+    begun: bool = True
+    moment: int = 0
+    """The round of the disk watch after which the claim is on disk; 0 where nobody asks, or it is known to be."""
+
+
+class Asking:
+    """Asks for batches by number, so that what is asked for twice is given once."""
+
+    def __init__(self, session: Session, lease_ms: int) -> None:
+        self._session = session
+        self._lease_ms = lease_ms
+        self.last = 0
+        """The number of the last claim that was asked for."""
+
+    def next(self) -> int:
+        """Return the number of the next claim."""
+        self.last += 1
+        return self.last
+
+    def claim(self, number: int, lines: list[bytes], *, begun: bool = True, moment: int = 0) -> Claim:
+        """Return the claim of that number, with its records."""
+        return Claim(*self.names(number), 1, 1, lines, begun, moment)
+
+    def names(self, number: int) -> tuple[str, str]:
+        """Return the id and the token of our claim of that number."""
+        return f"{self._session.id}-{number:06d}", f"{self._session.id}.claim.{number}"
+
+    def claiming(self, number: int, records: int, *, attempts: int, fetch: bool = True) -> list[Command]:
+        """Return the commands that claim so many records, and `fetch` them.
+
+        The first replies how many there are, or less than 0 where the batch is someone else's by now; and whether some
+        lease has run out.
+        """
+        id, token = self.names(number)
+        keys = self._session.keys
+        claim = self._session.connection.script(
+            "claim",
+            [keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, self._session.key, keys.batch(id)],
+            *(id, token, number, records, self._lease_ms, self._session.name, SESSION_SECONDS, attempts),
+        )
+        return [claim, ("LRANGE", keys.batch(id), 0, -1)] if fetch else [claim]
+
+    def fetching(self, number: int) -> list[Command]:
+        """Return the commands that extend the lease on a claim, look what is known of it, and fetch its records."""
+        id, token = self.names(number)
+        keys = self._session.keys
+        renew = self._session.connection.script("renew", [keys.leases, keys.claims], id, token, self._lease_ms, "")
+        return [renew, ("HGET", keys.claims, id), ("LRANGE", keys.batch(id), 0, -1)]
