@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from millrace_pipeline.flows.flow import BatchOptions
+from millrace_pipeline.flows.options import BatchOptions
 
 RECORD_BYTES = 4096
 """What a record is taken to weigh before any was seen."""

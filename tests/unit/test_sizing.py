@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 from millrace_consumer.sizing import RECORD_BYTES, Sizing
-from millrace_pipeline.flows.flow import BatchOptions
+from millrace_pipeline.flows.options import BatchOptions
 
 
 def sizing(**options: object) -> Sizing:

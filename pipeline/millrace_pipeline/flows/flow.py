@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     PlainValidator,
     PrivateAttr,
@@ -23,14 +22,20 @@ from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.component import Component, Several
 from millrace_pipeline.flows.document import Document, read_document
 from millrace_pipeline.flows.importpath import put_on_path
+from millrace_pipeline.flows.misfits import misfits, shared_keys
+from millrace_pipeline.flows.options import (
+    BatchOptions,
+    DeadOptions,
+    DedupeOptions,
+    Options,
+    PublishOptions,
+    QueueOptions,
+)
 from millrace_pipeline.flows.problem import Problem, Steps, all_of, config_error
 from millrace_pipeline.flows.project import Part, Project
 from millrace_pipeline.flows.reference import Reference, load_model, load_transform
-from millrace_pipeline.flows.units import Duration, Share, Size
+from millrace_pipeline.flows.units import Duration
 from millrace_pipeline.flows.validation import did_you_mean, foreign_error, validate
-
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
-"""What a flow may be called: it stands in file names, labels and key names."""
 
 PROJECT = re.compile(r"[\w.-]{1,100}")
 """What the project of a flows file may be called."""
@@ -42,85 +47,6 @@ EXAMPLE = """\
       sink: {type: jsonl, path: data/quotes}"""
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class QueueOptions(_Options):
-    """The Redis list of the flow."""
-
-    key: str = Field(
-        min_length=1,
-        max_length=200,
-        description="The list's name, as in `redis-cli LLEN <key>`. Default: `millrace:<flow>`.",
-    )
-    max_ready: int = Field(
-        1_000_000, ge=1, description="Producers hold back while so many records are ready or in flight."
-    )
-    replicas: int = Field(
-        0, ge=0, le=100, description="So many replicas of Redis must hold what is published or taken before it counts."
-    )
-
-    fsync: Literal["off", "acknowledge", "write"] = Field(
-        "acknowledge",
-        description="What waits until Redis says that it is on its disk: nothing (off); telling a source that forgets "
-        "what it gave, such as sqs, that it is published (acknowledge); that, and writing a batch to the sink (write).",
-    )
-
-    @field_validator("key")
-    @classmethod
-    def _key_is_one_word(cls, key: str) -> str:
-        if not key.isprintable() or " " in key:
-            raise ValueError("expected a name without spaces and control characters")
-        if not re.fullmatch(r"[^{}]*(\{[^{}]+\}[^{}]*)?", key):
-            raise ValueError("expected a name without braces, or with one Redis hash tag such as {name}")
-        return key
-
-
-class PublishOptions(_Options):
-    """How a producer batches what its source yields: at so many records, or after the linger, whichever comes first."""
-
-    records: int = Field(500, ge=1, le=100_000, description="At most so many records at once.")
-    linger: Duration = Field(0.1, description="How long the oldest may wait for more.")
-
-
-class DedupeOptions(_Options):
-    """Leaves out records whose key was published before."""
-
-    window: Annotated[Duration, Field(gt=0)] = Field(description="For how long a key is remembered.")
-    key: str | None = Field(
-        None, min_length=1, description="JSON pointer (/meta/id) to the key in the data. Default: the record's own key."
-    )
-
-    @field_validator("key")
-    @classmethod
-    def _key_is_a_pointer(cls, key: str | None) -> str | None:
-        if key and re.search(r"~(?![01])", key):
-            raise ValueError("expected a JSON pointer such as /meta/id, in which ~ is written ~0")
-        return key
-
-
-class BatchOptions(_Options):
-    """How a consumer batches what it takes: at so many records or bytes, or after the linger, whichever comes first."""
-
-    records: int = Field(500, ge=1, le=1_000_000, description="At most so many records.")
-    bytes: Size = Field(32 * 1024 * 1024, ge=1, description="About so many bytes of envelopes.")
-    encoded: Annotated[Size, Field(ge=1)] | None = Field(
-        None, description="About so many bytes as the sink writes them, compressed and all, learnt as it goes."
-    )
-    linger: Duration = Field(1.0, description="How long a batch that isn't full may wait for more.")
-
-
-class DeadOptions(_Options):
-    """How many dead letters are too many."""
-
-    fail_above: Share | None = Field(
-        None,
-        description="A run of which a larger share of the records becomes dead letters ends with exit code 3: `1%`, or "
-        "0 for none at all.",
-    )
-
-
 def _transform(value: Any) -> str | Component:
     if isinstance(value, str) and value:
         return value
@@ -129,7 +55,7 @@ def _transform(value: Any) -> str | Component:
     raise ValueError("expected a function, as module:function, or such as {type: select, fields: [title]}")
 
 
-class Flow(_Options):
+class Flow(Options):
     """One named pipeline: source → queue → transforms → sink."""
 
     name: str = Field(exclude=True)
@@ -282,13 +208,13 @@ def load(
     flows: dict[str, Flow] = {}
     declared = _declared(document, found)
     for name, value in declared.items():
-        found += _misfits(name, value, document)
+        found += misfits(name, value, document)
         try:
             if isinstance(value, dict):
                 flows[name] = _flow(name, value, document)
         except ConfigError as error:
             errors.append(error)
-    found += _shared_keys(flows, document)
+    found += shared_keys({name: flow.queue.key for name, flow in flows.items()}, document)
     errors = [config_error(document.file, found), *errors] if found else errors
     if examine:
         unsound = {problem.steps[1:2] for problem in found}
@@ -330,53 +256,6 @@ def _declared(document: Document, found: list[Problem]) -> dict[str, Any]:
     return flows
 
 
-def _misfits(name: str, value: Any, document: Document) -> Iterator[Problem]:
-    """What is wrong with a flow as a whole, in words that the model doesn't have."""
-    steps: Steps = ("flows", name)
-    if not NAME.fullmatch(name):
-        message = "expected a name of small letters, digits, - and _, 100 at most, that begins with no - or _"
-        yield document.problem(steps, message, at_key=True)
-    if not isinstance(value, dict):
-        yield document.problem(steps, f"expected a source and a sink, not {document.shown(steps, value)}")
-        return
-    if "name" in value:
-        yield document.problem((*steps, "name"), "unknown option: a flow's name is the key above it", at_key=True)
-    if value.get("contract") is not None and value.get("model") is None:
-        yield document.problem((*steps, "contract"), "holds records to a model: add `model: module:Class`")
-    for part, example in (("source", "{type: scrapy, spider: quotes}"), ("sink", "{type: jsonl, path: data/quotes}")):
-        where = (*steps, part)
-        if part not in value:
-            yield document.problem(where, f"is missing: expected one such as {example}")
-        elif part == "sink" and isinstance(value[part], list):
-            yield from _misfits_of_list(value[part], example, document, where)
-        else:
-            yield from _misfits_of_part(value[part], example, document, where)
-
-
-def _misfits_of_part(value: Any, example: str, document: Document, where: Steps) -> Iterator[Problem]:
-    if not isinstance(value, dict):
-        yield document.problem(where, f"expected one such as {example}, not {document.shown(where, value)}")
-    elif "type" not in value:
-        yield document.problem((*where, "type"), f"is missing: expected one such as {example}")
-
-
-def _misfits_of_list(values: list[Any], example: str, document: Document, where: Steps) -> Iterator[Problem]:
-    """What is wrong with several sinks, beside what is wrong with each."""
-    for index, value in enumerate(values):
-        here = (*where, index)
-        yield from _misfits_of_part(value, example, document, here)
-        if isinstance(value, dict) and "type" in value and not isinstance(value["type"], str):
-            shown = document.shown((*here, "type"), value["type"])
-            yield document.problem((*here, "type"), f"expected text, not {shown}")
-        if isinstance(value, dict) and not isinstance(value.get("required", True), bool):
-            shown = document.shown((*here, "required"), value["required"])
-            yield document.problem((*here, "required"), f"expected true or false, not {shown}")
-        if value in values[:index]:
-            yield document.problem(here, f"is the same as sink {values.index(value) + 1} of this list")
-    if not any(isinstance(value, dict) and value.get("required", True) is True for value in values):
-        yield document.problem(where, "expected at least one sink that is not `required: false`")
-
-
 def _is_component(value: Any) -> bool:
     well = isinstance(value, dict) and isinstance(value.get("type"), str)
     return well and isinstance(value.get("required", True), bool)
@@ -412,25 +291,3 @@ def _parts(declared: Mapping[str, Any], document: Document) -> Iterator[Componen
             if _is_component(one):
                 yield Component.model_validate(one).placed(document, (*steps, "transforms", index))
         yield from _references(value, document, steps) if isinstance(value, dict) else ()
-
-
-def _shared_keys(flows: Mapping[str, Flow], document: Document) -> Iterator[Problem]:
-    owners: dict[str, str] = {}
-    for name, flow in flows.items():
-        owner = owners.setdefault(_stem(flow.queue.key), name)
-        if owner != name:
-            steps: Steps = ("flows", name, "queue", "key")
-            shown = document.shown(steps, flow.queue.key)
-            same = "is" if flow.queue.key == flows[owner].queue.key else "has the names beside it of"
-            message = f"{shown} {same} the list of flow {owner} already: expected a list of its own"
-            yield document.problem(steps, message)
-    for name, flow in flows.items():
-        for stem, owner in owners.items():
-            if flow.queue.key.startswith(f"{stem}:"):
-                message = f"is among the names that flow {owner} uses beside its list: expected another"
-                yield document.problem(("flows", name, "queue", "key"), message)
-
-
-def _stem(key: str) -> str:
-    """What the names of the keys beside a list begin with, as pipeline/millrace_pipeline/queue/keys.py makes them."""
-    return key if "{" in key else f"{{{key}}}"

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from millrace_pipeline.flows.component import entry_points
-from millrace_pipeline.flows.flow import NAME, PROJECT, Flow
+from millrace_pipeline.flows.flow import PROJECT, Flow
+from millrace_pipeline.flows.misfits import NAME
 from millrace_pipeline.flows.reference import load_object
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

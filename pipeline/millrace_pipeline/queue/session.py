@@ -19,7 +19,7 @@ import structlog
 
 from millrace_pipeline.backoff import Backoff
 from millrace_pipeline.errors import QueueUnavailable
-from millrace_pipeline.flows.flow import QueueOptions
+from millrace_pipeline.flows.options import QueueOptions
 from millrace_pipeline.queue.disk import Disk
 from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.replicas import Replicas

@@ -1,0 +1,89 @@
+"""Options of a flow's own parts: its list, its batches, what it does about doubles and dead letters."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from millrace_pipeline.flows.units import Duration, Share, Size
+
+
+class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class QueueOptions(Options):
+    """The Redis list of the flow."""
+
+    key: str = Field(
+        min_length=1,
+        max_length=200,
+        description="The list's name, as in `redis-cli LLEN <key>`. Default: `millrace:<flow>`.",
+    )
+    max_ready: int = Field(
+        1_000_000, ge=1, description="Producers hold back while so many records are ready or in flight."
+    )
+    replicas: int = Field(
+        0, ge=0, le=100, description="So many replicas of Redis must hold what is published or taken before it counts."
+    )
+
+    fsync: Literal["off", "acknowledge", "write"] = Field(
+        "acknowledge",
+        description="What waits until Redis says that it is on its disk: nothing (off); telling a source that forgets "
+        "what it gave, such as sqs, that it is published (acknowledge); that, and writing a batch to the sink (write).",
+    )
+
+    @field_validator("key")
+    @classmethod
+    def _key_is_one_word(cls, key: str) -> str:
+        if not key.isprintable() or " " in key:
+            raise ValueError("expected a name without spaces and control characters")
+        if not re.fullmatch(r"[^{}]*(\{[^{}]+\}[^{}]*)?", key):
+            raise ValueError("expected a name without braces, or with one Redis hash tag such as {name}")
+        return key
+
+
+class PublishOptions(Options):
+    """How a producer batches what its source yields: at so many records, or after the linger, whichever comes first."""
+
+    records: int = Field(500, ge=1, le=100_000, description="At most so many records at once.")
+    linger: Duration = Field(0.1, description="How long the oldest may wait for more.")
+
+
+class DedupeOptions(Options):
+    """Leaves out records whose key was published before."""
+
+    window: Annotated[Duration, Field(gt=0)] = Field(description="For how long a key is remembered.")
+    key: str | None = Field(
+        None, min_length=1, description="JSON pointer (/meta/id) to the key in the data. Default: the record's own key."
+    )
+
+    @field_validator("key")
+    @classmethod
+    def _key_is_a_pointer(cls, key: str | None) -> str | None:
+        if key and re.search(r"~(?![01])", key):
+            raise ValueError("expected a JSON pointer such as /meta/id, in which ~ is written ~0")
+        return key
+
+
+class BatchOptions(Options):
+    """How a consumer batches what it takes: at so many records or bytes, or after the linger, whichever comes first."""
+
+    records: int = Field(500, ge=1, le=1_000_000, description="At most so many records.")
+    bytes: Size = Field(32 * 1024 * 1024, ge=1, description="About so many bytes of envelopes.")
+    encoded: Annotated[Size, Field(ge=1)] | None = Field(
+        None, description="About so many bytes as the sink writes them, compressed and all, learnt as it goes."
+    )
+    linger: Duration = Field(1.0, description="How long a batch that isn't full may wait for more.")
+
+
+class DeadOptions(Options):
+    """How many dead letters are too many."""
+
+    fail_above: Share | None = Field(
+        None,
+        description="A run of which a larger share of the records becomes dead letters ends with exit code 3: `1%`, or "
+        "0 for none at all.",
+    )
