@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +11,7 @@ import msgspec
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
+from millrace_consumer.given import given_fields, strangers
 from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import EnvelopeError, RecordError, RecordsRejected
 from millrace_pipeline.fitting import fitted, in_unicode
@@ -115,6 +116,24 @@ class Batch:
         return [fit for fit in fits if not isinstance(fit, str)]
 
     @cached_property
+    def given(self) -> list[Set[str]] | None:
+        """For each record the fields of the flow's model that it has, the others are defaults; None without a model."""
+        if self.model is None or self.rows is None:
+            return None
+        return given_fields(self.rows, self._texts, self.model)
+
+    @property
+    def strangers(self) -> dict[int, str]:
+        """By index the reasons of records that have fields, and none that the flow's model knows."""
+        if self.model is None or self.rows is None:
+            return {}
+        return strangers(self.rows, self._texts, self.model)
+
+    @property
+    def _texts(self) -> list[bytes | msgspec.Raw]:
+        return [raw if type(raw := envelope.data) is msgspec.Raw else envelope.text for envelope in self.envelopes]
+
+    @cached_property
     def records(self) -> list[Any]:
         """Each record's data as Python values: with a model its validated fields by name, else what the JSON says."""
         if self.models is not None:
@@ -146,7 +165,7 @@ class Batch:
             rows=None if self.rows is None else [self.rows[i] for i in indices],
             originals=[self.originals[i] for i in indices],
         )
-        for form in ("lines", "envelope_lines", "models", "records"):
+        for form in ("lines", "envelope_lines", "models", "given", "records"):
             if self.__dict__.get(form) is not None:  # made once already, where cached_property keeps it
                 part.__dict__[form] = [self.__dict__[form][i] for i in indices]
         return part

@@ -27,11 +27,12 @@ def coerce_partially(text: bytes, model: type[BaseModel]) -> BaseModel | None:
         return None
     if not isinstance(values, dict):
         return None
-    instance = model.model_construct()
+    instance = model.model_construct(_fields_set=set())
     for name, field in model.model_fields.items():
         given = next((key for key in _keys(name, field, model) if key in values), None)
         if given is not None:
             instance.__dict__[name] = coerce_or_keep(values[given], model, name)
+            instance.__pydantic_fields_set__.add(name)
         else:
             instance.__dict__.setdefault(name, None)
     return instance

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from abc import ABCMeta
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any, TypeAlias
@@ -26,10 +26,21 @@ Schema: TypeAlias = Mapping[str, Any]
 
 
 class FastModel:
-    """Reads JSON texts as a model's fields: what it returns has an attribute for each, of the same name and value."""
+    """Reads JSON texts as a model's fields: what it returns has an attribute for each, of the same name and value.
 
-    def __init__(self, struct: type[msgspec.Struct]) -> None:
+    `blank` is what it makes of a record with no field at all; None where the model wants one.
+    """
+
+    def __init__(self, struct: type[msgspec.Struct], names: Collection[str]) -> None:
         self._decode = msgspec.json.Decoder(struct, dec_hook=_moment).decode
+        fields = [field for field in msgspec.structs.fields(struct) if field.name in names]
+        self.blank = None if any(field.required for field in fields) else struct()
+        there = [
+            (field.name, msgspec.Raw | msgspec.UnsetType, msgspec.field(default=msgspec.UNSET, name=field.encode_name))
+            for field in fields
+        ]
+        self._names = list(names)
+        self._given = msgspec.json.Decoder(msgspec.defstruct("Given", there, kw_only=True, gc=False)).decode
 
     def decode_all(self, texts: Sequence[bytes | msgspec.Raw]) -> list[Any] | None:
         """Return all of the records, or None where it doesn't take one of them."""
@@ -45,6 +56,11 @@ class FastModel:
         except _REFUSALS:
             return None
 
+    def given(self, text: bytes | msgspec.Raw) -> frozenset[str]:
+        """Return the fields that stand in a record which it takes: the others have their defaults."""
+        there = self._given(text)
+        return frozenset(name for name in self._names if getattr(there, name) is not msgspec.UNSET)
+
 
 _REFUSALS = (msgspec.DecodeError, ValueError, RecursionError)
 
@@ -57,7 +73,7 @@ def fast_model_of(model: type[BaseModel]) -> FastModel | None:
     if schema["type"] == "definitions":
         parts, schema = schema["definitions"], schema["schema"]
     try:
-        return FastModel(_struct(schema, {part["ref"]: part for part in parts}, ()))
+        return FastModel(_struct(schema, {part["ref"]: part for part in parts}, ()), list(model.model_fields))
     except (_NoTwin, TypeError, ValueError, KeyError):  # the last: two fields of one name, a default of another kind
         return None
 
@@ -82,7 +98,9 @@ def _struct(schema: Schema, parts: Mapping[str, Schema], within: tuple[str, ...]
     plain = (schema["type"], fields["type"], fields["computed_fields"]) == ("model", "model-fields", [])
     if schema["custom_init"] or schema["root_model"] or ref in within or not plain:
         raise _NoTwin
-    if config.keys() - {"title", "frozen", "validate_by_name", "validate_by_alias"}:
+    if config.keys() - {"title", "frozen", "validate_by_name", "validate_by_alias", "extra_fields_behavior"}:
+        raise _NoTwin
+    if config.get("extra_fields_behavior", "ignore") != "ignore":
         raise _NoTwin
     by_alias, by_name = config.get("validate_by_alias", True), config.get("validate_by_name", False)
     made: list[Any] = []
@@ -110,8 +128,8 @@ def _with_default(schema: Schema, parts: Mapping[str, Schema], within: tuple[str
         return _type(schema, parts, within), msgspec.NODEFAULT
     _only(schema, "schema", "default")
     default = schema["default"]
-    if not (default is None or type(default) in (str, int, float, bool) or default in ([], {})):
-        raise _NoTwin
+    if not (default is None or type(default) in (str, int, float, bool) or default in ([], {})) or default != default:
+        raise _NoTwin  # the last: NaN, by which no blank record could be known
     return _type(schema["schema"], parts, within), default
 
 

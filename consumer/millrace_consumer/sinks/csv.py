@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
@@ -18,13 +18,16 @@ from pydantic import BaseModel, Field, RootModel, field_validator
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from millrace_consumer.batch import Batch
+from millrace_consumer.matching import Match, listed
 from millrace_consumer.modelfields import field_names
 from millrace_consumer.readback import WHOLE, Readback
 from millrace_consumer.sinks.base import RecordsRejected
+from millrace_consumer.sinks.columned import ColumnedSink
+from millrace_consumer.sinks.csvfinding import Finding
 from millrace_consumer.sinks.filereadback import Damaged, FileReadback
 from millrace_consumer.sinks.files import FileSink
 from millrace_pipeline.errors import ConfigError
-from millrace_pipeline.pointer import resolve
+from millrace_pipeline.pointer import steps_of
 
 # What a spreadsheet takes for a formula: https://owasp.org/www-community/attacks/CSV_Injection, with the white space
 # and the invisible characters that they skip before it. Quotes in front count too, so that escaping can be undone.
@@ -32,11 +35,11 @@ _FORMULA = re.compile(r"'*(?:[\t\r\n]|[\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*[=+
 _ROWS_A_PIECE = 1000
 
 
-class CsvSink(FileSink):
+class CsvSink(ColumnedSink, FileSink):
     """Exactly once: one file a batch, with the same columns in the same order and a header in each.
 
     RFC 4180 in UTF-8: lines end in CRLF; commas, quotes and line breaks are quoted. Null is empty, booleans are true
-    and false, times are ISO 8601, what is nested is JSON. A record that is no object is rejected.
+    and false, times are ISO 8601, what is nested is JSON. A record of which no column finds anything is rejected.
     """
 
     columns: Annotated[
@@ -77,14 +80,20 @@ class CsvSink(FileSink):
         return columns
 
     def check(self, model: type[BaseModel] | None) -> None:
-        """Refuses a flow whose columns nothing names."""
+        """Refuses a flow whose columns nothing names, and columns that the flow's model doesn't have."""
         super().check(model)
-        self.pointers(model)
+        pointers = self.pointers(model)
+        if model is not None and not issubclass(model, RootModel) and model.model_config.get("extra") != "allow":
+            names = field_names(model)
+            for pointer in pointers.values():
+                if steps_of(pointer)[0] not in names:
+                    raise ConfigError(f"columns: model {model.__name__} has no field {pointer}: it has {listed(names)}")
 
     def encode(self, batch: Batch) -> Iterator[bytes]:
         """The header and one line a record."""
+        self.hold_to_model(batch)
         pointers = self.pointers(batch.model)
-        rows = _rows(batch, list(pointers.values()), self._cell)
+        rows = self._rows(batch, list(pointers.values()))
         piece = io.StringIO(newline="")
         writer = csv.writer(piece, delimiter=self.delimiter, lineterminator="\r\n")
         if self.header:
@@ -126,6 +135,47 @@ class CsvSink(FileSink):
             raise ConfigError(f"model {model.__name__} has no named fields to make columns of: add `columns: [...]`")
         return {name: name for name in field_names(model)}
 
+    def _rows(self, batch: Batch, pointers: list[str]) -> list[list[str]]:
+        """The cells of every record. Raises RecordsRejected naming those that have none."""
+        rows, rejected = [], {}
+        for index, values in enumerate(self._found(batch, pointers)):
+            if isinstance(values, str):
+                rejected[index] = values
+                continue
+            try:
+                row = list(map(self._cell, values))
+                for text in row:
+                    text.encode()
+            except (ValueError, TypeError, PydanticSerializationError) as error:
+                rejected[index] = f"can't be written as CSV: {error}"
+                continue
+            rows.append(row)
+        if rejected:
+            raise RecordsRejected(rejected)
+        return rows
+
+    def _found(self, batch: Batch, pointers: list[str]) -> Iterator[list[Any] | str]:
+        """What each record has for each column, or why it can't be a row."""
+        model = batch.model
+        if batch.models is not None and model is not None and pointers == field_names(model):
+            getters = list(map(attrgetter, pointers))
+            yield from ([get(record) for get in getters] for record in batch.models)
+            self.say_dropped(batch)
+            return
+        finding = Finding(pointers)
+        computed = model.model_computed_fields.keys() if model else ()
+        given: Sequence[Any] = batch.given or [None] * len(batch)
+        matches = []
+        for record, fields in zip(batch.records, given, strict=True):
+            match = finding.match(record, None if fields is None else {*fields, *computed})
+            reason = self.unmatched(match, pointers)
+            if isinstance(match, Match) and reason is None:
+                matches.append(match)
+                yield finding.values(record, match)
+            else:
+                yield str(reason)
+        self.say_left(batch, matches, "the csv sink")
+
     def _cell(self, value: Any) -> str:
         """A value as the text of its cell."""
         if value is None:
@@ -161,34 +211,3 @@ def _header(pointer: str) -> str:
 
 def _pointer(name: str) -> str:
     return name if name.startswith("/") else f"/{name}"
-
-
-def _rows(batch: Batch, pointers: list[str], cell: Callable[[Any], str]) -> list[list[str]]:
-    """The cells of every record. Raises RecordsRejected naming those that have none."""
-    from_models = batch.models is not None and batch.model is not None and pointers == field_names(batch.model)
-    records: list[Any] = batch.models if from_models and batch.models is not None else batch.records
-    values = [_value_at(pointer, from_models) for pointer in pointers]
-    rows, rejected = [], {}
-    for index, record in enumerate(records):
-        if not from_models and not isinstance(record, dict):
-            rejected[index] = f"a {type(record).__name__} has no columns: only objects can be written as CSV"
-            continue
-        try:
-            row = [cell(value(record)) for value in values]
-            for text in row:
-                text.encode()
-        except (ValueError, TypeError, PydanticSerializationError) as error:
-            rejected[index] = f"can't be written as CSV: {error}"
-            continue
-        rows.append(row)
-    if rejected:
-        raise RecordsRejected(rejected)
-    return rows
-
-
-def _value_at(pointer: str, from_models: bool) -> Callable[[Any], Any]:
-    if from_models:
-        return attrgetter(pointer)
-    if pointer.startswith("/"):
-        return lambda record: resolve(pointer, record)
-    return lambda record: record.get(pointer)

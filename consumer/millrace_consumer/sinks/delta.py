@@ -14,10 +14,14 @@ from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, model_valid
 
 from millrace_consumer.arrow import schema_of
 from millrace_consumer.batch import Batch
+from millrace_consumer.matching import alike, listed
 from millrace_consumer.readback import ENVELOPE_ID, WHOLE, Readback
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
+from millrace_consumer.sinks.deltafit import fitted, names_in
+from millrace_consumer.sinks.deltaupsert import append, merged_by_key, upsert
 from millrace_consumer.sinks.placed import PlacedSink
 from millrace_consumer.sinks.places.writable import check_folder
+from millrace_consumer.sinks.upserting import UpsertingSink
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.extras import Extra
 from millrace_pipeline.killpoints import killpoint
@@ -36,14 +40,12 @@ EVENT_TIME = {"date": pa.date32(), "hour": pa.int32()}
 NAME_MAX = 255
 """Bytes of a directory's name: what isn't plain is percent-encoded in it."""
 
-_MISFITS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OverflowError)
-
 
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-class DeltaSink(PlacedSink):
+class DeltaSink(UpsertingSink, PlacedSink):
     """Exactly once: each batch is one commit of the table, which carries the batch's id, so there is no second one.
 
     The columns are those of parquet: the fields of the flow's model, else `id`, `time` and `data` as JSON text. The
@@ -59,17 +61,6 @@ class DeltaSink(PlacedSink):
         Literal["append", "upsert"],
         Field(description="append: add the records. upsert: a record takes the place of the row with its key."),
     ] = "append"
-    key: Annotated[
-        list[str],
-        BeforeValidator(_listed),
-        Field(default_factory=list, description="For upsert: the column, or columns, that name a row."),
-    ]
-    version: Annotated[
-        str | None,
-        Field(
-            description="For upsert: a column, such as a time or a revision; a row is never replaced by one of less."
-        ),
-    ] = None
     partition: Annotated[
         list[str],
         BeforeValidator(_listed),
@@ -94,15 +85,10 @@ class DeltaSink(PlacedSink):
 
     @model_validator(mode="after")
     def _options_go_together(self) -> DeltaSink:
-        if self.mode == "upsert" and not self.key:
-            raise ValueError("upsert goes by a key: add `key: <column>`")
-        if self.mode == "append" and (self.key or self.version):
-            raise ValueError("key and version are for `mode: upsert`")
         if self.store and not self.store.conditional_put:
             raise ValueError("a Delta table takes a store with conditional puts")
-        for name, columns in (("key", self.key), ("partition", self.partition)):
-            if len(set(columns)) < len(columns) or "" in columns:
-                raise ValueError(f"{name}: expected different columns")
+        if len(set(self.partition)) < len(self.partition) or "" in self.partition:
+            raise ValueError("partition: expected different columns")
         return self
 
     @property
@@ -119,6 +105,8 @@ class DeltaSink(PlacedSink):
         if not is_url(self.path):
             check_folder(Path(self.path))
         schema = self.columns(model)
+        if twice := alike(schema.names):
+            raise ConfigError(f"a Delta table tells no columns apart by capital letters: {listed(twice)}")
         for field in schema:
             if odd := _odd(field.type):
                 raise ConfigError(f"a Delta table has no {odd} for column {field.name}: make it a number or text")
@@ -151,16 +139,39 @@ class DeltaSink(PlacedSink):
         if not len(batch):
             return
         killpoint("sink.before_write")
-        rows, places = self._rows(batch)
+        self.hold_to_model(batch)
+        rows = self._rows(batch)
+        merged = merged_by_key(rows, self._given(batch), self.key, self.version) if self.upserts else None
+        places: dict[str, Sequence[int]] = dict.fromkeys(rows.schema.names, range(len(rows)))
+        if merged is not None:
+            rows, places = merged.rows, merged.places
 
         def write(table: DeltaTable, properties: CommitProperties) -> None:
-            fitting = self._fitting(rows, places, pa.schema(table.schema().to_arrow()))
-            if self.mode == "append":
-                _append(table, fitting, properties)
-            else:
-                _upsert(table, fitting, properties, self.key, self.version)
+            there = pa.schema(table.schema().to_arrow())
+            fitting = fitted(rows, places, there, self.path)
+            if fitting.lacking and not self.add_columns:
+                raise SinkUnavailable(
+                    f"the table at {self.path} has no column {', '.join(fitting.lacking)}: add it, or say "
+                    "`add_columns: true`"
+                )
+            if merged is None:
+                append(table, fitting.rows, properties)
+                return
+            if fitting.lacking:
+                # By itself, and before: where nested types grow, the library's merge empties the rows that are there.
+                append(table, fitting.rows.slice(0, 0), None)
+            names = names_in(there, rows.schema.names, self.path)
+            upsert(
+                table,
+                fitting.rows,
+                properties,
+                [names[name] for name in self.key],
+                self.version and names[self.version],
+                {names[name]: has for name, has in merged.has.items()},
+            )
 
         batch.written = self.table.commit(batch.id, batch.flow, rows.schema, write)
+        self.say_dropped(batch)
         killpoint("sink.after_write")
 
     def read_back(self, *, model: type[BaseModel] | None = None, key: str | None = None) -> Readback:
@@ -176,24 +187,25 @@ class DeltaSink(PlacedSink):
             return DeltaReadback(self.table, key, [column], upserts=False)
         return DeltaReadback(self.table, WHOLE, [], upserts=False)
 
-    def _rows(self, batch: Batch) -> tuple[pa.Table, Sequence[int]]:
-        """The batch as a table, with the columns that it is to be partitioned by, and one row a key.
-
-        With the place in the batch of each row.
-        """
+    def _rows(self, batch: Batch) -> pa.Table:
+        """The batch as a table, with the columns that it is to be partitioned by. Raises RecordsRejected."""
         rows = batch.table
         for name in self.columns(batch.model).names[rows.num_columns :]:
             values = [_part_of(self._moment(batch, index), name) for index in range(len(batch))]
             rows = rows.append_column(name, pa.array(values, EVENT_TIME[name]))
         if unnameable := self._unnameable(rows):
             raise RecordsRejected(unnameable)
-        if self.mode == "append":
-            return rows, range(len(batch))
         nameless = {index for name in self.key for index in _nulls(rows[name])}
         if nameless:
             raise RecordsRejected({index: f"its key ({', '.join(self.key)}) is null" for index in sorted(nameless)})
-        places = _newest(rows, self.key, self.version)
-        return rows.take(places), places
+        return rows
+
+    def _given(self, batch: Batch) -> dict[str, list[bool]]:
+        """Of each column that may keep what it has, which records have a value for it."""
+        if not self.keeps or batch.model is None or batch.given is None:
+            return {}
+        names = [name for name in batch.model.model_fields if name not in self.key]
+        return {name: [name in given for given in batch.given] for name in names}
 
     def _unnameable(self, rows: pa.Table) -> dict[int, str]:
         """The rows whose partitions make no name of a directory that there can be, and why."""
@@ -211,55 +223,6 @@ class DeltaSink(PlacedSink):
             batch.envelopes[index].time if self.time is None else resolve(self.time, batch.records[index])
         )
 
-    def _fitting(self, rows: pa.Table, places: Sequence[int], wanted: pa.Schema) -> pa.Table:
-        """The rows with the types of the table's columns.
-
-        Raises RecordsRejected naming those with a value that doesn't fit, SinkUnavailable where a column can't.
-        """
-        lacking = [name for name in rows.schema.names if name not in wanted.names]
-        if lacking and not self.add_columns:
-            raise SinkUnavailable(
-                f"the table at {self.path} has no column {', '.join(lacking)}: add it, or say `add_columns: true`"
-            )
-        rejected: dict[int, str] = {}
-        for place, field in enumerate(rows.schema):
-            if field.name in lacking or wanted.field(field.name).type == field.type:
-                continue
-            type = wanted.field(field.name).type
-            try:
-                rows = rows.set_column(place, pa.field(field.name, type), rows[field.name].cast(type))
-            except pa.ArrowNotImplementedError:
-                raise SinkUnavailable(
-                    f"column {field.name} of the table at {self.path} is {type}, and {field.type} can't be made that"
-                ) from None
-            except _MISFITS:
-                reasons = _misfits(rows[field.name], field.name, type)
-                rejected |= {places[index]: reason for index, reason in reasons.items()}
-        if rejected:
-            raise RecordsRejected(dict(sorted(rejected.items())))
-        return rows
-
-
-def _append(table: DeltaTable, rows: pa.Table, properties: CommitProperties) -> None:
-    from deltalake import write_deltalake
-
-    write_deltalake(table, rows, mode="append", schema_mode="merge", commit_properties=properties)
-
-
-def _upsert(
-    table: DeltaTable, rows: pa.Table, properties: CommitProperties, key: Sequence[str], version: str | None
-) -> None:
-    same = " AND ".join(f"t.{_quoted(name)} = s.{_quoted(name)}" for name in key)
-    merger = table.merge(
-        rows, same, source_alias="s", target_alias="t", merge_schema=True, commit_properties=properties
-    )
-    newer = f"t.{_quoted(version)} IS NULL OR s.{_quoted(version)} >= t.{_quoted(version)}" if version else None
-    merger.when_matched_update_all(newer).when_not_matched_insert_all().execute()
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
 
 def _part_of(when: datetime | None, name: str) -> Any:
     if when is None:
@@ -270,32 +233,6 @@ def _part_of(when: datetime | None, name: str) -> Any:
 def _nulls(column: pa.ChunkedArray) -> list[int]:
     found: list[int] = pc.indices_nonzero(column.is_null()).to_pylist()
     return found
-
-
-def _newest(rows: pa.Table, key: Sequence[str], version: str | None) -> list[int]:
-    """The place of each key's row: the last one, or the last of those with the greatest version."""
-    places: dict[tuple[Any, ...], int] = {}
-    versions = rows[version].to_pylist() if version else None
-    for place, name in enumerate(zip(*(rows[column].to_pylist() for column in key), strict=True)):
-        if versions and name in places and _less(versions[place], versions[places[name]]):
-            continue
-        places[name] = place
-    return sorted(places.values())
-
-
-def _less(one: Any, other: Any) -> bool:
-    """As the table will have it: nothing is replaced by null, and null by anything."""
-    return other is not None and (one is None or one < other)
-
-
-def _misfits(column: pa.ChunkedArray, name: str, type: pa.DataType) -> dict[int, str]:
-    reasons = {}
-    for index in range(len(column)):
-        try:
-            column.slice(index, 1).cast(type)
-        except _MISFITS as misfit:
-            reasons[index] = f"{name}: does not fit the table's {type}: {str(misfit).partition(chr(10))[0][:200]}"
-    return reasons
 
 
 def _odd(type: pa.DataType) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,6 +17,7 @@ from duckdb import DuckDBPyConnection
 from millrace_consumer.modeltypes import Kind
 from millrace_consumer.sinks.base import RecordsRejected
 from millrace_consumer.sinks.sqlcolumns import SqlColumn
+from millrace_consumer.sinks.sqlrows import Rows
 from millrace_consumer.sinks.sqltable import Found, SqlTable, Upsert, quoted
 
 MISFITS = (
@@ -32,6 +34,8 @@ WIDEST_DECIMAL = (38, 18)
 STAGE = "millrace_stage"
 PLACE = "millrace_place"
 """A column of the stage: which record of the batch it is."""
+HAS = "millrace_has_"
+"""With a number, a column of the stage: whether the record has a value for one of the others."""
 
 _INTEGERS = re.compile(r"U?(?:TINY|SMALL|BIG|HUGE)?INT(?:EGER)?")
 _NESTED = re.compile(r"JSON|VARIANT|(?:STRUCT|MAP|UNION)\(.*|.*\[\d*\]", re.DOTALL)
@@ -96,38 +100,56 @@ class DuckdbTable(SqlTable):
         """The columns that take JSON text: those of JSON, and of anything nested."""
         return {name for name, column in self.columns.items() if _NESTED.fullmatch(column.type)}
 
-    def staged(self, cells: dict[str, list[Any]]) -> pa.Table:
+    def staged(self, cells: dict[str, list[Any]]) -> Rows:
         """See `SqlTable.staged`. What is no whole number where one is wanted is rejected: DuckDB would round it."""
         rejected: dict[int, str] = {}
-        for name, values in cells.items():
+        rows = Rows(cells)
+        for name, values in rows.values.items():
             if _INTEGERS.fullmatch(self.columns[name].type) and set(map(type, values)) & {float, Decimal}:
                 reason = f"{name}: no whole number, and {self.columns[name].type} holds nothing else"
                 rejected |= dict.fromkeys((index for index, value in enumerate(values) if not _is_whole(value)), reason)
         if rejected:
             raise RecordsRejected(dict(sorted(rejected.items())))
-        count = len(next(iter(cells.values())))
-        return pa.table({name: _array(values) for name, values in cells.items()} | {PLACE: range(count)})
+        return rows
 
-    def put(self, connection: DuckDBPyConnection, rows: pa.Table, upsert: Upsert) -> None:
-        connection.register(STAGE, rows)
-        names = [name for name in rows.column_names if name != PLACE]
-        select = f"SELECT {self.values(names)} FROM {STAGE}"
+    def put(self, connection: DuckDBPyConnection, rows: Rows, upsert: Upsert) -> None:
+        for part in rows.rounds(upsert.key, upsert.version):
+            connection.register(STAGE, _stage(part))
+            has = {name: f"{HAS}{place}" for place, name in enumerate(part.has)}
+            select = self._select(part.names, has, upsert)
+            connection.execute(self.insert(part.names, select, upsert))
+
+    def _select(self, names: Sequence[str], has: Mapping[str, str], upsert: Upsert) -> str:
+        """The rows as the table takes them, one a key, with what is there already in the place of what they lack."""
+        given = [f"{self.present(name)} AS {quoted(name)}" for name in names]
+        select = f"SELECT {', '.join([*given, *has.values(), PLACE])} FROM {STAGE}"
         if upsert.key:
             newest = f"{self.value(upsert.version)} DESC NULLS LAST, " if upsert.version else ""
             keys = ", ".join(map(self.value, upsert.key))
             # The last record of a key in the batch wins.
             select += f" QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {newest}{PLACE} DESC) = 1"
-        connection.execute(self.insert(names, f"{select} ORDER BY {PLACE}", upsert))
+        before = ""
+        if has and upsert.key:  # nobody else can write meanwhile
+            same = " AND ".join(f"before.{quoted(name)} = given.{quoted(name)}" for name in upsert.key)
+            before = f" LEFT JOIN {self.quoted_name} AS before ON {same}"
+        into = ", ".join(self._into(name, has.get(name), upsert) for name in names)
+        return f"SELECT {into} FROM ({select}) AS given{before} ORDER BY {PLACE}"
 
-    def misfits(self, connection: DuckDBPyConnection, rows: pa.Table) -> dict[int, str]:
+    def _into(self, name: str, has: str | None, upsert: Upsert) -> str:
+        given = f"given.{quoted(name)}"
+        if has is None:
+            return given
+        kept = f"WHEN before.{quoted(upsert.key[0])} IS NOT NULL THEN before.{quoted(name)} " if upsert.key else ""
+        return f"CASE WHEN given.{has} THEN {given} {kept}ELSE {self.or_default(given, name)} END"
+
+    def misfits(self, connection: DuckDBPyConnection, rows: Rows) -> dict[int, str]:
         """See `SqlTable.misfits`: what can't be cast."""
         reasons: dict[int, str] = {}
-        connection.register(STAGE, rows)
-        for name in rows.column_names:
-            if name != PLACE:
-                lost = f"{quoted(name)} IS NOT NULL AND {self._cast(name, 'TRY_CAST')} IS NULL"
-                for (index,) in connection.execute(f"SELECT {PLACE} FROM {STAGE} WHERE {lost}").fetchall():
-                    reasons.setdefault(index, f"{name}: not something that {self.columns[name].type} can hold")
+        connection.register(STAGE, _stage(rows))
+        for name in rows.names:
+            lost = f"{quoted(name)} IS NOT NULL AND {self._cast(name, 'TRY_CAST')} IS NULL"
+            for (index,) in connection.execute(f"SELECT {PLACE} FROM {STAGE} WHERE {lost}").fetchall():
+                reasons.setdefault(index, f"{name}: not something that {self.columns[name].type} can hold")
         return reasons
 
     def why(self, error: Exception, row: Any = None) -> str:  # noqa: ARG002 - DuckDB says it all
@@ -143,6 +165,13 @@ class DuckdbTable(SqlTable):
         if there != "JSON" and name in self.json:
             value = f"{how}({value} AS JSON)"
         return f"{how}({value} AS {there})"
+
+
+def _stage(rows: Rows) -> pa.Table:
+    has = {f"{HAS}{place}": pa.array(values) for place, values in enumerate(rows.has.values())}
+    columns = {name: _array(values) for name, values in rows.values.items()}
+    count = len(next(iter(rows.cells.values())))
+    return pa.table(columns | has | {PLACE: range(count)})
 
 
 def said(error: Exception) -> str:

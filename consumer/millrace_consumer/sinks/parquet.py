@@ -13,12 +13,13 @@ from pydantic import BaseModel
 from millrace_consumer.arrow import schema_of
 from millrace_consumer.batch import Batch
 from millrace_consumer.readback import ENVELOPE_ID, WHOLE, Readback, named
+from millrace_consumer.sinks.columned import ColumnedSink
 from millrace_consumer.sinks.filereadback import Damaged, FileReadback
 from millrace_consumer.sinks.files import FileSink
 from millrace_pipeline.pointer import resolve
 
 
-class ParquetSink(FileSink):
+class ParquetSink(ColumnedSink, FileSink):
     """Exactly once: one file a batch, compressed with zstd, with typed columns where the flow has a model.
 
     Without a model the columns are `id`, `time` and `data`, the record as JSON text. A record that doesn't fit a
@@ -39,8 +40,10 @@ class ParquetSink(FileSink):
 
     def encode(self, batch: Batch) -> Iterable[bytes]:
         """One Parquet file, one row group."""
+        self.hold_to_model(batch)
         file = pa.BufferOutputStream()
         pq.write_table(batch.table, file, compression="zstd")
+        self.say_dropped(batch)
         yield file.getvalue()
 
     def read_back(self, *, model: type[BaseModel] | None = None, key: str | None = None) -> Readback:

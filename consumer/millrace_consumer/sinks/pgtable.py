@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from psycopg import Connection
@@ -11,7 +11,8 @@ from psycopg.sql import SQL
 from millrace_consumer.modeltypes import Kind
 from millrace_consumer.sinks.pgmisfits import JSON_TYPES, misfits, why
 from millrace_consumer.sinks.sqlcolumns import SqlColumn
-from millrace_consumer.sinks.sqltable import Found, Rows, SqlTable, Upsert, qualified, quoted
+from millrace_consumer.sinks.sqlrows import Rows
+from millrace_consumer.sinks.sqltable import Found, SqlTable, Upsert, qualified, quoted
 from millrace_pipeline.killpoints import killpoint
 
 # The categories of https://www.postgresql.org/docs/current/catalog-pg-type.html that a value of each kind can be
@@ -31,6 +32,8 @@ _CATEGORIES = {
 _ALSO = {Kind.UUID: {"uuid"}, Kind.BYTES: {"bytea"}}
 
 STAGE = "millrace_stage"
+HAS = "millrace_has_"
+"""With a number, a column of the stage: whether the record has a value for one of the others."""
 
 _COLUMNS = """
 select a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid),
@@ -100,21 +103,58 @@ class PgTable(SqlTable):
         return there.category in _CATEGORIES[column.kind] or there.base in _ALSO.get(column.kind, ())
 
     def staged(self, cells: dict[str, list[Any]]) -> Rows:
-        return Rows(list(cells), list(zip(*cells.values(), strict=True)))
+        return Rows(cells)
 
     def put(self, connection: Connection[Any], rows: Rows, upsert: Upsert) -> None:
         """See `SqlTable.put`: they are copied to a temporary table, and moved from there."""
-        types = ", ".join(f"{quoted(name)} {self.columns[name].type}" for name in rows.names)
-        names = ", ".join(map(quoted, rows.names))
+        for part in rows.rounds(upsert.key, upsert.version):
+            self._put(connection, part, upsert)
+
+    def _put(self, connection: Connection[Any], rows: Rows, upsert: Upsert) -> None:
+        has = {name: f"{HAS}{place}" for place, name in enumerate(rows.has)}
+        types = [f"{quoted(name)} {self.columns[name].type}" for name in rows.names]
+        types += [f"{flag} boolean" for flag in has.values()]
+        names = ", ".join([*map(quoted, rows.names), *has.values()])
         with connection.cursor() as cursor:
-            cursor.execute(SQL(f"CREATE TEMP TABLE {STAGE} ({types})"))
+            cursor.execute(SQL(f"CREATE TEMP TABLE {STAGE} ({', '.join(types)})"))
             killpoint("sink.before_copy")
             with cursor.copy(SQL(f"COPY pg_temp.{STAGE} ({names}) FROM STDIN")) as copy:
-                for row in rows.rows:
+                for row in zip(*rows.values.values(), *rows.has.values(), strict=True):
                     copy.write_row(row)
             killpoint("sink.after_copy")
-            take_over = self.insert(rows.names, self._select(rows.names, upsert), upsert)
+            take_over = self._take_over(rows.names, has, upsert)
             cursor.execute(SQL(f"{take_over}; SET CONSTRAINTS ALL IMMEDIATE; DROP TABLE pg_temp.{STAGE}"))
+
+    def _take_over(self, names: Sequence[str], has: Mapping[str, str], upsert: Upsert) -> str:
+        """The statements that move the rows of the temporary table."""
+        if not has:
+            return self.insert(names, self._select(names, upsert), upsert)
+        given = f"({self._select(names, upsert, has)}) AS given"
+        into = ", ".join(_either(name, has.get(name), self.or_default(f"given.{quoted(name)}", name)) for name in names)
+        if not upsert.key:
+            return self.insert(names, f"SELECT {into} FROM {given}", Upsert())
+        others = [name for name in names if name not in upsert.key]
+        columns = ", ".join(map(quoted, others))
+        merged = ", ".join(_either(name, has.get(name), f"there.{quoted(name)}") for name in others)
+        same = " AND ".join(f"there.{quoted(name)} = given.{quoted(name)}" for name in upsert.key)
+        mine = " AND ".join(f"excluded.{quoted(name)} = given.{quoted(name)}" for name in upsert.key)
+        there = ", ".join(f"there.{quoted(name)}" for name in upsert.key)
+        new = (
+            f"WHERE NOT EXISTS (SELECT FROM {self.quoted_name} AS there WHERE {same}) "
+            f"ORDER BY {', '.join(f'given.{quoted(name)}' for name in upsert.key)}"
+        )
+        return "; ".join(
+            (
+                # All consumers take their locks in the same order.
+                f"SELECT FROM {self.quoted_name} AS there JOIN {given} ON {same} ORDER BY {there} FOR UPDATE OF there",
+                f"UPDATE {self.quoted_name} AS there SET ({columns}) = ROW({merged}) FROM {given} "
+                f"WHERE {same}{self.newer(upsert, 'given', 'AND')}",
+                # Another consumer may have put a row there in between.
+                f"{self.insert(names, f'SELECT {into} FROM {given} {new}', Upsert())} {self.on_conflict(upsert.key)} "
+                f"DO UPDATE SET ({columns}) = (SELECT {merged} FROM {given} WHERE {mine})"
+                f"{self.newer(upsert, 'excluded')}",
+            )
+        )
 
     def misfits(self, connection: Connection[Any], rows: Rows) -> dict[int, str]:  # noqa: ARG002 - by its own look
         return misfits(self.columns, rows.names, rows.rows)
@@ -122,11 +162,20 @@ class PgTable(SqlTable):
     def why(self, error: Exception, row: Rows | None = None) -> str:  # noqa: ARG002 - it says it all
         return why(error)
 
-    def _select(self, names: Sequence[str], upsert: Upsert) -> str:
+    def _select(self, names: Sequence[str], upsert: Upsert, has: Mapping[str, str] | None = None) -> str:
+        """The rows as the table takes them, one a key, with the flags which of their values are theirs."""
         values, (key, version) = self.values(names), upsert
+        if has is not None:
+            values = ", ".join([*(f"{self.present(name)} AS {quoted(name)}" for name in names), *has.values()])
         if not key:
             return f"SELECT {values} FROM pg_temp.{STAGE}"
         keys = ", ".join(map(quoted, key))
         # The last record of a key in the batch wins, and all consumers take their locks in the same order.
         newest = f"{quoted(version)} DESC NULLS LAST, " if version else ""
         return f"SELECT DISTINCT ON ({keys}) {values} FROM pg_temp.{STAGE} ORDER BY {keys}, {newest}ctid DESC"
+
+
+def _either(name: str, has: str | None, otherwise: str) -> str:
+    """What a record gives for a column, or something else where it has nothing."""
+    given = f"given.{quoted(name)}"
+    return given if has is None else f"CASE WHEN given.{has} THEN {given} ELSE {otherwise} END"

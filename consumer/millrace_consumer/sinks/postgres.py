@@ -31,6 +31,7 @@ class PostgresSink(SqlSink):
     ] = 300
 
     extra: ClassVar[Extra | None] = Extra("postgres", module="psycopg")
+    folds_case: ClassVar[bool] = False
     longest_name: ClassVar[int] = 63
 
     @field_validator("dsn")

@@ -16,7 +16,7 @@ from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
 from millrace_consumer.sinks.ledger import PRUNE_SECONDS, Entry, Refusals, settle
 from millrace_consumer.sinks.sqldatabase import Database
 from millrace_consumer.sinks.sqloptions import SqlOptions
-from millrace_consumer.sinks.sqltable import SqlTable, Upsert
+from millrace_consumer.sinks.sqltable import SqlTable
 from millrace_consumer.sinks.tablereadback import Reading, TableReadback
 from millrace_pipeline.killpoints import killpoint
 
@@ -98,7 +98,8 @@ class SqlSink(SqlOptions):
         with self.database.reading() as connection:
             table, ledger = (self.database.find(connection, name) for name in (self.table, self._ledger))
             there = table is not None and ledger is not None
-            yield Reading(self.database, connection, table, self._ledger, self.record_id) if there and table else None
+            record_id = self.record_id and table.spelled(self.record_id) if table else None
+            yield Reading(self.database, connection, table, self._ledger, record_id) if there and table else None
 
     def close(self) -> None:
         """Ends the connection."""
@@ -172,7 +173,7 @@ class SqlSink(SqlOptions):
             if not mine:
                 return self._entry(connection, batch.id)
             self._clear(connection)
-            table.put(connection, rows, Upsert(self.key, self.version))
+            table.put(connection, rows, self.upsert_in(table))
             killpoint("sink.before_commit")
         killpoint("sink.after_commit")
         return None
@@ -202,7 +203,7 @@ class SqlSink(SqlOptions):
                 with (database.savepoint if database.savepoints else database.undone)(connection):
                     if not database.savepoints or not good:
                         self._clear(connection)
-                    table.put(connection, rows.take([*again, *indices]), Upsert(self.key, self.version))
+                    table.put(connection, rows.take([*again, *indices]), self.upsert_in(table))
             except database.misfits as error:
                 if len(indices) == 1:
                     reasons[indices[0]] = table.why(error, rows.take(indices))

@@ -6,12 +6,12 @@ anything does.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from types import NoneType
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -19,6 +19,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from millrace_consumer.batch import Batch
+from millrace_consumer.matching import Match
+from millrace_consumer.sinks.upserting import Absent
 from millrace_pipeline.errors import RecordsRejected
 from millrace_pipeline.moment import in_utc, read_moment
 
@@ -40,26 +42,59 @@ def plain_cells(batch: Batch) -> dict[str, list[Any]]:
     }
 
 
-def cells(
-    batch: Batch, names: Sequence[str], *, json: Collection[str] = (), arrays: Collection[str] = ()
-) -> dict[str, list[Any]]:
-    """Each column's values, by its name: the fields of the flow's model, or of the records as they came.
+class Columns(NamedTuple):
+    """The columns to be filled, and of which kind they are.
 
-    `json` are the columns that hold JSON, `arrays` those in which a list stays a list. Null where a record has no such
-    field. Raises RecordsRejected naming the records that are no objects, and those of which something can't be said in
-    a table.
+    `json` hold JSON, in `arrays` a list stays a list. In `sparse` it counts whether a record has a value: where it has
+    none there stands `Absent`, with a model's default only where the row that is there `keeps` what it has.
     """
-    if batch.models is not None:
-        found = {name: [getattr(model, name) for model in batch.models] for name in names}
-    else:
-        records = _objects(batch)
-        found = {name: [record.get(name) for record in records] for name in names}
+
+    names: Sequence[str]
+    json: Collection[str] = ()
+    arrays: Collection[str] = ()
+    sparse: Collection[str] = ()
+    keeps: bool = False
+
+
+def cells_of_models(batch: Batch, fields: Mapping[str, str], columns: Columns) -> dict[str, list[Any]]:
+    """Return each column's values, by its name: those of the flow's model; `fields` says of which field they are.
+
+    Raises RecordsRejected naming the records of which something can't be said in a table.
+    """
+    models = batch.models or []
+    found = {name: [getattr(model, fields[name]) for model in models] for name in columns.names}
+    known = batch.model.model_fields if batch.model is not None else {}
+    for name in columns.sparse:
+        if fields[name] in known:  # a computed field is always there
+            found[name] = [
+                value if fields[name] in given or not (columns.keeps or value is None) else Absent(value)
+                for value, given in zip(found[name], batch.given or [], strict=True)
+            ]
+    return _in_cells(found, columns, _json_of_model)
+
+
+def cells_of_records(
+    records: Sequence[dict[str, Any]], matches: Sequence[Match], columns: Columns
+) -> dict[str, list[Any]]:
+    """Return each column's values, by its name: those of the records' fields that are matched with it.
+
+    Null where a record has no such field. Raises RecordsRejected as `cells_of_models` does.
+    """
+    found = {}
+    for name in columns.names:
+        absent = Absent() if name in columns.sparse else None
+        found[name] = [
+            record[match.fields[name]] if name in match.fields else absent
+            for record, match in zip(records, matches, strict=True)
+        ]
+    return _in_cells(found, columns, _json)
+
+
+def _in_cells(found: dict[str, list[Any]], columns: Columns, to_json: Callable[[Any], str]) -> dict[str, list[Any]]:
     rejected: dict[int, str] = {}
     for name, values in found.items():
-        to_cell = _array if name in arrays else _cell
-        if name in json:
-            to_cell = _json if batch.models is None else _json_of_model
-        if name in json or not set(map(type, values)) <= AS_THEY_ARE - {datetime}:
+        to_cell = to_json if name in columns.json else _array if name in columns.arrays else _cell
+        if name in columns.json or not set(map(type, values)) <= AS_THEY_ARE - {datetime}:
             found[name] = _converted(name, values, to_cell, rejected)
     if rejected:
         raise RecordsRejected(dict(sorted(rejected.items())))
@@ -68,17 +103,24 @@ def cells(
 
 def _converted(name: str, values: list[Any], to_cell: Any, rejected: dict[int, str]) -> list[Any]:
     try:
-        return [None if value is None else to_cell(value) for value in values]
+        return [None if value is None else _there(value, to_cell) for value in values]
     except _NO_CELL:
         for index, value in enumerate(values):
             try:
-                to_cell(value)
+                _there(value, to_cell)
             except _NO_CELL as error:
                 rejected.setdefault(index, f"{name}: {error}"[:200])
         return values
 
 
-def _objects(batch: Batch) -> list[dict[str, Any]]:
+def _there(value: Any, to_cell: Any) -> Any:
+    if type(value) is Absent:
+        return value if value.default is None else Absent(to_cell(value.default))
+    return to_cell(value)
+
+
+def objects(batch: Batch) -> list[dict[str, Any]]:
+    """Return the records as Python values, with all digits. Raises RecordsRejected naming those that are no objects."""
     records = []
     rejected = {}
     for index, line in enumerate(batch.unicode_lines):

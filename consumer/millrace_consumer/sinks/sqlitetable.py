@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import groupby
 from sqlite3 import Connection
 from typing import Any, ClassVar
 from uuid import UUID
@@ -11,7 +13,9 @@ from uuid import UUID
 from pydantic_core import to_jsonable_python
 
 from millrace_consumer.modeltypes import Kind
-from millrace_consumer.sinks.sqltable import Found, Rows, SqlTable, Upsert, quoted
+from millrace_consumer.sinks.sqlrows import Rows
+from millrace_consumer.sinks.sqltable import Found, SqlTable, Upsert, quoted
+from millrace_consumer.sinks.upserting import Absent
 
 
 class SqliteTable(SqlTable):
@@ -62,12 +66,37 @@ class SqliteTable(SqlTable):
         return "?"
 
     def staged(self, cells: dict[str, list[Any]]) -> Rows:
-        return Rows(list(cells), list(zip(*map(_bound, cells.values()), strict=True)))
+        return Rows({name: _bound(values) for name, values in cells.items()})
 
     def put(self, connection: Connection, rows: Rows, upsert: Upsert) -> None:
-        # WHERE true: else SQLite could take ON CONFLICT for a join's.
-        insert = self.insert(rows.names, f"SELECT {self.values(rows.names)} WHERE true", upsert)
-        connection.executemany(insert, rows.rows)
+        """See `SqlTable.put`. In order, and those together that have values for the same columns."""
+        if not rows.has:
+            connection.executemany(self._statement(rows.names, {}, upsert), rows.rows)
+            return
+        for lacks, group in groupby(rows.rows, _lacks):
+            given = map(_present, group)
+            connection.executemany(self._statement(rows.names, lacks, upsert), given)
+
+    def _statement(self, names: Sequence[str], lacks: Mapping[int, bool], upsert: Upsert) -> str:
+        """The statement for rows that lack values in these places; true where their model has a default for one."""
+        into = [name for place, name in enumerate(names) if lacks.get(place, True)]
+        updated = [name for place, name in enumerate(names) if place not in lacks]
+        # What takes no null must be said also where the row is there already, and is to keep what it has.
+        needed = [names[place] for place, default in lacks.items() if not default and self._must_be_said(names[place])]
+        if not upsert.key or not needed:
+            # WHERE true: else SQLite could take ON CONFLICT for a join's.
+            return self.insert(into, f"SELECT {self.values(into)} WHERE true", upsert, updated)
+        given = ", ".join(f"{self.present(name)} AS {quoted(name)}" for name in into)
+        same = " AND ".join(f"before.{quoted(name)} = given.{quoted(name)}" for name in upsert.key)
+        kept = ", ".join(f"before.{quoted(name)}" for name in needed)
+        select = (
+            f"SELECT given.*, {kept} FROM (SELECT {given}) AS given LEFT JOIN {self.quoted_name} AS before ON {same}"
+        )
+        return self.insert([*into, *needed], f"{select} WHERE true", upsert, updated)
+
+    def _must_be_said(self, name: str) -> bool:
+        column = self.columns[name]
+        return column.not_null and column.default is None
 
     def why(self, error: Exception, row: Rows | None = None) -> str:
         # Looked for whatever the error is: after another one Python may say that again.
@@ -79,6 +108,15 @@ class SqliteTable(SqlTable):
         return str(error)
 
 
+def _lacks(row: tuple[Any, ...]) -> dict[int, bool]:
+    """The places of a row at which its record has nothing, and whether there is a default for it."""
+    return {place: value.default is not None for place, value in enumerate(row) if type(value) is Absent}
+
+
+def _present(row: tuple[Any, ...]) -> list[Any]:
+    return [value.default if type(value) is Absent else value for value in row if value != Absent()]
+
+
 def _bound(values: list[Any]) -> list[Any]:
     """A column's values as SQLite takes them."""
     if set(map(type, values)) <= {type(None), str, int, float, bytes}:
@@ -88,6 +126,8 @@ def _bound(values: list[Any]) -> list[Any]:
 
 def _scalar(value: Any) -> Any:
     """Instants become text in UTC, of one width, so that text in order is time in order."""
+    if type(value) is Absent:
+        return Absent(_scalar(value.default))
     if isinstance(value, datetime):
         value = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
         return value.isoformat(timespec="microseconds").replace("+00:00", "Z")

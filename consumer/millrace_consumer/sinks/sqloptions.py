@@ -5,29 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from millrace_consumer.batch import Batch
+from millrace_consumer.matching import Match, alike, listed
 from millrace_consumer.modeltypes import Kind
-from millrace_consumer.sinks.base import RecordsRejected, Sink
-from millrace_consumer.sinks.sqlcells import cells, plain_cells
+from millrace_consumer.sinks.base import RecordsRejected
+from millrace_consumer.sinks.sqlcells import Columns, cells_of_models, cells_of_records, objects, plain_cells
 from millrace_consumer.sinks.sqlcolumns import PLAIN, SqlColumn, columns_of
-from millrace_consumer.sinks.sqltable import SqlTable
+from millrace_consumer.sinks.sqltable import SqlTable, Upsert
+from millrace_consumer.sinks.upserting import Absent, ColumnName, UpsertingSink
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.units import Duration
 
 DAY = 86_400.0
 
 TableName = Annotated[str, Field(pattern=r'^[^."\x00]+(\.[^."\x00]+)?$')]
-ColumnName = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 Wait = Annotated[Duration, Field(gt=0, le=DAY)]
 
 
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-class SqlOptions(Sink):
+class SqlOptions(UpsertingSink):
     """Which table, how records become its rows, and where the ledger is."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -47,17 +44,6 @@ class SqlOptions(Sink):
             "batch takes the place of all rows."
         ),
     ] = "append"
-    key: Annotated[
-        list[ColumnName],
-        BeforeValidator(_listed, json_schema_input_type=str | list[str]),
-        Field(default_factory=list, description="For upsert: the column, or columns, that name a row."),
-    ]
-    version: Annotated[
-        ColumnName | None,
-        Field(
-            description="For upsert: a column, such as a time or a revision; a row is never replaced by one with less."
-        ),
-    ] = None
     record_id: Annotated[
         ColumnName | None,
         Field(
@@ -77,18 +63,11 @@ class SqlOptions(Sink):
         ),
     ] = 30 * DAY
 
+    folds_case: ClassVar[bool] = True
+    """Whether the database takes `userId` and `userid` for one column."""
+
     longest_name: ClassVar[int]
     """Bytes of a column's or table's name that the database tells apart."""
-
-    @model_validator(mode="after")
-    def _upsert_goes_by_a_key(self) -> SqlOptions:
-        if self.mode == "upsert" and not self.key:
-            raise ValueError("mode upsert needs to know what names a row: add `key: [...]`")
-        if self.mode != "upsert" and (self.key or self.version):
-            raise ValueError(f"key and version are for mode upsert, and mode is {self.mode}")
-        if len(set(self.key)) < len(self.key):
-            raise ValueError("key names a column twice")
-        return self
 
     @property
     def prefetch(self) -> Sequence[str]:
@@ -106,6 +85,8 @@ class SqlOptions(Sink):
                 )
         if model is None:
             return
+        if self.folds_case and (twice := alike(names)):
+            raise ConfigError(f"the database tells no columns apart by capital letters: {listed(twice)}")
         if missing := [name for name in (*self.key, *([self.version] if self.version else [])) if name not in names]:
             raise ConfigError(f"model {model.__name__} has no field {missing[0]}: name one of {', '.join(names)}")
         if self.record_id in fields:
@@ -123,23 +104,47 @@ class SqlOptions(Sink):
             wanted = dict.fromkeys(table.fillable()) | ({self.record_id: wanted["id"]} if self.record_id else {})
         return table.drift(wanted, self.key)
 
+    def upsert_in(self, table: SqlTable) -> Upsert:
+        """What names a row, and which of two is newer, by the columns of this table."""
+        return Upsert([table.spelled(name) for name in self.key], self.version and table.spelled(self.version))
+
     def cells(self, batch: Batch, table: SqlTable) -> dict[str, list[Any]]:
         """The values of each column of the table that is filled, by its name. Raises RecordsRejected."""
+        record_id = self.record_id and table.spelled(self.record_id)
+        upsert = self.upsert_in(table)
         if batch.model is not None:
-            found = cells(batch, list(columns_of(batch.model)), json=table.json, arrays=table.arrays)
-        elif table.is_plain(self.record_id):
+            found = self._cells_of_models(batch, table)
+        elif table.is_plain(record_id):
             found = plain_cells(batch)
         else:
-            names = [name for name in table.fillable() if name != self.record_id]
-            found = cells(batch, names, json=table.json, arrays=table.arrays)
-        if self.record_id:
-            found[self.record_id] = batch.ids
+            names = [name for name in table.fillable() if name != record_id]
+            records = objects(batch)
+            matches = self.matched(records, table.matching(names))
+            found = cells_of_records(records, matches, self._columns(table, names))
+            self.say_left(batch, matches, f"table {self.table}")
+        for name in (*upsert.key, upsert.version):
+            if name in found:
+                found[name] = [value.default if type(value) is Absent else value for value in found[name]]
+        if record_id:
+            found[record_id] = batch.ids
         nameless = {
             index: f"{name}: null, and an upsert needs it to name the row"
-            for name in self.key
+            for name in upsert.key
             for index, value in enumerate(found[name])
             if value is None
         }
         if nameless:
             raise RecordsRejected(dict(sorted(nameless.items())))
         return found
+
+    def _cells_of_models(self, batch: Batch, table: SqlTable) -> dict[str, list[Any]]:
+        assert batch.model is not None
+        self.hold_to_model(batch)
+        match = table.matching(list(table.columns)).of(columns_of(batch.model))
+        assert isinstance(match, Match)  # else the table had been refused
+        found = cells_of_models(batch, match.fields, self._columns(table, list(match.fields)))
+        self.say_dropped(batch)
+        return found
+
+    def _columns(self, table: SqlTable, names: list[str]) -> Columns:
+        return Columns(names, table.json, table.arrays, table.sparse(names, keeps=self.keeps), keeps=self.keeps)

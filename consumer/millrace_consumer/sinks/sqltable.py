@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
+from millrace_consumer.matching import Match, Matching
 from millrace_consumer.modeltypes import Kind
 from millrace_consumer.sinks.sqlcolumns import PLAIN, SqlColumn
+from millrace_consumer.sinks.sqlrows import Rows
 
 
 class Found(NamedTuple):
@@ -25,17 +27,6 @@ class Found(NamedTuple):
     """What kind of type it is, where the database tells."""
     base: str = ""
     """The type below any domain, where the database has those."""
-
-
-class Rows(NamedTuple):
-    """A batch's values, row by row."""
-
-    names: list[str]
-    rows: list[tuple[Any, ...]]
-
-    def take(self, indices: Sequence[int]) -> Rows:
-        """These of the rows."""
-        return Rows(self.names, [self.rows[index] for index in indices])
 
 
 class Upsert(NamedTuple):
@@ -58,6 +49,7 @@ class SqlTable(ABC):
         self.name = name
         self.columns = columns
         self.unique = unique
+        self._matchings: dict[tuple[str, ...], Matching] = {}
 
     @classmethod
     @abstractmethod
@@ -65,22 +57,19 @@ class SqlTable(ABC):
         """The table as it is now; None where there is none."""
 
     @abstractmethod
-    def staged(self, cells: dict[str, list[Any]]) -> Any:
-        """A batch's values by column, as `put` takes them: `Rows`, or what has a `take` as well.
-
-        Raises RecordsRejected.
-        """
+    def staged(self, cells: dict[str, list[Any]]) -> Rows:
+        """A batch's values by column, as `put` takes them. Raises RecordsRejected."""
 
     @abstractmethod
-    def put(self, connection: Any, rows: Any, upsert: Upsert) -> None:
+    def put(self, connection: Any, rows: Rows, upsert: Upsert) -> None:
         """Writes the rows, in a transaction that is under way."""
 
-    def misfits(self, connection: Any, rows: Any) -> dict[int, str]:  # noqa: ARG002 - most show when they are written
+    def misfits(self, connection: Any, rows: Rows) -> dict[int, str]:  # noqa: ARG002 - most show when they are written
         """The rows that can't be written whatever else there is, by index, and why."""
         return {}
 
     @abstractmethod
-    def why(self, error: Exception, row: Any = None) -> str:
+    def why(self, error: Exception, row: Rows | None = None) -> str:
         """Why a row was refused; never what it holds, for reasons are shown."""
 
     @classmethod
@@ -115,9 +104,32 @@ class SqlTable(ABC):
         """The columns that the database doesn't fill by itself."""
         return [name for name, column in self.columns.items() if not column.made]
 
+    def matching(self, names: Sequence[str]) -> Matching:
+        """How fields find these of the columns."""
+        found = self._matchings.get(tuple(names))
+        return found or self._matchings.setdefault(tuple(names), Matching(names))
+
+    def spelled(self, name: str) -> str:
+        """A column's name as the table has it; as it is given where there is none, or more than one that it may be."""
+        match = self.matching(list(self.columns)).of([name])
+        return next(iter(match.fields), name) if isinstance(match, Match) else name
+
+    def sparse(self, names: Sequence[str], *, keeps: bool) -> list[str]:
+        """The columns for which it counts whether a record has a value, or none: those with a default, or all."""
+        return [name for name in names if keeps or self.columns[name].default is not None]
+
     def drift(self, wanted: Mapping[str, SqlColumn | None], key: Sequence[str]) -> str | None:
         """What must be mended before records with these columns can be written, and how; None where nothing must."""
-        if missing := [name for name in dict.fromkeys((*wanted, *key)) if name not in self.columns]:
+        match = self.matching(list(self.columns)).of(wanted)
+        if isinstance(match, str):
+            return f"has several columns for one name: {match}"
+        wanted = {column: wanted[name] for column, name in match.fields.items()} | {
+            name: wanted[name] for name in match.left
+        }
+        key = [self.spelled(name) for name in key]
+        if missing := [
+            name for name in dict.fromkeys((*wanted, *key)) if name not in self.columns or name in match.left
+        ]:
             mends = "; ".join(
                 self.alter(f"ADD COLUMN {quoted(name)} {self._type_of(wanted.get(name))}") for name in missing
             )
@@ -148,25 +160,42 @@ class SqlTable(ABC):
         """The table's name as SQL has it."""
         return qualified(self.name)
 
-    def insert(self, names: Sequence[str], select: str, upsert: Upsert) -> str:
-        """The statement that writes the rows of a query; a row with the key that is there is replaced."""
+    def insert(self, names: Sequence[str], select: str, upsert: Upsert, updated: Sequence[str] | None = None) -> str:
+        """The statement that writes the rows of a query; of a row with the key that is there these are replaced."""
         into = f"INSERT INTO {self.quoted_name} AS there ({', '.join(map(quoted, names))}) {select}"
-        key, version = upsert
+        key = upsert.key
         if not key:
             return into
-        others = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in names if name not in key)
-        action = f"DO UPDATE SET {others}" if others else "DO NOTHING"
-        if version:
-            action += f" WHERE there.{quoted(version)} IS NULL OR excluded.{quoted(version)} >= there.{quoted(version)}"
-        return f"{into} ON CONFLICT ({', '.join(map(quoted, key))}) {action}"
+        others = ", ".join(
+            f"{quoted(name)} = excluded.{quoted(name)}"
+            for name in (names if updated is None else updated)
+            if name not in key
+        )
+        action = f"DO UPDATE SET {others}{self.newer(upsert, 'excluded')}" if others else "DO NOTHING"
+        return f"{into} {self.on_conflict(key)} {action}"
+
+    def on_conflict(self, key: Sequence[str]) -> str:
+        """What begins the part of a statement for rows whose key is there."""
+        return f"ON CONFLICT ({', '.join(map(quoted, key))})"
+
+    def newer(self, upsert: Upsert, given: str, word: str = "WHERE") -> str:
+        """The condition under which a row gives way to the one of this name; empty for none."""
+        version = upsert.version and quoted(upsert.version)
+        return f" {word} (there.{version} IS NULL OR {given}.{version} >= there.{version})" if version else ""
 
     def values(self, names: Sequence[str]) -> str:
-        """What goes into these columns. A null gives way to a column's default."""
-        defaults = {name: self.columns[name].default for name in names}
-        return ", ".join(
-            self.value(name) if default is None else f"coalesce({self.value(name)}, {default})"
-            for name, default in defaults.items()
-        )
+        """What goes into these columns. A null gives way to a column's default where the column takes none."""
+        return ", ".join(map(self.present, names))
+
+    def present(self, name: str) -> str:
+        """What goes into a column for what the record has."""
+        column = self.columns[name]
+        return self.or_default(self.value(name), name) if column.not_null else self.value(name)
+
+    def or_default(self, value: str, name: str) -> str:
+        """A value, or the column's default where it is null."""
+        default = self.columns[name].default
+        return value if default is None else f"coalesce({value}, {default})"
 
     def value(self, name: str) -> str:
         """What goes into a column where the record has a value for it."""

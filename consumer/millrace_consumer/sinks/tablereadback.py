@@ -30,6 +30,7 @@ class Reading:
     ) -> None:
         self.columns = set(table.columns)
         self.plain = table.is_plain(record_id)
+        self.spelled = table.spelled
         self._database = database
         self._connection = connection
         self._table = table.name
@@ -113,8 +114,8 @@ class TableReadback(Readback):
     def _name(self, reading: Reading) -> tuple[str | None, str]:
         """The column that names a record, and what that is."""
         if self._record_id:
-            return self._record_id, ENVELOPE_ID
+            return reading.spelled(self._record_id), ENVELOPE_ID
         if not self._has_model and reading.plain:
             return "id", ENVELOPE_ID
-        name = (self._key or "").removeprefix("/")
+        name = reading.spelled((self._key or "").removeprefix("/"))
         return (name, self._key or name) if name in reading.columns else (None, LEDGER)

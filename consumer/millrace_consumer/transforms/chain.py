@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from millrace_consumer.evolving import coerce_partially
 from millrace_consumer.fastmodel import fast_model_of
+from millrace_consumer.given import strangers
 from millrace_consumer.transforms.concurrent import Concurrent, at_once
 from millrace_consumer.transforms.each import Each
 from millrace_consumer.transforms.enveloped import Enveloped, EnvelopeFields
@@ -23,6 +24,7 @@ from millrace_consumer.transforms.whole import Whole
 from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.extras import need
 from millrace_pipeline.fitting import all_fitted, fitted, in_unicode
+from millrace_pipeline.jsontext import encode_json
 
 Function: TypeAlias = Callable[[Any], Any]
 
@@ -136,7 +138,10 @@ def _of_model(transform: Function) -> Function | None:
 
 
 def _validated(transform: Function, model: type[BaseModel], record: Any) -> Any:
-    return transform(model.model_validate(record))
+    validated = model.model_validate(record)
+    if isinstance(record, dict) and (reason := strangers([validated], [encode_json(record)], model)):
+        raise ValueError(reason[0])
+    return transform(validated)
 
 
 def _transformed(envelopes: Sequence[Envelope], through: Sequence[Stage]) -> Outcome:
@@ -166,13 +171,23 @@ def _names(id: str, count: int) -> typing.Iterator[str]:
 
 
 def _fit(outcome: Outcome, model: type[BaseModel], evolves: bool) -> None:
-    """Fits every envelope of the outcome; moves those that don't fit, and what came with them, to `rejected`."""
+    """Fits every envelope of the outcome; moves those that don't fit, and what came with them, to `rejected`.
+
+    One that has fields, and none that the model knows, doesn't fit: of it nothing would be left. Where the model takes
+    any field or evolves, that is for the sink to say, which may write the record's own bytes.
+    """
     texts = [raw if type(raw := envelope.data) is msgspec.Raw else envelope.text for envelope in outcome.envelopes]
     fast = fast_model_of(model)
+    keeps = evolves or model.model_config.get("extra") == "allow"
     outcome.rows = all_fitted(texts, model) if fast is None else fast.decode_all(texts)
-    if outcome.rows is not None:
+    if outcome.rows is not None and (keeps or not strangers(outcome.rows, texts, model)):
         return
-    rows = [(fast and fast.decode(text)) or fitted(bytes(text), model) for text in texts]
+    rows: list[Any] = [(fast and fast.decode(text)) or fitted(bytes(text), model) for text in texts]
+    if not keeps:
+        fits = [index for index, row in enumerate(rows) if not isinstance(row, str)]
+        unknown = strangers([rows[index] for index in fits], [texts[index] for index in fits], model)
+        for place, reason in unknown.items():
+            rows[fits[place]] = reason
     if evolves:
         rows = [
             (coerce_partially(in_unicode(bytes(text)), model) or row) if isinstance(row, str) else row

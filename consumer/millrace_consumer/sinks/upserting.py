@@ -1,0 +1,66 @@
+"""What all sinks have in common that put a record in the place of the row with its key."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from millrace_consumer.sinks.columned import ColumnedSink
+
+ColumnName = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
+
+
+class Absent(NamedTuple):
+    """In the place of a value that a record doesn't have; `default` is what its model says then."""
+
+    default: Any = None
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class UpsertingSink(ColumnedSink):
+    """Upserts where its `mode` says so."""
+
+    key: Annotated[
+        list[ColumnName],
+        BeforeValidator(_listed, json_schema_input_type=str | list[str]),
+        Field(default_factory=list, description="For upsert: the column, or columns, that name a row."),
+    ]
+    version: Annotated[
+        ColumnName | None,
+        Field(
+            description="For upsert: a column, such as a time or a revision; a row is never replaced by one with less."
+        ),
+    ] = None
+    absent: Annotated[
+        Literal["keep", "null"],
+        Field(
+            description="For upsert: a field that a record lacks. keep: the row keeps what it has there. null: it "
+            "becomes null, or what the flow's model says by default."
+        ),
+    ] = "keep"
+
+    @model_validator(mode="after")
+    def _upsert_goes_by_a_key(self) -> Self:
+        if self.upserts and not self.key:
+            raise ValueError("mode upsert needs to know what names a row: add `key: [...]`")
+        if not self.upserts and (self.key or self.version):
+            raise ValueError(f"key and version are for mode upsert, and mode is {getattr(self, 'mode', 'append')}")
+        if not self.upserts and "absent" in self.model_fields_set:
+            raise ValueError(f"absent is for mode upsert, and mode is {getattr(self, 'mode', 'append')}")
+        if len(set(self.key)) < len(self.key):
+            raise ValueError("key names a column twice")
+        return self
+
+    @property
+    def upserts(self) -> bool:
+        """Whether it does."""
+        return getattr(self, "mode", "append") == "upsert"
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a row keeps what the record that takes its place doesn't have."""
+        return self.upserts and self.absent == "keep"
