@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pydantic import BaseModel
-from pydantic_core import to_json
 
+from millrace_consumer.exactjson import text_of_model
 from millrace_consumer.modeltypes import Kind, Shape, shapes_of
 
 INSTANT = pa.timestamp("us", tz="UTC")
@@ -48,14 +48,7 @@ class Column(NamedTuple):
     fields: Mapping[str, Column] | None = None
 
 
-def json_text(value: Any) -> str:
-    """A value as pydantic says it in JSON; a set in an order that doesn't change from one process to the next."""
-    if isinstance(value, Set):
-        value = sorted(value, key=repr)
-    return to_json(value, inf_nan_mode="null").decode()
-
-
-JSON = Column(pa.string(), json_text)
+JSON = Column(pa.string(), text_of_model)
 _TEXT = Column(pa.string(), str)
 
 _BY_KIND = {

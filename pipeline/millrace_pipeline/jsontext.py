@@ -17,11 +17,17 @@ from millrace_pipeline.surrogates import decode_surrogates, encode_surrogates, w
 
 def _other_types(value: Any) -> Any:
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True)
+        return value.model_dump(mode="json", by_alias=True, exclude=_absent(value))
     for kind, plain in _PLAIN:
         if isinstance(value, kind):
             return plain(value)
     raise TypeError(f"{type(value).__qualname__} is not something JSON can say")
+
+
+def _absent(value: BaseModel) -> set[str] | None:
+    """Return the fields that nobody has set and that are null only by default: what isn't there is not null."""
+    unset = type(value).model_fields.keys() - value.model_fields_set
+    return {name for name in unset if getattr(value, name, None) is None} or None
 
 
 # What is one of these is written as one: text by BeautifulSoup or lxml, numbers by numpy, a deque, a mapping.
@@ -43,8 +49,8 @@ def encode_json(value: Any) -> bytes:
     """Compact UTF-8 JSON on one line.
 
     Datetimes become ISO 8601, Decimals strings, bytes base64, NaN and infinities null, which are what JSON has for
-    them; subclasses of text, numbers and mappings what they are subclasses of. Raises RecordError naming what can't be
-    said in JSON.
+    them; subclasses of text, numbers and mappings what they are subclasses of. A pydantic model's field that nobody has
+    set, and that is null by default, is left out. Raises RecordError naming what can't be said in JSON.
     """
     try:
         return encoder.encode(value)

@@ -222,11 +222,18 @@ def test_a_number_that_python_does_not_print_names_its_record(tmp_path: Path) ->
     assert list(rejection.value.reasons) == [1]
 
 
-def test_half_a_surrogate_pair_names_its_record(tmp_path: Path) -> None:
+def test_half_a_surrogate_pair_is_the_replacement_character(tmp_path: Path) -> None:
     envelopes = [Envelope(str(i), "s", "t", None, {"a": text}) for i, text in enumerate(["fine", "\ud800"])]
-    with pytest.raises(RecordsRejected) as rejection:
-        CsvSink(path=tmp_path, columns=["a"]).write(Batch("b", envelopes))
-    assert list(rejection.value.reasons) == [1]
+    CsvSink(path=tmp_path, columns=["a"]).write(Batch("b", envelopes))
+    assert read(tmp_path / "b.csv") == [["a"], ["fine"], ["\ufffd"]]
+
+
+@pytest.mark.parametrize("text", ["1.0000000000000000000001", "1e400", "1e-400", "1E+5", "-0.0"])
+def test_a_number_keeps_all_its_digits(text: str, tmp_path: Path) -> None:
+    envelopes = [Envelope("1", "s", "t", None, msgspec.Raw(f'{{"a":{text},"b":[{text}]}}'.encode()))]
+    CsvSink(path=tmp_path, columns=["a", "b"], escape_formulas=False).write(Batch("b", envelopes))
+    [_, [alone, nested]] = read(tmp_path / "b.csv")
+    assert [Decimal(alone), Decimal(nested.strip("[]"))] == [Decimal(text)] * 2
 
 
 def test_real_events_come_back(tmp_path: Path, wikimedia_events: list[bytes]) -> None:

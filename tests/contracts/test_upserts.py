@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from pydantic import BaseModel, ValidationError, computed_field
 from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import RecordsRejected, Sink, SinkUnavailable
 from millrace_consumer.transforms import apply
-from millrace_pipeline.envelope import Envelope, encode_json
+from millrace_pipeline.envelope import Envelope
+from millrace_pipeline.jsontext import encode_json
 from tests.conftest import eventually
 from tests.contracts.sink_records import TIME
 from tests.contracts.typed_places import PLACES, UPSERTING, SqlPlace, TypedPlace, place_for
@@ -111,6 +113,19 @@ def test_a_models_default_is_for_new_rows_and_computed_fields_for_all(place: Typ
     ]
 
 
+def test_a_function_of_a_model_keeps_apart_what_is_absent_and_what_is_null(place: TypedPlace) -> None:
+    def sour(cookie: Cookie) -> Cookie:
+        cookie.item = f"sour {cookie.item}"
+        return cookie
+
+    sink = place.sink(**KEYED)
+    sink.write(of("b1", CAKE, {"id": 2, "item": "pie", "flavor": "fig"}))
+    given = of("b2", {"id": 1, "item": "cookie"}, {"id": 2, "item": "tart", "flavor": None}).envelopes
+    outcome = apply(given, [sour], Cookie)
+    sink.write(Batch("b2", outcome.envelopes, model=Cookie, rows=outcome.rows))
+    assert place.rows() == [row(1, "sour cookie", "lemon"), row(2, "sour tart")]
+
+
 RECORDS = st.fixed_dictionaries(
     {"id": st.integers(0, 3)},
     optional={
@@ -160,7 +175,7 @@ def test_rows_are_what_their_records_come_to(
 # ── Tables with defaults and without nulls ──────────────────────────────────────────────────────────────────────────
 
 
-def test_a_column_without_nulls_is_kept_where_a_row_has_it_and_wanted_where_none_is(table: SqlPlace) -> None:
+def test_a_column_without_nulls_is_kept_where_a_row_has_it(table: SqlPlace) -> None:
     table.run(f"CREATE TABLE {table.table_name} (id integer PRIMARY KEY, item text NOT NULL, flavor text)")
     sink = table.sink(**KEYED)
     sink.write(of("b1", CAKE, model=None))
@@ -211,7 +226,7 @@ def test_two_consumers_that_know_different_fields_lose_neither(place: TypedPlace
         for round in range(ROUNDS):
             start.wait(60)
             batch = of(f"{field}{round}", *({"id": round * 100 + id, field: field} for id in ids))
-            eventually(lambda batch=batch: written(sink, batch), 60)
+            eventually(partial(written, sink, batch), 60)
         sink.close()
 
     with ThreadPoolExecutor(2) as pool:

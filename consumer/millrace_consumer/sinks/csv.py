@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
@@ -14,10 +14,12 @@ from functools import partial
 from operator import attrgetter
 from typing import Annotated, Any, BinaryIO, ClassVar
 
+import msgspec
 from pydantic import BaseModel, Field, RootModel, field_validator
-from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from millrace_consumer.batch import Batch
+from millrace_consumer.exactjson import exact_text, exact_values, text_of_model
 from millrace_consumer.matching import Match, listed
 from millrace_consumer.modelfields import field_names
 from millrace_consumer.readback import WHOLE, Readback
@@ -26,7 +28,9 @@ from millrace_consumer.sinks.columned import ColumnedSink
 from millrace_consumer.sinks.csvfinding import Finding
 from millrace_consumer.sinks.filereadback import Damaged, FileReadback
 from millrace_consumer.sinks.files import FileSink
-from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.envelope import Envelope
+from millrace_pipeline.errors import ConfigError, EnvelopeError, RecordError
+from millrace_pipeline.fitting import in_unicode
 from millrace_pipeline.pointer import steps_of
 
 # What a spreadsheet takes for a formula: https://owasp.org/www-community/attacks/CSV_Injection, with the white space
@@ -138,12 +142,13 @@ class CsvSink(ColumnedSink, FileSink):
     def _rows(self, batch: Batch, pointers: list[str]) -> list[list[str]]:
         """The cells of every record. Raises RecordsRejected naming those that have none."""
         rows, rejected = [], {}
+        cell = partial(self._cell, exact_text if batch.model is None else text_of_model)
         for index, values in enumerate(self._found(batch, pointers)):
             if isinstance(values, str):
                 rejected[index] = values
                 continue
             try:
-                row = list(map(self._cell, values))
+                row = list(map(cell, values))
                 for text in row:
                     text.encode()
             except (ValueError, TypeError, PydanticSerializationError) as error:
@@ -165,8 +170,12 @@ class CsvSink(ColumnedSink, FileSink):
         finding = Finding(pointers)
         computed = model.model_computed_fields.keys() if model else ()
         given: Sequence[Any] = batch.given or [None] * len(batch)
+        records = map(_exact_record, batch.envelopes) if model is None else batch.records
         matches = []
-        for record, fields in zip(batch.records, given, strict=True):
+        for record, fields in zip(records, given, strict=True):
+            if isinstance(record, RecordError):
+                yield f"can't be written as CSV: {record}"
+                continue
             match = finding.match(record, None if fields is None else {*fields, *computed})
             reason = self.unmatched(match, pointers)
             if isinstance(match, Match) and reason is None:
@@ -176,7 +185,7 @@ class CsvSink(ColumnedSink, FileSink):
                 yield str(reason)
         self.say_left(batch, matches, "the csv sink")
 
-    def _cell(self, value: Any) -> str:
+    def _cell(self, to_json: Callable[[Any], str], value: Any) -> str:
         """A value as the text of its cell."""
         if value is None:
             return self.null
@@ -196,7 +205,7 @@ class CsvSink(ColumnedSink, FileSink):
             value = to_jsonable_python(value)
             if isinstance(value, str):
                 return self._safe(value)
-        return to_json(value, inf_nan_mode="null").decode()
+        return to_json(value)
 
     def _safe(self, text: str) -> str:
         if not self.escape_formulas or text[:1].isalnum() or not _FORMULA.match(text):
@@ -211,3 +220,13 @@ def _header(pointer: str) -> str:
 
 def _pointer(name: str) -> str:
     return name if name.startswith("/") else f"/{name}"
+
+
+def _exact_record(envelope: Envelope) -> Any:
+    """A record with all digits of its numbers, or the RecordError that says why it is none."""
+    try:
+        return exact_values(in_unicode(envelope.text))
+    except RecordError as error:
+        return error
+    except (EnvelopeError, msgspec.MsgspecError, ValueError, RecursionError) as error:
+        return RecordError(str(error))

@@ -10,15 +10,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from types import NoneType
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 from pydantic import BaseModel
-from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from millrace_consumer.batch import Batch
+from millrace_consumer.exactjson import exact_text, exact_values, text_of_model
 from millrace_consumer.matching import Match
 from millrace_consumer.sinks.upserting import Absent
 from millrace_pipeline.errors import RecordsRejected
@@ -27,10 +29,6 @@ from millrace_pipeline.moment import in_utc, read_moment
 AS_THEY_ARE = frozenset({NoneType, str, int, float, bool, bytes, Decimal, datetime, date, timedelta, UUID})
 
 _NO_CELL = (ValueError, TypeError, OverflowError, RecursionError, PydanticSerializationError, msgspec.MsgspecError)
-
-# A number of a record keeps all its digits on the way to a decimal column, or into JSON.
-_decoder = msgspec.json.Decoder(float_hook=Decimal)
-_encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 def plain_cells(batch: Batch) -> dict[str, list[Any]]:
@@ -70,7 +68,7 @@ def cells_of_models(batch: Batch, fields: Mapping[str, str], columns: Columns) -
                 value if fields[name] in given or not (columns.keeps or value is None) else Absent(value)
                 for value, given in zip(found[name], batch.given or [], strict=True)
             ]
-    return _in_cells(found, columns, _json_of_model)
+    return _in_cells(found, columns, text_of_model)
 
 
 def cells_of_records(
@@ -87,13 +85,13 @@ def cells_of_records(
             record[match.fields[name]] if name in match.fields else absent
             for record, match in zip(records, matches, strict=True)
         ]
-    return _in_cells(found, columns, _json)
+    return _in_cells(found, columns, exact_text)
 
 
 def _in_cells(found: dict[str, list[Any]], columns: Columns, to_json: Callable[[Any], str]) -> dict[str, list[Any]]:
     rejected: dict[int, str] = {}
     for name, values in found.items():
-        to_cell = to_json if name in columns.json else _array if name in columns.arrays else _cell
+        to_cell = to_json if name in columns.json else partial(_array if name in columns.arrays else _cell, to_json)
         if name in columns.json or not set(map(type, values)) <= AS_THEY_ARE - {datetime}:
             found[name] = _converted(name, values, to_cell, rejected)
     if rejected:
@@ -125,7 +123,7 @@ def objects(batch: Batch) -> list[dict[str, Any]]:
     rejected = {}
     for index, line in enumerate(batch.unicode_lines):
         try:
-            record = _decoder.decode(line)
+            record = exact_values(line)
         except _NO_CELL as error:
             rejected[index] = f"not JSON that a table can hold: {error}"
             continue
@@ -137,36 +135,27 @@ def objects(batch: Batch) -> list[dict[str, Any]]:
     return records
 
 
-def _cell(value: Any) -> Any:
+def _cell(to_json: Callable[[Any], str], value: Any) -> Any:
     """A value of a column that holds no JSON."""
     if isinstance(value, datetime):
         in_utc(value)  # as which databases keep it: what is none is said here, and of which record
     if type(value) in AS_THEY_ARE:
         return value
     if isinstance(value, Enum):
-        return _cell(value.value)
+        return _cell(to_json, value.value)
     if isinstance(value, time):
         if value.tzinfo is not None:
             raise ValueError("a time of day with a time zone: make it a datetime")
         return value
     if isinstance(value, BaseModel | Set):
-        return _json_of_model(value)
+        return text_of_model(value)
     if isinstance(value, dict | list | tuple):
-        return _json(value)
+        return to_json(value)
     value = to_jsonable_python(value)
-    return value if isinstance(value, str | int | float) else _json_of_model(value)
+    return value if isinstance(value, str | int | float) else text_of_model(value)
 
 
-def _array(value: Any) -> Any:
-    return [_cell(item) for item in value] if isinstance(value, list | tuple | Set) else _cell(value)
-
-
-def _json(value: Any) -> str:
-    return _encoder.encode(value).decode()
-
-
-def _json_of_model(value: Any) -> str:
-    """As pydantic says it; a set in an order that doesn't change from one process to the next."""
-    if isinstance(value, Set):
-        value = sorted(value, key=repr)
-    return to_json(value, inf_nan_mode="null").decode()
+def _array(to_json: Callable[[Any], str], value: Any) -> Any:
+    if not isinstance(value, list | tuple | Set):
+        return _cell(to_json, value)
+    return [_cell(to_json, item) for item in value]
