@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
 
+from millrace.produced import is_produced
 from millrace_pipeline.envelope import SPECVERSION
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.flow import Flow
@@ -48,7 +49,8 @@ def asyncapi(flows: Mapping[str, Flow], *, title: str, version: str) -> dict[str
         schemas[name] = _draft_07(_envelope(flow, data))
         messages[name] = _message(name, f"A record of the flow {name}.")
         channels[name] = _channel(flow.queue.key, name, f"The list of the flow {name}: {_how(flow)}")
-        operations[f"{name}.publish"] = _operation("send", name, f"Producers read {flow.source.type} and LPUSH.")
+        senders = f"Producers read {flow.source.type} and LPUSH" if is_produced(flow) else "Others LPUSH"
+        operations[f"{name}.publish"] = _operation("send", name, f"{senders}.")
         operations[f"{name}.deliver"] = _operation("receive", name, f"Consumers write to {flow.sink.type}.")
         if flow.contract == "quarantine":
             aside = f"{name}.variants"

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.tables import console_for_all
+from millrace.produced import is_produced
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process import logs
@@ -244,6 +245,8 @@ def _own_rig(stack: contextlib.ExitStack, flows: Path, names: list[str], consume
     from millrace.cli.localrig import LocalRig
 
     for flow in choose(settings_with(flows), names):
+        if not is_produced(flow):
+            raise flow.source.error("others push onto its list: chaos can't tell what came, and runs only sources")
         for sink in flow.sink.each:
             place = Path(str(sink.options.get("path", folder / "nowhere")))
             if place.is_dir() and any(place.iterdir()):

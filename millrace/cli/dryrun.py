@@ -50,7 +50,8 @@ def dry_run(
     partition that it would be in; of any other sink the records that it would be given.
 
     Without --record and --file the records come from standard input, a line each. A line that is a whole envelope, as
-    `millrace dead show` prints it, is taken as it stands; any other is what a source would yield.
+    `millrace dead show` prints it, is taken as it stands; any other is what a source would yield, or what others would
+    push where the source is `external`.
 
     Exit codes: 0 each record would be written, or left out by a transform; 1 one of them would be set aside; 2 the flow
     is wrong.
@@ -65,8 +66,9 @@ def dry_run(
     entries = Entries(chosen.name, mark=chosen.queue.key, session=SESSION, key=key, contract=Contract.of(chosen))
     found: list[Rehearsed] = []
     source = _source_of(chosen)
+    produced = source is None or not source.pushed_by_others
     for text in _records(record or [], file):
-        if is_envelope(text):
+        if is_envelope(text) or not produced:  # as it would stand on the list
             found.append(rehearsed.of(text))
             continue
         sample = source.sample(text) if source else Record(text)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from millrace.produced import is_produced
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.component import Component
 from millrace_pipeline.flows.flow import Flow, Flows, load
@@ -56,6 +57,7 @@ def doubts(flows: Iterable[Flow]) -> Iterator[str]:
                 yield str(part.error(_no_pointer(value), *steps))
         for steps, value in dotted_names(flow.dedupe, ("dedupe",)) if flow.dedupe else ():
             yield str(flow.error(_no_pointer(value), *steps))
+        yield from _without_effect(flow)
     yield from _shared_places(flows)
 
 
@@ -69,6 +71,19 @@ def dotted_names(model: BaseModel, steps: tuple[str, ...] = ()) -> Iterator[tupl
             for text in _texts(value):
                 if _DOTTED.fullmatch(text):
                     yield (*steps, name), text
+
+
+def _without_effect(flow: Flow) -> Iterator[str]:
+    """Yield what is done while records are published, in a flow that others publish to."""
+    try:
+        if is_produced(flow):
+            return
+    except ConfigError:  # said elsewhere
+        return
+    for option in ("dedupe", "contract", "publish"):
+        if option in flow.model_fields_set and getattr(flow, option) is not None:
+            message = "holds for what `millrace.writer` publishes: what others push by themselves isn't looked at"
+            yield str(flow.error(message, option))
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -26,6 +26,7 @@ from millrace.cli.screen import screen_for
 from millrace.cli.services import FlowsOption, choose, leave, look_before, settings_with
 from millrace.cli.status import NamesArgument
 from millrace.home import Home
+from millrace.produced import is_produced
 from millrace.server import bring
 from millrace_pipeline.errors import ConfigError, MillraceError, QueueError
 from millrace_pipeline.flows.flow import Flow
@@ -74,6 +75,9 @@ def run(
     A service that fails too often is given up, and with its consumers the flow; the others go on. Once no flow is
     consumed any more, or every source has ended or was given up and the lists are empty, it ends.
 
+    A flow whose source is `external` has consumers alone: it never ends by itself, and with --until-empty once its list
+    is empty.
+
     --inline runs one flow in this process instead, with no Redis and no second try: an error of the source or the sink
     ends it at once.
 
@@ -111,7 +115,7 @@ def run(
                 flow.look()
             screen.show(running)
         grace = settings.grace_seconds + 5
-        supervisor.stop([flow.producer.name for flow in running], grace_seconds=grace)
+        supervisor.stop([flow.producer.name for flow in running if flow.producer], grace_seconds=grace)
         supervisor.stop([child.name for flow in running for child in flow.consumers], grace_seconds=grace)
         screen.show(running, last=True)
         over = tell_outcome(chosen, before, books_of(settings, chosen), fail_on_dead=fail_on_dead)
@@ -130,7 +134,8 @@ def _all_over(running: list[RunningFlow], settings: Settings, until_empty: bool)
     if not live:
         return True
     bounded = until_empty or any(child.gave_up for flow in running for child in flow.services)
-    return bounded and all(flow.producer.done for flow in live) and _all_empty(settings, [flow.flow for flow in live])
+    read = bounded and all(flow.is_read(until_empty=until_empty) for flow in live)
+    return read and _all_empty(settings, [flow.flow for flow in live])
 
 
 def _run_inline(settings: Settings, flows: list[Flow], records: int | None) -> int:
@@ -139,6 +144,8 @@ def _run_inline(settings: Settings, flows: list[Flow], records: int | None) -> i
     if len(flows) != 1:
         raise ConfigError(f"--inline runs one flow: name one of {', '.join(flow.name for flow in flows)}")
     logs.configure(settings.log, settings.log_level, service="inline")
+    if not is_produced(flows[0]):
+        raise flows[0].source.error("others push onto its list, and --inline has none: leave --inline out")
     running = Inline(flows[0], records=records)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, running.stop)

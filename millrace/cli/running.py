@@ -6,6 +6,7 @@ import signal
 
 import structlog
 
+from millrace.produced import is_produced
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.process.supervisor import FAILURES_BEFORE_GIVING_UP, Child, Supervisor
@@ -17,14 +18,19 @@ POISONED_BATCHES = 3
 
 
 class RunningFlow:
-    """A producer and consumers, each a process of its own: what kills one flow's leaves the others alone."""
+    """A producer and consumers, each a process of its own: what kills one flow's leaves the others alone.
+
+    `producer` is None where others push onto the list.
+    """
 
     def __init__(
         self, flow: Flow, supervisor: Supervisor, settings: Settings, *, consumers: int, take_over: bool = False
     ) -> None:
         self.flow = flow
         where = ["--flows", str(settings.flows), *(["--take-over"] if take_over else [])]
-        self.producer = supervisor.add(f"producer-{flow.name}", "produce", flow.name, *where)
+        self.producer: Child | None = None
+        if is_produced(flow):
+            self.producer = supervisor.add(f"producer-{flow.name}", "produce", flow.name, *where)
         names = [f"consumer-{flow.name}"]
         if consumers > 1:
             names = [f"{names[0]}-{number}" for number in range(1, consumers + 1)]
@@ -34,16 +40,23 @@ class RunningFlow:
     @property
     def services(self) -> list[Child]:
         """All of them."""
-        return [self.producer, *self.consumers]
+        return [*([self.producer] if self.producer else []), *self.consumers]
 
     @property
     def given_up(self) -> bool:
         """Whether nobody consumes it any more."""
         return all(child.done for child in self.consumers)
 
+    def is_read(self, *, until_empty: bool) -> bool:
+        """Return True once nothing more is to come: its source has ended.
+
+        Others may push for ever, so there it is only what they have pushed so far, with `until_empty`.
+        """
+        return self.producer.done if self.producer else until_empty
+
     def look(self) -> None:
         """Stops the producer of a flow that nobody consumes any more: its list would only fill up."""
-        if self.given_up and not self.producer.done and self.producer.state != "stopping":
+        if self.given_up and self.producer and not self.producer.done and self.producer.state != "stopping":
             log.error("flow_given_up", flow=self.flow.name)
             self.producer.signal(signal.SIGTERM)
 

@@ -105,7 +105,8 @@ class TableScreen(PrettyScreen):
             states = Counter(map(_styled, flow.consumers))
             consumers = ", ".join(f"{count} × {state}" if count > 1 else state for state, count in states.items())
             counts, waits = self._counts(flow, now)
-            table.add_row(flow.flow.name, _styled(flow.producer), consumers, *counts)
+            producer = _styled(flow.producer) if flow.producer else "[dim]others[/dim]"
+            table.add_row(flow.flow.name, producer, consumers, *counts)
             notes += [Text(f"{flow.flow.name}: {note}", style="yellow") for note in (*waits, *_troubles(flow))]
         return Group(table, *notes)
 

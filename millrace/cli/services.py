@@ -50,11 +50,14 @@ def produce(
     2 the flow, the Redis or what the source is asked is wrong, or its list is another project's; 3 more dead letters
     than `dead: {fail_above: …}` or --fail-on-dead allow.
     """
+    from millrace.produced import is_produced, not_produced
     from millrace_producer.runner import Producer
 
     settings = settings_with(flows)
     chosen = choose(settings, [flow])[0]
     build_to_produce(chosen)
+    if not is_produced(chosen):
+        raise not_produced(chosen)
     with Service(f"producer-{flow}", settings, flow=flow) as service:
         server = find(settings)
         look_before(server.url, settings.redis_seconds, service.stopping)

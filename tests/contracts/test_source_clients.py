@@ -73,7 +73,7 @@ SOURCE_CASES: dict[str, tuple[Options, Breaks]] = {
         },
     ),
 }
-READS_NOBODY = {"python", "schedule", "scrapy", "stdin"}
+READS_NOBODY = {"external", "python", "schedule", "scrapy", "stdin"}
 """Sources without a client of ours; Scrapy's is in a process of its own."""
 
 

@@ -27,7 +27,7 @@ KEYS = {"access_key": CREDENTIALS["aws_access_key_id"], "secret_key": CREDENTIAL
 NOBODY = "127.0.0.1:9"
 AWS = {"url": f"http://{NOBODY}/1/a", "region": REGION, **KEYS, "timeout": "1s"}
 POINTLESS = {"python", "stdout", "null", "scrapy", "schedule", "stdin", "files", "jsonl", "csv", "parquet", "delta"}
-POINTLESS |= {"sqlite", "duckdb"}
+POINTLESS |= {"sqlite", "duckdb", "external"}
 """Those that ask nobody over a network."""
 
 DEAD: dict[tuple[str, str], dict[str, Any]] = {

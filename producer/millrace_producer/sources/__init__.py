@@ -15,6 +15,7 @@ SOURCES: dict[str, str] = {
     "kafka": "millrace_producer.sources.kafka:KafkaSource",
     "sqs": "millrace_producer.sources.sqs:SqsSource",
     "redis": "millrace_producer.sources.redis:RedisSource",
+    "external": "millrace_producer.sources.external:ExternalSource",
     "python": "millrace_producer.sources.python:PythonSource",
 }
 """The class of each `type`, in the order of the docs, as a dotted path: imported when a flow uses it."""

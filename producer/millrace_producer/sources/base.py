@@ -44,6 +44,9 @@ class Source(BaseModel, ABC):
     redelivers: ClassVar[bool] = False
     """True where what was published may come again, under the same key: then its flow has dedupe by default."""
 
+    pushed_by_others: ClassVar[bool] = False
+    """True where others push onto the flow's list: it has no producer, and `read` is never called."""
+
     def for_model(self, model: type[BaseModel] | None) -> Self:  # noqa: ARG002
         """Return the source as it is to be read for a flow with this model: what has no types may take them from it."""
         return self

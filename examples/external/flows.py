@@ -1,0 +1,6 @@
+from pydantic import BaseModel
+
+
+class Measurement(BaseModel):
+    place: str
+    celsius: float
