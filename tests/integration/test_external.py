@@ -14,8 +14,12 @@ import redis
 from millrace.asyncapi import asyncapi
 from millrace.cli.check import load_all
 from millrace.cli.examine import doubts
+from millrace.cli.run import _all_over
+from millrace.cli.running import RunningFlow
 from millrace.practice.site import PracticeSite
 from millrace_pipeline.flows.flow import load
+from millrace_pipeline.process.settings import Settings
+from millrace_pipeline.process.supervisor import Supervisor
 from tests.conftest import eventually
 from tests.integration.test_scrapy_crawl import OUR_PROJECT, QUICK, crawl
 from tests.services import PATIENCE, Place, children_of
@@ -50,15 +54,27 @@ def test_until_empty_ends_once_all_that_was_pushed_is_delivered(pushed: Place) -
     pushed.assert_once([1, 2, 3, 4])
 
 
-def test_a_flow_that_others_push_to_outlives_the_sources_of_its_neighbours(pushed: Place, client: redis.Redis) -> None:
+def test_a_flow_that_others_push_to_outlives_the_sources_of_its_neighbours(
+    pushed: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pushed.flow("letters", source={"type": "stdin"})  # is refused under `run`, and given up
-    run = pushed.start("run")
-    run.await_event("service_given_up", service="producer-letters")
-    run.until(lambda: pushed.books().lag == 0)
-    for number in range(5, 25):  # for longer than `run` takes to see that a list is empty
-        client.lpush(pushed.key_of(), json.dumps({"n": number}))
-        run.until(lambda number=number: pushed.numbers()[-1:] == [number])
-    run.terminate()
+    monkeypatch.chdir(pushed.folder)
+    settings = Settings(flows=pushed.folder / "flows.yaml", redis_url=pushed.redis_url)
+    environ = {**os.environ, "REDIS_URL": pushed.redis_url, "MILLRACE_LOG": "json"}
+    supervisor = Supervisor(environ=environ, say=lambda *_: None)
+    running = [RunningFlow(flow, supervisor, settings, consumers=1) for flow in load(settings.flows).values()]
+
+    def given_up() -> bool:
+        supervisor.look()
+        return running[1].is_read(until_empty=False)
+
+    try:
+        eventually(given_up, PATIENCE)
+        eventually(lambda: pushed.books().lag == 0, PATIENCE)
+        assert not _all_over(running, settings, until_empty=False)
+        assert _all_over(running, settings, until_empty=True)
+    finally:
+        supervisor.stop(grace_seconds=20)
 
 
 def test_produce_and_inline_are_refused_with_what_to_do(pushed: Place) -> None:
