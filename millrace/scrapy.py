@@ -19,12 +19,14 @@ from typing import Any, Self, TypeVar
 import structlog
 from scrapy import signals
 from scrapy.crawler import Crawler
+from scrapy.exceptions import CloseSpider
 from scrapy.utils.asyncio import is_asyncio_available
 from twisted.internet.defer import Deferred
 
+from millrace.awaiting import await_redis
 from millrace.server import Server, folder_with_flows, server_of
 from millrace_pipeline.envelope import DeadLetter
-from millrace_pipeline.errors import ConfigError, QueueError
+from millrace_pipeline.errors import ConfigError, MillraceError, QueueError
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.queue import Publishing, Session
 from millrace_producer.items import CONTENT, record_of
@@ -44,8 +46,9 @@ class RedisPipeline:
 
     An item that JSON can't say is set aside as a dead letter. While the publisher's buffer is full, because Redis is
     away or consumers are behind, items wait here, and Scrapy's own limits stop the crawl; the reactor is never blocked.
-    Closing the spider waits until all is on the list. An error that waiting won't mend closes the spider with
-    `publish_failed`, also in the stats of a crawl that was already closing.
+    Closing the spider waits until all is on the list. A Redis that isn't there, or won't do, when the crawl begins, and
+    later an error that waiting won't mend, close the spider with `publish_failed`, also in the stats of a crawl that
+    was already closing.
 
     Settings:
 
@@ -55,6 +58,8 @@ class RedisPipeline:
     - `MILLRACE_FLOW`: the envelopes' `source`; the spider's name.
     - `MILLRACE_RECORD_KEY`: what names a record, as the `key` of a scrapy source; `content`.
     - `MILLRACE_MAX_READY`: records on the list and in flight at which the crawl is held back; 1,000,000.
+    - `MILLRACE_REDIS_SECONDS`: how long a Redis that isn't there may take to come up, before anything is crawled; the
+      environment's, or 30.
     - `MILLRACE_FLUSH_SECONDS`: how long closing may take; as long as it takes.
 
     Stats: `millrace/published`, `millrace/duplicates`, `millrace/dead`, `millrace/unpublished`.
@@ -70,7 +75,9 @@ class RedisPipeline:
             raise ConfigError("MILLRACE_KEY is not set: name the Redis list that items go to in the project's settings")
         self._crawler = crawler
         self._list = key
-        self._server = _server(settings.get("REDIS_URL"))
+        known = Settings.load()
+        self._server = _server(settings.get("REDIS_URL"), known)
+        self._redis_seconds = settings.getfloat("MILLRACE_REDIS_SECONDS", known.redis_seconds)
         self._record_key = settings.get("MILLRACE_RECORD_KEY", CONTENT)
         self._max_ready = settings.getint("MILLRACE_MAX_READY", 1_000_000)
         self._flush_seconds = settings.getfloat("MILLRACE_FLUSH_SECONDS") or None
@@ -79,62 +86,75 @@ class RedisPipeline:
         self._failed = False
         self._published = 0  # as the stats say it
         self._closing: object = None
+        self._helper = _Helper()
+        self._publisher: Publisher | None = None  # until Redis was seen
         crawler.signals.connect(self.spider_closed, signals.spider_closed)
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
         return cls(crawler)
 
-    def open_spider(self) -> None:
+    async def open_spider(self) -> None:
         assert self._crawler.spider is not None
         _log_as_scrapy_does()
+        try:
+            await self._helper.do(lambda: await_redis(self._server.url, self._redis_seconds, self._give_up))
+        except MillraceError as error:
+            self._failed = True
+            log.error("items can't be published to %s, and nothing is crawled: %s", self._list, error)
+            raise CloseSpider(PUBLISH_FAILED) from None
         name = self._crawler.settings.get("MILLRACE_FLOW") or self._crawler.spider.name
         publishing = Publishing(Session(self._server.url, self._list, give_up=self._give_up))
         self._publisher = Publisher(publishing, flow=name, source=name, max_ready=self._max_ready)
-        self._helper = _Helper()
 
     async def process_item(self, item: Any) -> Any:
+        assert self._publisher is not None
+        publisher = self._publisher
         record = record_of(item, self._record_key)
         if isinstance(record, DeadLetter):
             log.warning("item set aside as a dead letter: %s", record.reason)
         try:
             # Behind those that wait already, so that the list keeps the order of the crawl.
-            if self._publisher.has_room and not self._waiting:
-                self._publisher.put(record)
+            if publisher.has_room and not self._waiting:
+                publisher.put(record)
             else:
                 self._waiting += 1
                 try:
-                    await self._helper.do(lambda: self._publisher.put(record))
+                    await self._helper.do(lambda: publisher.put(record))
                 finally:
                     self._waiting -= 1
         except QueueError as error:
-            self._fail(error)
+            self._fail(error, publisher)
             self._close_the_spider()
             raise
-        if self._publisher.published != self._published:
-            self._count()
+        if publisher.published != self._published:
+            self._count(publisher)
         return item
 
     async def close_spider(self) -> None:
+        publisher = self._publisher
         try:
-            await self._helper.do(lambda: self._publisher.close(self._flush_seconds))
+            if publisher is not None:
+                await self._helper.do(lambda: publisher.close(self._flush_seconds))
         except QueueError as error:
-            self._fail(error)
+            self._fail(error, publisher)
         finally:
             self._give_up.set()
             self._helper.close()
             self._server.close()
-            self._count()
+            if publisher is not None:
+                self._count(publisher)
 
     def spider_closed(self) -> None:
         """Come last: whoever looks at how the crawl ended must not find "finished"."""
         if self._failed:
             self._crawler.stats.set_value("finish_reason", PUBLISH_FAILED)
 
-    def _fail(self, error: QueueError) -> None:
+    def _fail(self, error: QueueError, publisher: Publisher | None) -> None:
         if not self._failed:
             self._failed = True
-            log.error("items can't be published to %s, %d are lost: %s", self._list, self._publisher.unpublished, error)
+            lost = publisher.unpublished if publisher else 0
+            log.error("items can't be published to %s, %d are lost: %s", self._list, lost, error)
 
     def _close_the_spider(self) -> None:
         if self._closing is None:
@@ -143,17 +163,16 @@ class RedisPipeline:
                 asyncio.ensure_future(closing) if is_asyncio_available() else Deferred.fromCoroutine(closing)
             )
 
-    def _count(self) -> None:
-        self._published = self._publisher.published
+    def _count(self, publisher: Publisher) -> None:
+        self._published = publisher.published
         stats = self._crawler.stats
         for name in ("published", "duplicates", "dead", "unpublished"):
-            stats.set_value(f"millrace/{name}", getattr(self._publisher, name))
+            stats.set_value(f"millrace/{name}", getattr(publisher, name))
 
 
-def _server(url: str | None) -> Server:
+def _server(url: str | None, settings: Settings) -> Server:
     if url:
         return Server(url, "told")
-    settings = Settings.load()
     server = server_of(settings, folder=folder_with_flows(settings))
     log.info("publishing to %s", server)
     return server
@@ -184,6 +203,8 @@ class _Helper:
         self._thread = threading.Thread(target=self._run, name="millrace helper", daemon=True)
 
     async def do(self, call: Callable[[], T]) -> T:
+        if self._thread.ident is None:
+            self._thread.start()
         done: concurrent.futures.Future[T] = concurrent.futures.Future()
 
         def run() -> None:

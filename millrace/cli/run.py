@@ -97,7 +97,7 @@ def run(
     stopping, at_once = threading.Event(), threading.Event()
     on_signal(lambda _: (at_once if stopping.is_set() else stopping).set(), signal.SIGTERM, signal.SIGINT)
     with (
-        redis_for(settings, chosen, port, take_over=take_over) as (settings, take_over),
+        redis_for(settings, chosen, port, stopping, take_over=take_over) as (settings, take_over),
         screen_for(settings) as screen,
         endpoint_for(settings) as endpoint,
     ):
@@ -172,7 +172,7 @@ def _hurry(supervisor: Supervisor, at_once: threading.Event) -> None:
 
 @contextlib.contextmanager
 def redis_for(
-    settings: Settings, flows: list[Flow], port: int | None, *, take_over: bool
+    settings: Settings, flows: list[Flow], port: int | None, stopping: threading.Event, *, take_over: bool
 ) -> Iterator[tuple[Settings, bool]]:
     """The settings with the Redis to use, and whether its lists are to be ours: those of this folder's own are.
 
@@ -182,7 +182,7 @@ def redis_for(
     if settings.redis_url_is_set:
         server = bring(settings, port=port, preferred=REDIS_PORT)
         log.info("redis_found", redis=str(server))
-        look_before(server.url, settings.redis_seconds)
+        look_before(server.url, settings.redis_seconds, stopping)
         _look_whose(server.url, flows, take_over=take_over)
         yield settings, take_over
         return

@@ -6,31 +6,27 @@ import contextlib
 import os
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import structlog
 import typer
 
+from millrace.awaiting import await_redis
 from millrace.cli.asked import TakeOverOption
 from millrace.cli.examine import build_to_consume, build_to_produce
 from millrace.cli.exits import TOO_MANY_DEAD
 from millrace.cli.outcome import FailOnDeadOption, too_many_dead
-from millrace.server import Server, server_of, without_secrets
-from millrace_pipeline.errors import ConfigError, MillraceError, QueueUnavailable, SourceRefused
+from millrace.server import Server, server_of
+from millrace_pipeline.errors import ConfigError, MillraceError, SourceRefused
 from millrace_pipeline.flows.flow import Flow, load
 from millrace_pipeline.process.service import Service
 from millrace_pipeline.process.settings import Settings
-from millrace_pipeline.redis.preflight import preflight
 
 app = typer.Typer()
 log = structlog.get_logger(__name__)
 
 IDLE_PATIENCE_SECONDS = 2.0
-
-AGAIN_SECONDS = 10.0
-LOOK_SECONDS = 0.5
 
 FlowsOption = Annotated[
     Path | None, typer.Option("--flows", "-f", help="The flows file; else MILLRACE_FLOWS, else ./flows.yaml.")
@@ -175,34 +171,10 @@ def find(settings: Settings) -> Server:
     return server
 
 
-def look_before(url: str, seconds: float, stopping: threading.Event | None = None) -> None:
-    """Look at the Redis before anything is trusted to it. Raises ConfigError where it is not usable.
-
-    One that doesn't answer yet is waited for, for so many seconds; then QueueUnavailable says that it isn't there. An
-    outage later on is waited out, however long.
-    """
-    pause, since, told = stopping or threading.Event(), time.monotonic(), -AGAIN_SECONDS
-    while True:
-        findings = preflight(url)
-        for finding in findings:
-            if finding.level == "error" and finding.lasting:
-                raise ConfigError(f"Redis is not usable: {finding.message}. {finding.mend}")
-        missing = next((finding for finding in findings if finding.level == "error"), None)
-        if missing is None:
-            break
-        waited = time.monotonic() - since
-        if pause.is_set():
-            leave(0)  # told to stop before there was anything to do
-        if waited >= seconds:
-            raise QueueUnavailable(f"no Redis at {without_secrets(url)} for {waited:.0f} s: {missing.message}")
-        if waited - told >= AGAIN_SECONDS:
-            told = waited
-            reason = f"still no Redis at {without_secrets(url)} ({waited:.0f} s)" if waited > 1 else missing.message
-            log.warning("redis_unavailable", reason=reason, mend=missing.mend)
-        pause.wait(LOOK_SECONDS)
-    for finding in findings:
-        if finding.level != "ok":
-            log.warning("redis_preflight", finding=finding.message, mend=finding.mend)
+def look_before(url: str, seconds: float, stopping: threading.Event) -> None:
+    """Look at the Redis before anything is trusted to it, as `await_redis` does. Ends the process if told to stop."""
+    if not await_redis(url, seconds, stopping):
+        leave(0)  # there was nothing to do yet
 
 
 def leave(code: int) -> NoReturn:

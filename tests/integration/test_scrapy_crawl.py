@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -19,11 +20,14 @@ from millrace.embedded import Embedded
 from millrace.practice.site import PracticeSite
 from millrace_pipeline.envelope import Envelope, decode
 from tests.conftest import DATA, eventually
+from tests.integration.ports import free_port
 from tests.integration.scrapyproject import make_project, settled
 from tests.queues import Queue
 
 OUR_PROJECT = Path(__file__).parents[2] / "producer"
 LIST = "DATA-PIPELINE-KEY"
+THEIRS = f'ITEM_PIPELINES = {{"millrace.scrapy.RedisPipeline": 900}}\nMILLRACE_KEY = "{LIST}"\n'
+GONE = "redis://127.0.0.1:1/0"
 QUICK = ("-s", "DOWNLOAD_DELAY=0", "-s", "AUTOTHROTTLE_ENABLED=False")
 
 
@@ -115,8 +119,7 @@ def test_the_saved_pages_of_quotes_to_scrape_give_exactly_its_quotes(server: Emb
 def test_one_line_and_one_setting_publish_the_items_of_any_project(
     server: Embedded, client: redis.Redis, tmp_path: Path
 ) -> None:
-    theirs = f'ITEM_PIPELINES = {{"millrace.scrapy.RedisPipeline": 900}}\nMILLRACE_KEY = "{LIST}"\n'
-    log = crawl(make_project(tmp_path, settings=theirs), "kinds", server.url)
+    log = crawl(make_project(tmp_path, settings=THEIRS), "kinds", server.url)
     assert [envelope.type for envelope in published(client)] == ["record", "Field", "Data", "Attrs", "Model"]
     assert data(client) == [{"name": name} for name in ("dict", "Field", "Data", "Attrs", "Model")]
     queue = Queue(server.url, LIST)
@@ -160,21 +163,72 @@ def test_a_redis_that_is_full_holds_the_crawl_back_until_there_is_room_and_nothi
 
 
 def test_items_that_cannot_be_published_are_counted_and_the_crawl_is_not_called_finished(tmp_path: Path) -> None:
-    theirs = f'ITEM_PIPELINES = {{"millrace.scrapy.RedisPipeline": 900}}\nMILLRACE_KEY = "{LIST}"\n'
-    project = make_project(tmp_path, settings=theirs)
-    log = crawl(project, "names", "redis://127.0.0.1:1/0", "-s", "MILLRACE_FLUSH_SECONDS=0.5")
+    project = make_project(tmp_path / "p", settings=THEIRS)
+    with Embedded() as server:
+        options = ("-a", f"lock={tmp_path / 'lock'}", "-s", "MILLRACE_FLUSH_SECONDS=0.5")
+        process = start(project, "endless", server.url, *options)
+        queue = Queue(server.url, LIST)
+        eventually(lambda: queue.books().published)
+        queue.close()
+        server.kill()
+    process.send_signal(signal.SIGTERM)
+    _, said = finished(process)
+    assert "'finish_reason': 'publish_failed'" in said
+    assert re.search(r"items can't be published to DATA-PIPELINE-KEY, [1-9]\d* are lost", said)
+
+
+def test_without_a_redis_a_crawl_says_so_at_once_asks_for_no_page_and_ends(tmp_path: Path) -> None:
+    with PracticeSite() as site:
+        options = ("-a", f"start_url={site.url}", *QUICK, "-s", "MILLRACE_REDIS_SECONDS=1")
+        log = crawl(OUR_PROJECT, "quotes", GONE, *options)
+        assert site.visits == []
+    first, last = (log.index(words) for words in ("redis_unavailable", "and nothing is crawled"))
+    assert first < last
+    assert "127.0.0.1:1" in log[first:last]
+    said = log[last:].splitlines()[0]
+    assert "no Redis at redis://127.0.0.1:1/0 for 1 s" in said
+    assert "Start it, or set REDIS_URL" in said
     assert "'finish_reason': 'publish_failed'" in log
-    assert "2 are lost" in log
+    assert "Traceback" not in log
+
+
+def test_a_redis_that_comes_up_while_the_crawl_waits_gets_its_items(tmp_path: Path) -> None:
+    server = Embedded(port=free_port())
+    url = f"redis://127.0.0.1:{server.port}/0"
+    process = start(make_project(tmp_path, settings=THEIRS), "names", url)
+    try:
+        lines = iter(process.stdout.readline, "")  # type: ignore[union-attr]
+        assert any("redis_unavailable" in line for line in lines)
+        with server:
+            status, said = finished(process)
+            queue = Queue(server.url, LIST)
+            assert queue.books().published == 2, said
+            queue.close()
+    finally:
+        process.kill()
+    assert (status, "'finish_reason': 'finished'" in said) == (0, True)
+
+
+def test_a_redis_that_would_throw_items_away_is_refused_at_once(
+    server: Embedded, client: redis.Redis, tmp_path: Path
+) -> None:
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        log = crawl(make_project(tmp_path, settings=THEIRS), "names", server.url)
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+    assert "maxmemory-policy is allkeys-lru" in log
+    assert "'finish_reason': 'publish_failed'" in log
+    assert "Traceback" not in log
 
 
 def test_a_list_that_holds_something_else_closes_the_spider(
     server: Embedded, client: redis.Redis, tmp_path: Path
 ) -> None:
     client.set(LIST, "a string")
-    theirs = f'ITEM_PIPELINES = {{"millrace.scrapy.RedisPipeline": 900}}\nMILLRACE_KEY = "{LIST}"\n'
     lock = tmp_path / "lock"
     log = crawl(
-        make_project(tmp_path / "p", settings=theirs), "endless", server.url, "-a", f"lock={lock}", "-L", "INFO"
+        make_project(tmp_path / "p", settings=THEIRS), "endless", server.url, "-a", f"lock={lock}", "-L", "INFO"
     )
     assert "Spider closed (publish_failed)" in log
 
