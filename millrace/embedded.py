@@ -27,6 +27,7 @@ from typing import TypeAlias
 from urllib.parse import quote
 
 from millrace import watcher
+from millrace.memory import memory_bytes
 from millrace_pipeline.errors import ConfigError
 
 Directive: TypeAlias = str | int | Sequence[str | int]
@@ -83,6 +84,9 @@ class Embedded:
             "save": "",
             "appendonly": "yes" if aof else "no",
             "appendfsync": "everysec",
+            # A list that nobody empties must not fill the machine, where the kernel would kill Valkey or its neighbours.
+            # Half, since a rewrite of the append-only file may copy what changes meanwhile, and services want some, too.
+            "maxmemory": memory_bytes() // 2,
             "maxmemory-policy": "noeviction",
         }
         self._config = {**defaults, **(config or {})}

@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from millrace import embedded
+from millrace import embedded, memory
 from millrace.embedded import Embedded
+from millrace.memory import memory_bytes
 from millrace_pipeline.errors import ConfigError
 
 
@@ -83,6 +84,24 @@ def test_it_never_evicts_and_keeps_nothing_on_disk_unless_asked() -> None:
     with Embedded() as server:
         said = client(server).config_get("maxmemory-policy", "appendonly", "save")
     assert said == {"maxmemory-policy": "noeviction", "appendonly": "no", "save": ""}
+
+
+def test_it_takes_half_of_the_memory_that_there_is_at_most() -> None:
+    with Embedded() as server:
+        (limit,) = client(server).config_get("maxmemory").values()
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert int(limit) == memory_bytes() // 2
+    assert 0 < memory_bytes() <= there
+
+
+@pytest.mark.parametrize(("said", "held"), [("1048576\n", 1 << 20), ("max\n", None), (None, None)])
+def test_a_container_s_limit_is_the_memory_that_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None, held: int | None
+) -> None:
+    if said is not None:
+        (tmp_path / "memory.max").write_text(said)
+    monkeypatch.setattr(memory, "LIMITS", (tmp_path / "memory.max",))
+    assert memory_bytes() == (held or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def test_an_append_only_file_is_written_every_second_when_asked(tmp_path: Path) -> None:

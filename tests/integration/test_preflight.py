@@ -23,7 +23,7 @@ def test_a_server_that_would_throw_records_away_is_refused_with_the_command_that
 
 
 def test_a_server_without_persistence_or_limit_is_warned_of() -> None:
-    with Embedded() as server:
+    with Embedded(config={"maxmemory": 0}) as server:
         findings = preflight(server.url)
         assert found(findings, "no persistence").level == "warning"
         assert found(findings, "no maxmemory").level == "warning"
@@ -31,7 +31,7 @@ def test_a_server_without_persistence_or_limit_is_warned_of() -> None:
 
 
 def test_a_fit_server_is_found_fit() -> None:
-    with Embedded(aof=True, config={"maxmemory": "64mb"}) as server:
+    with Embedded(aof=True) as server:
         assert {finding.level for finding in preflight(server.url)} == {"ok"}
 
 

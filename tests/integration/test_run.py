@@ -116,6 +116,7 @@ def test_sigterm_stops_everything_in_good_order_and_leaves_no_process(place: Pla
         assert run.terminate(2 * QUICKLY) == 0, run.said
     assert none_lives(children)
     assert run.said.count('"service_stopped"') == 2
+    assert not run.events("redis_preflight")  # the Valkey that it brings is as it should be
 
 
 def test_kill_9_of_the_supervisor_leaves_no_process(place: Place) -> None:
