@@ -84,8 +84,8 @@ class Embedded:
             "save": "",
             "appendonly": "yes" if aof else "no",
             "appendfsync": "everysec",
-            # A list that nobody empties must not fill the machine, where the kernel would kill Valkey or its neighbours.
-            # Half, since a rewrite of the append-only file may copy what changes meanwhile, and services want some, too.
+            # A list that nobody empties must not fill the machine, where the kernel kills Valkey or others. Half, since
+            # a rewrite of the append-only file may copy what changes meanwhile, and services want some, too.
             "maxmemory": memory_bytes() // 2,
             "maxmemory-policy": "noeviction",
         }

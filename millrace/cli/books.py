@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from rich.console import Console
 
@@ -10,6 +11,9 @@ from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.queue import Books, Session, audit, books_of
+from millrace_pipeline.queue.troubles import Trouble, troubles_of
+
+T = TypeVar("T")
 
 DEBIT = ("published", "foreign", "foreign_waiting")
 CREDIT = ("delivered", "filtered", "ready", "in_flight", "dead", "variants", "discarded")
@@ -26,12 +30,17 @@ def books_at(url: str, flow: Flow) -> Books:
     return _asked(url, flow, books_of)
 
 
+def read_troubles(settings: Settings, flow: Flow) -> list[Trouble]:
+    """What keeps the flow's source from giving anything. Raises QueueError."""
+    return _asked(settings.url, flow, troubles_of)
+
+
 def audit_books(settings: Settings, flow: Flow) -> Books:
     """The books of a flow with all that waits looked at, record by record. Raises QueueError."""
     return _asked(settings.url, flow, audit)
 
 
-def _asked(url: str, flow: Flow, ask: Callable[[Session], Books]) -> Books:
+def _asked(url: str, flow: Flow, ask: Callable[[Session], T]) -> T:
     queue = Session(url, flow.queue.key)
     queue.give_up.set()
     try:

@@ -149,8 +149,9 @@ def _troubles(flow: RunningFlow) -> Iterator[str]:
 
 
 def _styled(child: Child) -> str:
-    colour = {"runs": "green", "given up": "red", "ended": "dim", "stopping": "dim"}.get(child.state, "yellow")
-    return f"[{colour}]{child.state}[/{colour}]"
+    state = "waits" if child.state == "runs" and child.trouble else child.state
+    colour = {"runs": "green", "given up": "red", "ended": "dim", "stopping": "dim"}.get(state, "yellow")
+    return f"[{colour}]{state}[/{colour}]"
 
 
 @contextlib.contextmanager

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
+import msgspec
 import typer
+from rich.console import Console
 
 from millrace.cli.asked import Asked
-from millrace.cli.books import read_books
+from millrace.cli.books import read_books, read_troubles
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.tables import console_for_all, table
 
@@ -23,6 +26,8 @@ NamesArgument = Annotated[list[str] | None, typer.Argument(metavar="[FLOW]...", 
 def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: JsonOption = False) -> None:
     """Shows for each flow what is ready, in flight, dead and delivered, and how old the oldest record is.
 
+    Below that stands what goes wrong, and since when: a source that can't be read, a sink that a batch waits for.
+
     Standard error names the Redis that was asked, and each list on it that is another project's.
 
     Exit codes: 0 shown; 2 the flow is wrong; 4 Redis doesn't answer.
@@ -32,8 +37,13 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
     asked = Asked.of(settings)
     asked.say_whose(chosen)
     books = {flow.name: (flow, read_books(asked.settings, flow)) for flow in chosen}
+    troubles = {flow.name: read_troubles(asked.settings, flow) for flow in chosen}
     if as_json:
-        _print_json({name: {"key": flow.queue.key, **found.as_dict()} for name, (flow, found) in books.items()})
+        rows_of = {
+            name: {"key": flow.queue.key, **found.as_dict(), "troubles": msgspec.to_builtins(troubles[name])}
+            for name, (flow, found) in books.items()
+        }
+        _print_json(rows_of)
         return
     screen = console_for_all(highlight=True)
     variants = any(found.variants for _, found in books.values())
@@ -51,14 +61,26 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
         )
     screen.print(rows)
     for name, (_, found) in books.items():
+        for trouble in troubles[name]:
+            _say(
+                screen,
+                f"{name}: {trouble.part} fails since {_moment(trouble.since_seconds)} ({_age(trouble.since_seconds)}), "
+                f"last {_age(trouble.last_seconds)} ago: {trouble.reason}",
+            )
         for lease in found.leases:
-            screen.print(
+            _say(
+                screen,
                 f"{name}: batch {lease.batch}, {lease.records:,} records, held by {lease.consumer} "
                 f"for {_age(lease.age_seconds)}, attempt {lease.attempts}" + (f": {lease.note}" if lease.note else ""),
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
             )
+
+
+def _say(screen: Console, line: str) -> None:
+    screen.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _moment(seconds_ago: float) -> str:
+    return f"{datetime.now(UTC) - timedelta(seconds=seconds_ago):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _age(seconds: float) -> str:

@@ -17,6 +17,7 @@ from millrace_producer.contract import Contract
 from millrace_producer.leadership import Leadership
 from millrace_producer.publisher import Publisher
 from millrace_producer.sources.base import Source
+from millrace_producer.trouble import Trouble
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +50,7 @@ class Reading:
         self.publisher = open_publisher(flow, publishing, source, stopping)
         self.leadership = Leadership(leading, flow.name, stopping=stopping, lost=self._fail)
         self.ended = threading.Event()
-        self.unwell: str | None = None
+        self._trouble = Trouble(flow.name, publishing.session)
         self._publishing = publishing
         self._source = source
         self._stopping = stopping
@@ -65,6 +66,12 @@ class Reading:
         """What keeps it from going on, also while the source is silent."""
         return self._error or self.publisher.error
 
+    @property
+    def unwell(self) -> str | None:
+        """What keeps the source from giving anything, or None."""
+        reason = self._trouble.reason
+        return f"source of {self.flow.name}: {reason}" if reason else None
+
     def abandon(self) -> None:
         """Leave it behind: nothing that it still reads is published, and the thread ends with its next record."""
         self._abandoned.set()
@@ -72,11 +79,14 @@ class Reading:
         self.publisher.abandon()
 
     def _run(self) -> None:
+        self._trouble.listen()
         try:
             mark(self._publishing.session, self.flow.project, take_over=self._take_over)
             if not self._source.exclusive or self.leadership.wait():
                 self._read_until_it_ends()
         except MillraceError as error:
+            if isinstance(error, SourceError) and not self._is_over():
+                self._trouble.tell(str(error))
             self._fail(error)
         except Exception as error:
             log.exception("reader_failed", flow=self.flow.name)
@@ -94,6 +104,7 @@ class Reading:
 
     def _read_until_it_ends(self) -> None:
         backoff = Backoff(first=0.5, cap=30.0)
+        self._trouble.begin()
         while not self._is_over():
             try:
                 self._read_on(backoff)
@@ -112,18 +123,18 @@ class Reading:
         resume_from = self._publishing.checkpoint(self.flow.name)
         log.info("source_opened", flow=self.flow.name, resume_from=resume_from)
         reading = self._source.read(resume_from)
-        put, is_over = self.publisher.put, self._is_over
+        put, is_over, trouble = self.publisher.put, self._is_over, self._trouble
         before = self.publisher.taken
         try:
             for record in reading:
                 put(record)
-                if backoff.failures:
+                if backoff.failures or trouble.reason:
                     backoff.reset()
-                    self.unwell = None
-                    log.info("source_resumed", flow=self.flow.name)
+                    trouble.over()
                 if is_over():
                     break
             self.publisher.flush()  # while it is open: what it gave can still be acknowledged
+            trouble.over()
             if not is_over():
                 self._say_what_it_gave(self.publisher.taken - before, resume_from)
         finally:
@@ -143,7 +154,7 @@ class Reading:
         metrics.source_failures.labels(self.flow.name).inc()
         expected = isinstance(error, SourceError)
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
-        self.unwell = f"source of {self.flow.name}: {reason}"
+        self._trouble.tell(reason)
         if getattr(error, "worked", False):
             backoff.reset()
         wait = backoff.next(at_least=getattr(error, "retry_after", None) or 0.0)

@@ -23,6 +23,7 @@ from millrace_pipeline.queue import DeadLetters, Done, Variants, audit
 from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.marks import mark, mark_of
 from millrace_pipeline.queue.roles import CONSUMER, PRODUCER, READER, RELOADER, Role, user
+from millrace_pipeline.queue.troubles import end_trouble, tell_trouble, troubles_of
 from millrace_pipeline.redis.connection import in_our_words
 from millrace_pipeline.redis.preflight import preflight
 from tests.queues import Queue
@@ -164,6 +165,8 @@ def produce(url: str, key: str = KEY) -> None:
         queue.publish(lines[:2], variants=[0, 1])
         queue.publishing._fence.raise_()
         assert queue.lag() >= 0
+        tell_trouble(queue, "down", None)
+        end_trouble(queue)
         assert queue.publishes_on_disk(threading.Event()) == 3
         assert queue.publishing._disk.reason is None
         queue.resign()
@@ -201,6 +204,7 @@ def consume(url: str, key: str = KEY) -> None:
         queue.ack(rest, delivered=1)
         assert audit(queue).difference == queue.books().difference == 0
         assert mark_of(queue) == MINE
+        assert troubles_of(queue) == []
         letters = DeadLetters(queue)
         assert len(letters) == 2
         newest, oldest = letters.newest()
@@ -225,6 +229,7 @@ def read(url: str) -> None:
         assert [letters.get(letter.id) for letter in letters.newest()]
         assert queue.checkpoint("s") == "7"
         assert queue.lag() == 7
+        assert troubles_of(queue) == []
         assert len(Variants(queue)) == len(list(Variants(queue).newest())) == 2
     finally:
         queue.close_all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
@@ -494,3 +495,23 @@ def test_the_example_takes_posts_in_and_leaves_all_else_out(place: Place) -> Non
     texts = [json.loads(line)["text"] for path in files for line in path.read_text().splitlines()]
     assert len(set(texts)) == len(texts) > 32
     assert not any(text.endswith(("0", "5")) for text in texts)
+
+
+def test_who_hangs_up_on_the_handshake_is_asked_again_whenever_that_was() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        hung_up = 0
+
+        def hang_up() -> None:
+            nonlocal hung_up
+            with contextlib.suppress(OSError):  # the listener is gone
+                while True:
+                    listener.accept()[0].close()
+                    hung_up += 1
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        url = f"ws://127.0.0.1:{listener.getsockname()[1]}/"
+        source = WebsocketSource(url=url, backoff_initial="1ms", backoff_max="1ms", max_failures=200)
+        with pytest.raises(SourceUnavailable):  # which moment it is told at is luck, so it is tried often
+            next(iter(source.read(None)))
+        listener.shutdown(socket.SHUT_RDWR)
+    assert hung_up == 200

@@ -40,7 +40,10 @@ SUPERVISED = "MILLRACE_SUPERVISED"
 """Set in a service's environment: it stops when its standard input ends, which is when its supervisor is gone."""
 
 
-TROUBLES = ("source_failed", "redis_unavailable", "redis_still_unavailable")
+TROUBLES = (
+    *("source_failed", "sse_disconnected", "rest_failed", "websocket_disconnected"),
+    *("redis_unavailable", "redis_still_unavailable"),
+)
 """Warnings that say why nothing flows; an error does always."""
 
 GOES_ON = ("source_resumed", "sink_available", "redis_available", "batch_delivered", "records_published")

@@ -39,6 +39,8 @@ class Keys:
         """hash: touched before each question about what is on disk, since Redis answers for what the asker wrote"""
         self.project = self.beside("project")
         """hash: whose list it is: name, flow, source, sink, place"""
+        self.troubles = self.beside("troubles")
+        """hash: `source` → what keeps it from giving anything, as JSON {reason, since, last}; else empty"""
 
     def batch(self, id: str, step: int = 1) -> str:
         """list: the records of a batch; each step that filled it has a list of its own."""

@@ -57,7 +57,7 @@ PRODUCER = Role(
     ),
     writes=lambda keys: [
         *(keys.ready, keys.dead, keys.counters, keys.checkpoints, keys.seen, keys.leader, keys.epochs),
-        *(keys.variants, keys.fsync, keys.project),
+        *(keys.variants, keys.fsync, keys.project, keys.troubles),
         keys.session("*"),
     ],
     reads=lambda keys: [keys.woken],
@@ -77,7 +77,7 @@ CONSUMER = Role(
         *(keys.variants, keys.fsync, keys.project),
         *(keys.batch("*"), keys.session("*")),
     ],
-    reads=lambda keys: [keys.checkpoints],
+    reads=lambda keys: [keys.checkpoints, keys.troubles],
 )
 """`millrace consume`, `status`, `verify` and `dead` with all it does, such as replay."""
 

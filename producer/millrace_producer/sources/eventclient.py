@@ -19,6 +19,7 @@ import urllib3
 from sseclient import SSEClient
 
 from millrace_pipeline.web import is_not_now, shown, status_text, wait_asked_for
+from millrace_producer import trouble
 from millrace_producer.sources.auth import Auth
 from millrace_producer.sources.eventstream import EventParser, StreamEvent
 from millrace_producer.sources.query import with_params
@@ -149,6 +150,7 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
             self.resp = answer
             self._parser = self._new_parser(self._parser.last_id, self._parser.retry)
             self._log.info("sse_connected", resumed=bool(self._parser.last_id))
+            trouble.over()  # it may be silent for hours
             return None
         answer.close()
         if status == HTTPStatus.NO_CONTENT:

@@ -18,6 +18,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from millrace_producer import trouble
 from millrace_producer.sources.base import DeadLetter, Record, SourceRefused, SourceUnavailable
 from millrace_producer.sources.kafkaerrors import REFUSALS, error_of, said, telling
 from millrace_producer.sources.kafkamessage import KafkaLetter, KafkaRecord, Place, name_of, record_of
@@ -162,10 +163,11 @@ class KafkaReading:
         is_pattern, timeout = topic.startswith("^"), self._source.timeout
         try:
             found = self._consumer.list_topics(timeout=timeout, **({} if is_pattern else {"topic": topic}))
-        except KafkaException:
+        except KafkaException as error:
             self._consumer.poll(0)  # which is when it tells us of what else it heard
             self._raise_failure()
-            raise
+            raise error_of(said(error), f"brokers {self._source.brokers}") from None
+        trouble.over()  # who answers this would tell of what there is to read
         if is_pattern:
             return set()
         if (refused := found.topics[topic].error) is not None:

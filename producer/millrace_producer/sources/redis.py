@@ -17,6 +17,7 @@ from millrace_pipeline.flows.units import Duration
 from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.redis.external import Entry, ExternalChannel, ExternalList, ExternalStream
 from millrace_pipeline.redis.remote import RemoteRedis
+from millrace_producer import trouble
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
 from millrace_producer.sources.fields import Fields
 from millrace_producer.sources.recordoptions import TimeOptions
@@ -165,6 +166,7 @@ class RedisSource(TimeOptions, Source):
             numbering, number = self._place(external, resume_from)
             while True:
                 found = external.fetch(BATCH, end, number)
+                trouble.over()
                 if found.numbering != numbering or found.done > number:
                     raise SourceUnavailable(f"somebody else reads the list {self.key} as {self.reader}")
                 for element in found.elements:
@@ -203,6 +205,7 @@ class RedisSource(TimeOptions, Source):
             last = resume_from or ("0-0" if self.start == "earliest" else external.last_id())
             while True:
                 entries = external.behind(last, BATCH, 0 if self.until_empty else WAIT_SECONDS)
+                trouble.over()
                 for entry in entries:
                     last = entry[0]
                     yield self._record(entry, last)
@@ -222,6 +225,7 @@ class RedisSource(TimeOptions, Source):
         external, fields = ExternalChannel(self.url.get_secret_value(), self.key), self._fields()
         try:
             external.subscribe()
+            trouble.over()
             while True:
                 if (said := external.listen(WAIT_SECONDS)) is not None:
                     yield fields.record(said[1], type=said[0])

@@ -14,6 +14,7 @@ import structlog
 
 from millrace_pipeline.errors import QueueError, QueueMisuse
 from millrace_pipeline.redis.external import Entry, ExternalStream
+from millrace_producer import trouble
 from millrace_producer.sources.base import DeadLetter, Record, SourceRefused, SourceUnavailable
 from millrace_producer.sources.held import Held
 
@@ -70,6 +71,7 @@ class Membership:
                         return
                 if self._failure is not None:
                     raise self._failure
+                trouble.over()
                 self._held.add({id: "" for id, _ in waiting})
                 while waiting:
                     yield waiting.pop(0)

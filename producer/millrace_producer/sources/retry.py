@@ -9,6 +9,7 @@ import structlog
 
 from millrace_pipeline.backoff import Backoff
 from millrace_pipeline.errors import SourceUnavailable
+from millrace_producer import trouble
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,11 @@ class Retry:
             reason = f"{self._place}: {failure.reason}"
             raise SourceUnavailable(reason, retry_after=failure.retry_after, worked=self._worked)
         self._log.warning(self._event, reason=failure.reason, failures=failures, retry_in=round(wait, 3))
+        trouble.tell(f"{self._place}: {failure.reason}")
         time.sleep(wait)
 
     def reset(self) -> None:
         """It worked: the next failure is the first again."""
         self._backoff.reset()
         self._worked = True
+        trouble.over()

@@ -33,6 +33,7 @@ from websockets.typing import Subprotocol
 
 from millrace_pipeline.errors import SourceRefused, SourceUnavailable
 from millrace_pipeline.web import is_not_now, shown, status_text, wait_asked_for
+from millrace_producer import trouble
 from millrace_producer.addresses import PrivateAddress, is_private, leads_elsewhere, strips_secrets
 from millrace_producer.sources.auth import Auth
 from millrace_producer.sources.guard import connect_public
@@ -188,6 +189,7 @@ class SocketClient:
                 return answer
             if isinstance(answer, ClientConnection):
                 self._log.info("websocket_connected")
+                trouble.over()  # it may be silent for hours
                 return answer
             if answer.status_code not in REDIRECTS:
                 return self._no(answer)
@@ -234,7 +236,7 @@ class SocketClient:
             return Failure(f"no connection within {place.connect_timeout:g} s")
         except OSError as error:
             return Failure(error.strerror or type(error).__name__)
-        except (InvalidMessage, EOFError) as error:
+        except (InvalidMessage, EOFError, ConnectionClosed) as error:  # by when it hung up
             return Failure(f"no answer in HTTP: {type(error).__name__}")
         except ProxyError as error:
             return Failure(f"no way through the proxy: {type(error).__name__}")

@@ -24,6 +24,7 @@ from botocore.exceptions import (
 
 from millrace_pipeline.errors import RecordError
 from millrace_pipeline.jsontext import checked_text, encode_json
+from millrace_producer import trouble
 from millrace_producer.sources.base import DeadLetter, Record, SourceRefused, SourceUnavailable
 from millrace_producer.sources.fields import BYTE_ORDER_MARK
 from millrace_producer.sources.held import Held
@@ -127,6 +128,7 @@ class SqsQueue:
             AttributeNames=["All"],  # its younger name is not known everywhere
             MessageAttributeNames=["All"] if self._source.data == "message" else [],
         )
+        trouble.over()
         messages: list[dict[str, Any]] = answer.get("Messages", [])
         receipts = {message["MessageId"]: message["ReceiptHandle"] for message in messages}
         self._held.add(receipts)

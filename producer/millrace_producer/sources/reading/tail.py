@@ -15,6 +15,7 @@ from pathlib import Path
 from time import sleep, time_ns
 from typing import BinaryIO, NamedTuple
 
+from millrace_producer import trouble
 from millrace_producer.sources.base import DeadLetter, Record, SourceUnavailable
 from millrace_producer.sources.reading.base import Reading, records_of
 from millrace_producer.sources.reading.files import unreadable
@@ -72,6 +73,7 @@ class Tail:
         while self._look(self._path) is None:
             sleep(self._interval)
         with self._open(self._path) as file, closing(self._reading(file, "none", offset)) as reading:
+            trouble.over()
             while True:
                 now = os.fstat(file.fileno())
                 ours = reading.place(str(self._path), inode=now.st_ino)

@@ -8,6 +8,7 @@ from itertools import takewhile
 from time import sleep, time_ns
 from typing import Literal, NamedTuple
 
+from millrace_producer import trouble
 from millrace_producer.sources.base import DeadLetter, Record, SourceRefused
 from millrace_producer.sources.reading.base import Reading, records_of
 from millrace_producer.sources.reading.files import File, Files
@@ -57,6 +58,7 @@ class Walk:
             listed = sorted(self._files.found(since), key=self._key)
             ready = list(takewhile(self._settled, listed)) if self._by_time else listed
             self._say_who_is_late(listed)
+            trouble.over()
             ahead = self._ahead(ready)
             for file in ahead:
                 yield from self._file(file, is_last=file is ahead[-1])
