@@ -1,15 +1,15 @@
-"""Inline: one flow's source → transforms → sink in this thread, with no Redis: for development and tests."""
+"""Inline: one flow's source → transforms → sink in this process, with no Redis: for development and tests."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import count, islice
+from itertools import count
 
 import structlog
 
+from millrace.ahead import LOOK_SECONDS, Ahead, Ended
 from millrace_consumer.delivery import prepare
 from millrace_consumer.fanout import sink_of
 from millrace_consumer.plan import Plan
@@ -20,7 +20,7 @@ from millrace_pipeline.process.logs import stay_quiet
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.queue import Claim
 from millrace_producer.contract import Contract
-from millrace_producer.entries import Entries, Entry
+from millrace_producer.entries import Entries
 from millrace_producer.reading import dedupe_seconds
 from millrace_producer.sources import SOURCES
 from millrace_producer.sources.base import Source
@@ -32,8 +32,9 @@ class Inline:
     """Reads the source from its beginning to its end, or `records` records of it, and writes them to the sink.
 
     All but the queue is what the services run: the records become envelopes, and are opened, transformed, validated and
-    written in batches. A batch is written when it is full, or when a record comes after its linger; then the source is
-    told that it was published. Nothing is kept for the next time: no checkpoint, and dedupe knows this run alone.
+    written in batches. A batch is written when it is full, or its linger over; then the source, which is read in a
+    thread of its own, is told that it was published. Nothing is kept for the next time: no checkpoint, and dedupe knows
+    this run alone.
 
     `read`, `delivered`, `filtered` and `duplicates` count records; `dead` holds those that were set aside, `variants`
     those that would be on the variant list.
@@ -67,20 +68,22 @@ class Inline:
         self._lines: list[bytes] = []
         self._size = 0
         self._since = 0.0
-        self._reading = self._stopping = False
+        self._stopping = False
 
     def run(self) -> None:
         """Returns once the source has ended. Raises at once what the source, or the sink, raises.
 
         What the source had yielded before it failed is written first, as it would be on the list by then.
         """
-        reading = iter(self.source.read(None))
+        reading = Ahead(self.source.read(None), self._records)
         try:
-            failed = self._take_all(islice(reading, self._records))
+            failed = self._take_all(reading)
+            for record in reading.stop():
+                self._take(record)
+                self._write_if_due()
             self._write()
         finally:
-            if hasattr(reading, "close"):
-                reading.close()
+            reading.stop()
             self.source.close()
             self.sink.close()
             repeats.summarise()
@@ -88,28 +91,33 @@ class Inline:
             raise failed
 
     def stop(self, *_signal: object) -> None:
-        """Ends the run, from a signal handler: what was read is still written."""
+        """Ends the run, from a signal handler or another thread: what was read is still written."""
         self._stopping = True
-        if self._reading:
-            raise KeyboardInterrupt
 
-    def _take_all(self, records: Iterator[Record | DeadLetter]) -> BaseException | None:
-        """Takes what the source yields. Returns what it raised, if it did."""
-        while not self._stopping:
-            self._reading = True
-            try:
-                record = next(records)
-            except (StopIteration, KeyboardInterrupt):
-                return None
-            except BaseException as error:
-                return error
-            finally:
-                self._reading = False
-            self._yielded.append(record)
-            self._take(self._entries.make(record))
+    def _take_all(self, reading: Ahead) -> BaseException | None:
+        """Takes what the source yields, until it ends or we are stopped. Returns what it raised, if it did."""
+        try:
+            while not self._stopping:
+                found = reading.next(LOOK_SECONDS if not self._yielded else min(LOOK_SECONDS, max(0.0, self._left)))
+                if isinstance(found, Ended):
+                    return found.error
+                if found is not None:
+                    self._take(found)
+                self._write_if_due()
+        except KeyboardInterrupt:  # of a program that handles no signals: we only waited
+            pass
         return None
 
-    def _take(self, entry: Entry) -> None:
+    @property
+    def _left(self) -> float:
+        """The seconds that the batch may still wait for more."""
+        return self._since + self.flow.batch.linger - time.monotonic()
+
+    def _take(self, record: Record | DeadLetter) -> None:
+        if not self._yielded:
+            self._since = time.monotonic()
+        self._yielded.append(record)
+        entry = self._entries.make(record)
         self.read += 1
         if entry.dead is not None:
             self._set_aside(entry.dead)
@@ -118,13 +126,13 @@ class Inline:
         elif entry.variant:
             self.variants.append(entry.line)
         else:
-            if not self._lines:
-                self._since = time.monotonic()
             self._lines.append(entry.line)
             self._size += len(entry.line)
+
+    def _write_if_due(self) -> None:
         limit = self.flow.batch
         full = len(self._lines) >= limit.records or self._size >= limit.bytes
-        if full or time.monotonic() - self._since >= limit.linger:
+        if self._yielded and (full or self._left <= 0):
             self._write()
 
     def _is_duplicate(self, id: str) -> bool:

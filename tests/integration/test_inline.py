@@ -157,6 +157,16 @@ def test_ctrl_c_ends_an_endless_source_with_0_and_what_was_read_is_written(place
         assert run.events("inline_done")[0]["read"] == run.events("inline_done")[0]["delivered"]
 
 
+def test_a_batch_is_written_once_its_linger_is_over_though_the_source_is_quiet(place: Place) -> None:
+    with PracticeStream(total=5) as stream:  # 5 events, then silence
+        place.flow(source={"type": "sse", "url": stream.url}, batch={"records": 10, "linger": "200ms"})
+        run = place.start("run", "--inline", REDIS_URL=NOBODY)
+        run.until(lambda: len(place.records()) == 5)
+        assert run.running
+        run.signal(signal.SIGINT)
+        assert run.wait() == 0, run.said
+
+
 def test_in_a_test_it_returns_the_counts_and_closes_the_source(folder: Place) -> None:
     done = run_inline(flow(folder, source={"type": "theirs:Numbers"}), records=20)
     assert (done.read, done.delivered, done.filtered, done.duplicates) == (20, 15, 1, 1)
