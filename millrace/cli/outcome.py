@@ -54,6 +54,10 @@ def tell_outcome(
         }
         mend = {"look": f"millrace dead ls {flow.name}"} if dead > 0 else {}
         log.info("flow_done", flow=flow.name, **counts, **mend)
+        if now.lag:
+            it = f"{now.lag:,} records wait" if now.lag > 1 else "1 record waits"
+            go_on = f"`millrace consume {flow.name} --until-empty` delivers what is there, and so does the next run"
+            log.warning("records_left", flow=flow.name, left=now.lag, reason=f"{it} on the list: {go_on}")
         over |= too_many_dead(flow, dead, published, fail_on_dead=fail_on_dead)
     return over
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -34,7 +35,7 @@ from millrace_pipeline.process import logs
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.process.signals import on_signal
 from millrace_pipeline.process.supervisor import MISTAKE, Supervisor
-from millrace_pipeline.queue import Session
+from millrace_pipeline.queue import Books, Session
 from millrace_pipeline.queue.marks import mark
 
 app = typer.Typer()
@@ -70,7 +71,8 @@ def run(
 
     Without REDIS_URL it starts an embedded Valkey whose data stays in `.millrace/`, so that the next run goes on where
     this one stopped. Every other command in this folder finds it there, and starts it for itself while nothing runs.
-    Ctrl-C or SIGTERM drains and stops; a second one doesn't wait for what is slow.
+    Ctrl-C or SIGTERM drains and stops: nothing more is read, and what was read is delivered, for MILLRACE_GRACE_SECONDS
+    at most; what is left then is said. A second one doesn't wait for what is slow.
 
     A service that fails too often is given up, and with its consumers the flow; the others go on. Once no flow is
     consumed any more, or every source has ended or was given up and the lists are empty, it ends.
@@ -116,6 +118,7 @@ def run(
             screen.show(running)
         grace = settings.grace_seconds + 5
         supervisor.stop([flow.producer.name for flow in running if flow.producer], grace_seconds=grace)
+        _drain(running, settings, at_once)
         supervisor.stop([child.name for flow in running for child in flow.consumers], grace_seconds=grace)
         screen.show(running, last=True)
         over = tell_outcome(chosen, before, books_of(settings, chosen), fail_on_dead=fail_on_dead)
@@ -136,6 +139,38 @@ def _all_over(running: list[RunningFlow], settings: Settings, until_empty: bool)
     bounded = until_empty or any(child.gave_up for flow in running for child in flow.services)
     read = bounded and all(flow.is_read(until_empty=until_empty) for flow in live)
     return read and _all_empty(settings, [flow.flow for flow in live])
+
+
+def _drain(running: list[RunningFlow], settings: Settings, at_once: threading.Event) -> None:
+    """Let the consumers take what was read, now that nothing more is, for as long as a service may take to stop.
+
+    Returns sooner where that is done, where a sink takes nothing, Redis doesn't answer, or `at_once` is set.
+    """
+    deadline = time.monotonic() + settings.grace_seconds
+    told = False
+    while time.monotonic() < deadline and not at_once.is_set():
+        try:
+            books = {flow: read_books(settings, flow.flow) for flow in running if flow.delivers}
+        except QueueError:
+            return
+        left = sum(found.lag for found in books.values())
+        if all(is_nearly_empty(found) for found in books.values()):
+            return
+        if not told:
+            log.info("run_drains", left=left, at_most_seconds=settings.grace_seconds, at_once="a second Ctrl-C")
+            told = True
+        for flow in books:
+            flow.revive()
+        at_once.wait(LOOK_SECONDS)
+
+
+def is_nearly_empty(books: Books) -> bool:
+    """Return True where consumers that are told to stop finish all there is: nothing waits, and each has one batch.
+
+    That batch may only linger for more. A second one they would give back.
+    """
+    held = Counter(lease.consumer for lease in books.leases)
+    return not books.ready and all(count == 1 for count in held.values())
 
 
 def _run_inline(settings: Settings, flows: list[Flow], records: int | None) -> int:

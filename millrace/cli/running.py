@@ -47,6 +47,16 @@ class RunningFlow:
         """Whether nobody consumes it any more."""
         return all(child.done for child in self.consumers)
 
+    @property
+    def delivers(self) -> bool:
+        """Whether some consumer lives, or will again, and none waits for a sink."""
+        return not self.given_up and not any(child.trouble for child in self.consumers)
+
+    def revive(self) -> None:
+        """Starts consumers again that have failed."""
+        for child in self.consumers:
+            child.look()
+
     def is_read(self, *, until_empty: bool) -> bool:
         """Return True once nothing more is to come: its source has ended.
 

@@ -25,6 +25,7 @@ from millrace_pipeline.flows.flow import load
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.process.supervisor import Child, Supervisor
 from tests.conftest import eventually
+from tests.integration.test_sink_down import DOWN
 from tests.services import PATIENCE, QUICKLY, Place, Service, children_of, lives
 
 BLOCKING = '''\
@@ -40,6 +41,20 @@ class Blocking(JsonlSink):
         Path("writing").touch()
         threading.Event().wait()
 '''
+
+
+SLOW = """\
+import threading
+from millrace_consumer.sinks.jsonl import JsonlSink
+
+
+class Slow(JsonlSink):
+    \"\"\"Takes a moment for a batch.\"\"\"
+
+    def write(self, batch):
+        threading.Event().wait(0.1)
+        super().write(batch)
+"""
 
 
 LEAVES_AT_ONCE = """\
@@ -117,6 +132,51 @@ def test_sigterm_stops_everything_in_good_order_and_leaves_no_process(place: Pla
     assert none_lives(children)
     assert run.said.count('"service_stopped"') == 2
     assert not run.events("redis_preflight")  # the Valkey that it brings is as it should be
+
+
+def test_ctrl_c_delivers_all_that_was_read_though_the_sink_is_slow(place: Place) -> None:
+    place.module(SLOW)
+    with PracticeStream(rate=10_000, total=300) as stream:
+        place.flow(source=sse(stream), sink={"type": "theirs:Slow", "path": "out/numbers"})
+        run = place.start("run", MILLRACE_GRACE_SECONDS="60")
+        run.until(lambda: place.books().published == 300)
+        assert place.books().lag > 0
+        run.signal(signal.SIGINT)
+        assert run.wait() == 0, run.said
+        assert ids_in(place) == ids_of(stream, 300)
+    assert place.books().lag == 0
+    assert run.events("run_drains")
+    assert not run.events("records_left")
+
+
+def test_ctrl_c_waits_for_no_linger(place: Place) -> None:
+    with PracticeStream(total=5) as stream:
+        place.flow(source=sse(stream), batch={"records": 10, "linger": "1h"})
+        run = place.start("run", MILLRACE_GRACE_SECONDS="60")
+        run.until(lambda: place.books().in_flight == 5)
+        run.signal(signal.SIGINT)
+        assert run.wait() == 0, run.said
+        assert ids_in(place) == ids_of(stream, 5)
+    assert not run.events("run_drains")
+
+
+def test_what_ctrl_c_leaves_is_said_with_what_to_do(place: Place) -> None:
+    place.module(DOWN)
+    with PracticeStream(total=30) as stream:
+        place.flow(source=sse(stream), sink={"type": "theirs:Down", "path": "out/numbers"})
+        (place.folder / "down").touch()
+        run = place.start("run", MILLRACE_GRACE_SECONDS="60")
+        run.await_event("sink_unavailable")
+        run.until(lambda: place.books().published == 30)
+        run.signal(signal.SIGINT)
+        assert run.wait() == 0, run.said
+        (told,) = run.events("records_left")
+        assert told["left"] == 30
+        command = re.search(r"30 records wait on the list: `millrace (consume numbers --until-empty)`", told["reason"])
+        assert command, told
+        (place.folder / "down").unlink()
+        assert place.start(*command[1].split()).wait() == 0
+        assert ids_in(place) == ids_of(stream, 30)
 
 
 def test_kill_9_of_the_supervisor_leaves_no_process(place: Place) -> None:
