@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from array import array
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import pairwise
@@ -80,21 +81,31 @@ class Readback(ABC):
         unknown. Raises SinkUnavailable where the sink's place can't be reached.
         """
 
+    def opened(self) -> AbstractContextManager[object]:
+        """Hold what `records` reads, as it is at one instant, where that takes something to be held."""
+        return nullcontext()
+
     def read(self) -> Found:
         """Reads all there is and counts. Raises as `records` does."""
         found = Found(self.by, unit=self.unit)
         hashes = Hashes()
-        for _, identity in self.records(found):
-            hashes.add(_hash_of(identity))
-        repeated = hashes.repeated()
-        found.twice = sum(repeated.values())
-        found.repeated = list(self._where(set(list(repeated)[:SHOWN])))
+        with self.opened():
+            for _, identity in self.records(found):
+                hashes.add(_hash_of(identity))
+            repeated = hashes.repeated()
+            found.twice = sum(repeated.values())
+            found.repeated = list(self._where(set(list(repeated)[:SHOWN])))
         return found
 
     def identities(self) -> Iterator[str]:
         """Yields what identifies each record; of what is damaged as far as it can be read."""
-        for _, identity in self.records(Found(self.by)):
+        for _, identity in self.placed(Found(self.by)):
             yield identity.decode(errors="replace")
+
+    def placed(self, found: Found) -> Iterator[tuple[str, bytes]]:
+        """Yields as `records` does, and holds meanwhile what that takes; nothing is kept of what went by."""
+        with self.opened():
+            yield from self.records(found)
 
     def _where(self, wanted: set[int]) -> Iterator[Repeated]:
         """Reads a second time, for the few that are shown by name."""

@@ -56,9 +56,10 @@ def _compose() -> None:
         status,
         variants,
         verify,
+        where,
     )
 
-    for group in (demo, run, services, check, docs, dryrun, status, verify, chaos, stack):
+    for group in (demo, run, services, check, docs, dryrun, status, where, verify, chaos, stack):
         app.registered_commands += group.app.registered_commands
     app.add_typer(dead.app, name="dead")
     app.add_typer(variants.app, name="variants")

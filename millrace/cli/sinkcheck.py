@@ -42,7 +42,7 @@ class SinkCheck:
         self._delivered = 0
         self._output: Readback | None = None
         built = part.build(SINKS, Sink)
-        key = _key_of(flow)
+        key = key_of(flow)
         self._named_by_content = key == CONTENT
         try:
             self._output = built.read_back(model=flow.load_model(), key=key if isinstance(key, str) else None)
@@ -64,6 +64,20 @@ class SinkCheck:
     def identities(self) -> Iterator[str]:
         """What identifies each record; of what is damaged as far as it can be read."""
         return self._output.identities() if self._output else iter(())
+
+    def placed(self, found: Found) -> Iterator[tuple[str, bytes]]:
+        """Where each record lies and what identifies it; `found` is filled meanwhile. Raises as `Readback.records`."""
+        return self._output.placed(found) if self._output else iter(())
+
+    @property
+    def by_output(self) -> str:
+        """What tells the records in its output apart, as far as that is known before they are read."""
+        return self._output.by if self._output else ""
+
+    @property
+    def named_by_content(self) -> bool:
+        """Whether a record's key is made of all that it holds."""
+        return self._named_by_content
 
     @property
     def identified(self) -> bool:
@@ -153,7 +167,7 @@ def _settled(found: Found, books: Books) -> int:
     return found.records - sum(found.by_batch[lease.batch] for lease in books.leases)
 
 
-def _key_of(flow: Flow) -> str | tuple[str] | None:
+def key_of(flow: Flow) -> str | tuple[str] | None:
     """The JSON pointer of a record's key in its data, or CONTENT: what dedupe goes by, or the source's own key."""
     if flow.dedupe and flow.dedupe.key:
         return flow.dedupe.key

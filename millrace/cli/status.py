@@ -11,6 +11,7 @@ import msgspec
 import typer
 from rich.console import Console
 
+from millrace.cli.ages import age
 from millrace.cli.asked import Asked
 from millrace.cli.books import read_books, read_troubles
 from millrace.cli.services import FlowsOption, choose, settings_with
@@ -55,7 +56,7 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
         rows.add_row(
             name,
             *(f"{count:,}" for count in (found.ready, found.in_flight)),
-            _age(found.oldest_seconds) if found.lag else "–",
+            age(found.oldest_seconds) if found.lag else "–",
             *(f"{getattr(found, column):,}" for column in aside),
             *(f"{count:,}" for count in (found.published + found.foreign, found.delivered, found.filtered)),
         )
@@ -64,14 +65,14 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
         for trouble in troubles[name]:
             _say(
                 screen,
-                f"{name}: {trouble.part} fails since {_moment(trouble.since_seconds)} ({_age(trouble.since_seconds)}), "
-                f"last {_age(trouble.last_seconds)} ago: {trouble.reason}",
+                f"{name}: {trouble.part} fails since {_moment(trouble.since_seconds)} ({age(trouble.since_seconds)}), "
+                f"last {age(trouble.last_seconds)} ago: {trouble.reason}",
             )
         for lease in found.leases:
             _say(
                 screen,
                 f"{name}: batch {lease.batch}, {lease.records:,} records, held by {lease.consumer} "
-                f"for {_age(lease.age_seconds)}, attempt {lease.attempts}" + (f": {lease.note}" if lease.note else ""),
+                f"for {age(lease.age_seconds)}, attempt {lease.attempts}" + (f": {lease.note}" if lease.note else ""),
             )
 
 
@@ -81,14 +82,6 @@ def _say(screen: Console, line: str) -> None:
 
 def _moment(seconds_ago: float) -> str:
     return f"{datetime.now(UTC) - timedelta(seconds=seconds_ago):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _age(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
 
 
 def _print_json(value: Any) -> None:

@@ -25,6 +25,7 @@ COMMANDS = [
     "docs",
     "status",
     "verify",
+    "where",
     "up",
     "down",
     "scale",

@@ -22,6 +22,7 @@ NOBODY = "redis://127.0.0.1:9/0"
 ASKING = {
     "status": ["status"],
     "status of one": ["status", "numbers", "--json"],
+    "where": ["where", "numbers", "1"],
     "verify": ["verify"],
     "verify the files": ["verify", "--sink"],
     "verify for a while": ["verify", "--follow", "--for", "1s"],

@@ -7,7 +7,7 @@ row of several records. That none is there twice is looked at where a column nam
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 from millrace_consumer.readback import ENVELOPE_ID, Found, Readback
@@ -83,17 +83,14 @@ class TableReadback(Readback):
         self._replaced = replaced
         self._reading: Reading | None = None
 
-    def read(self) -> Found:
-        """Reads the ledger and the table, as they are at one instant."""
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Holds the ledger and the table, as they are at one instant."""
         with self._open() as self._reading:
-            return super().read()
-
-    def identities(self) -> Iterator[str]:
-        """See `Readback.identities`; nothing where no column identifies a row."""
-        with self._open() as self._reading:
-            yield from super().identities()
+            yield
 
     def records(self, found: Found) -> Iterator[tuple[str, bytes]]:
+        """See `Readback.records`; it yields nothing where no column identifies a row."""
         reading = self._reading
         if reading is None:
             return

@@ -8,10 +8,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from millrace_pipeline.mark import is_foreign
+from millrace_pipeline.queue.pages import Pages
 from millrace_pipeline.queue.session import Session
-
-PAGE = 200
-"""Letters read at a time: each may hold a record of any size."""
 
 
 class SetAside(msgspec.Struct, frozen=True):
@@ -42,14 +40,14 @@ class DeadLetters:
     def newest(self, *, since: datetime | None = None, reason: str = "") -> Iterator[SetAside]:
         """Letters from the newest on, back to `since`, whose reason holds these words."""
         oldest = str(int(since.timestamp() * 1000)) if since else "-"
-        newest = "+"
+        newest, pages = "+", Pages()
         while True:
-            (page,) = self._session.ask(("XREVRANGE", self._keys.dead, newest, oldest, "COUNT", PAGE))
+            (page,) = self._session.ask(("XREVRANGE", self._keys.dead, newest, oldest, "COUNT", pages.count))
             for id, fields in page:
                 letter = _letter(id, fields)
                 if reason.casefold() in letter.reason.casefold():
                     yield letter
-            if len(page) < PAGE:
+            if pages.is_last([sum(map(len, fields)) for _, fields in page]):
                 return
             newest = "(" + page[-1][0].decode()
 

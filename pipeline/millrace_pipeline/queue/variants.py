@@ -9,10 +9,8 @@ import msgspec
 
 from millrace_pipeline.envelope import Envelope, decode
 from millrace_pipeline.jsontext import encode_json
+from millrace_pipeline.queue.pages import Pages
 from millrace_pipeline.queue.session import Session
-
-PAGE = 200
-"""Variants read at a time: each may be of any size."""
 
 
 def variant_of(line: bytes, reason: str) -> bytes:
@@ -58,16 +56,15 @@ class Variants:
 
     def newest(self, *, reason: str = "", ids: frozenset[str] | None = None) -> Iterator[Variant]:
         """Those whose reason holds these words, and whose envelope's id is among `ids`, if given."""
-        start = 0
+        pages = Pages()
         while True:
-            (page,) = self._session.ask(("LRANGE", self._keys.variants, start, start + PAGE - 1))
+            (page,) = self._session.ask(("LRANGE", self._keys.variants, *pages.indexes))
             for line in page:
                 found = Variant(line)
                 if reason.casefold() in found.reason.casefold() and (ids is None or found.envelope.id in ids):
                     yield found
-            if len(page) < PAGE:
+            if pages.is_last([*map(len, page)]):
                 return
-            start += PAGE
 
     def replay(self, variant: Variant) -> bool:
         """Puts the record on the list as it was to be published, to be delivered next. False where it is gone.
