@@ -11,6 +11,7 @@ from millrace_consumer.delivery import prepare
 from millrace_consumer.fanout import sink_of
 from millrace_consumer.isolation import isolate
 from millrace_consumer.plan import Plan
+from millrace_consumer.pulse import Progress, Pulse
 from millrace_consumer.renewal import Renewal
 from millrace_consumer.sinks.base import Sink
 from millrace_consumer.sizing import Sizing
@@ -62,6 +63,7 @@ class Consumer:
         self._renewal = Renewal(self.claiming, watchdog)
         self._sizing = Sizing(flow.batch)
         self._writer = Writer(flow, self.sink, self.leases, self._sizing, stopping=stopping)
+        self._pulse = Pulse(self.session, flow.name, self._progress)
         self._stopping = stopping
         self._give_up = give_up
         self._until_empty = until_empty
@@ -73,6 +75,7 @@ class Consumer:
         """
         try:
             mark(self.session, self.flow.project, take_over=self._take_over)
+            self._pulse.start()
             while not self._stopping.is_set():
                 if (claim := self._left_behind()) is not None:
                     self._take(claim)
@@ -90,6 +93,7 @@ class Consumer:
                 raise
         finally:
             self._give_back_ahead()
+            self._pulse.close()
             self._renewal.close()
             self._writer.close()
             counts = {name: getattr(self._writer, name) for name in ("delivered", "filtered", "dead")}
@@ -126,6 +130,10 @@ class Consumer:
     def idle(self) -> bool:
         """True while no batch is in hand, so that nothing has to wait for Redis or the sink."""
         return not self._renewal.held and not len(self.claiming.ahead)
+
+    def _progress(self) -> Progress:
+        writer = self._writer
+        return Progress(writer.time_writing.seconds, self.settled, self.dead, writer.unwell or "")
 
     def unwell(self) -> str | None:
         """None while records can flow, else what is in the way: for /readyz."""

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import structlog
 
 from millrace_consumer.delivery import Delivery
+from millrace_consumer.pulse import Stopwatch
 from millrace_consumer.renewal import Lease
 from millrace_consumer.sinks.base import Sink
 from millrace_consumer.sizing import Sizing
@@ -37,6 +38,7 @@ class Writer:
     def __init__(self, flow: Flow, sink: Sink, leases: Leases, sizing: Sizing, *, stopping: threading.Event) -> None:
         self.delivered = self.filtered = self.dead = 0
         self.unwell: str | None = None
+        self.time_writing = Stopwatch()
         self._flow = flow
         self._sink = sink
         self._leases = leases
@@ -147,7 +149,7 @@ class Writer:
             return
         lease.check()
         try:
-            with self._seconds.time():
+            with self._seconds.time(), self.time_writing:
                 self._sink.write(delivery.batch)
             self._sizing.wrote(len(delivery.batch), delivery.batch.written)
         except RecordsRejected as error:

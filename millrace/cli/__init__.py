@@ -54,12 +54,13 @@ def _compose() -> None:
         services,
         stack,
         status,
+        top,
         variants,
         verify,
         where,
     )
 
-    for group in (demo, run, services, check, docs, dryrun, status, where, verify, chaos, stack):
+    for group in (demo, run, services, check, docs, dryrun, status, top, where, verify, chaos, stack):
         app.registered_commands += group.app.registered_commands
     app.add_typer(dead.app, name="dead")
     app.add_typer(variants.app, name="variants")

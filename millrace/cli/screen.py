@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace.cli.books import read_books
+from millrace.cli.meter import Meter
 from millrace.cli.running import RunningFlow
 from millrace_pipeline.errors import QueueError
 from millrace_pipeline.process import logs
@@ -25,9 +26,6 @@ from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.process.supervisor import Child
 
 SHOW_SECONDS = 1.0
-RATE_SECONDS = 10.0
-"""What "a second" is measured over."""
-
 NAME_WIDTH = 20
 
 
@@ -84,7 +82,7 @@ class TableScreen(PrettyScreen):
         self._live = live
         self._settings = settings
         self._shown_at = 0.0
-        self._delivered: dict[str, deque[tuple[float, int]]] = {}
+        self._meters: dict[str, Meter] = {}
 
     def show(self, running: Sequence[RunningFlow], *, last: bool = False) -> None:
         """Draws the table anew, once a second."""
@@ -116,12 +114,7 @@ class TableScreen(PrettyScreen):
             books = read_books(self._settings, flow.flow)
         except QueueError:
             return [], ["Redis doesn't answer"]
-        seen = self._delivered.setdefault(flow.flow.name, deque())
-        seen.append((now, books.delivered))
-        while now - seen[0][0] > RATE_SECONDS:
-            seen.popleft()
-        seconds = now - seen[0][0]
-        rate = (books.delivered - seen[0][1]) / seconds if seconds else 0.0
+        rate = self._meters.setdefault(flow.flow.name, Meter()).rate(now, books.delivered)
         counts = (books.ready, books.in_flight, books.dead, books.delivered)
         waits = [f"waits: {note}" for note in dict.fromkeys(lease.note for lease in books.leases) if note]
         return [*(f"{count:,}" for count in counts), f"{rate:,.0f}"], waits

@@ -25,6 +25,7 @@ COMMANDS = [
     "docs",
     "status",
     "verify",
+    "top",
     "where",
     "up",
     "down",

@@ -22,6 +22,8 @@ NOBODY = "redis://127.0.0.1:9/0"
 ASKING = {
     "status": ["status"],
     "status of one": ["status", "numbers", "--json"],
+    "top": ["top", "--once"],
+    "top in a pipe": ["top", "--json"],
     "where": ["where", "numbers", "1"],
     "verify": ["verify"],
     "verify the files": ["verify", "--sink"],

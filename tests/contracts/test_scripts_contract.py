@@ -17,6 +17,7 @@ from millrace_pipeline.flows.project import Project
 from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Claim, DeadLetters, Done, Variants
 from millrace_pipeline.queue.marks import mark
+from millrace_pipeline.queue.presence import Doing, beat
 from millrace_pipeline.redis.connection import Connection
 from millrace_pipeline.redis.external import ExternalList
 from millrace_pipeline.redis.remote import RemoteRedis
@@ -76,6 +77,11 @@ def ack(queue: Queue) -> Verb:
     queue.fill(claim, 2)
     dead = [DeadLetter(claim.lines[0], "bad")]
     return lambda: queue.ack(claim, delivered=5, foreign=1, dead=dead, writes=writes(queue.keys.ready, claim))
+
+
+def present(queue: Queue) -> Verb:
+    beat(queue, "here", Doing("here", 2.0))
+    return lambda: beat(queue, "there", Doing("there", 2.0), look=True)
 
 
 def begin(queue: Queue) -> Verb:
@@ -180,6 +186,7 @@ def replay(queue: Queue) -> Verb:
 
 CASES: dict[str, Callable[[Queue], Verb]] = {
     "ack": ack,
+    "beat": present,
     "begin": begin,
     "claim": claim,
     "deliver": deliver,

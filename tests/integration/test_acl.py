@@ -22,6 +22,7 @@ from millrace_pipeline.moment import now
 from millrace_pipeline.queue import DeadLetters, Done, Variants, audit
 from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.marks import mark, mark_of
+from millrace_pipeline.queue.presence import Doing, beat, leave
 from millrace_pipeline.queue.roles import CONSUMER, PRODUCER, READER, RELOADER, Role, user
 from millrace_pipeline.queue.troubles import end_trouble, tell_trouble, troubles_of
 from millrace_pipeline.redis.connection import in_our_words
@@ -179,6 +180,8 @@ def consume(url: str, key: str = KEY) -> None:
     queue = Queue(url, key, lease_seconds=30, fsync="write")
     try:
         mark(queue, MINE)
+        assert beat(queue, "c", Doing("c", 2.0), look=True) == 1
+        leave(queue, "c")
         queue.wait(0.01)
         claim = queue.claim(2)
         assert claim is not None

@@ -37,6 +37,8 @@ class Keys:
         """zset: key of a published record → when, in milliseconds of Redis time"""
         self.fsync = self.beside("fsync")
         """hash: touched before each question about what is on disk, since Redis answers for what the asker wrote"""
+        self.consumers = self.beside("consumers")
+        """hash: consumer → what it says of itself every few seconds, as JSON {session, starts, at, says}"""
         self.project = self.beside("project")
         """hash: whose list it is: name, flow, source, sink, place"""
         self.troubles = self.beside("troubles")

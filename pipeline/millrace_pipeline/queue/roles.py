@@ -74,7 +74,7 @@ CONSUMER = Role(
     ),
     writes=lambda keys: [
         *(keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, keys.dead, keys.states),
-        *(keys.variants, keys.fsync, keys.project),
+        *(keys.variants, keys.fsync, keys.project, keys.consumers),
         *(keys.batch("*"), keys.session("*")),
     ],
     reads=lambda keys: [keys.checkpoints, keys.troubles],

@@ -1,0 +1,222 @@
+"""Observing: looks at many flows again and again, and tells rates, ages and who works on each."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from millrace.cli.bottleneck import Load, bottleneck
+from millrace.cli.meter import Meter
+from millrace_pipeline.errors import QueueError, QueueUnavailable
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.queue import Books, Lease, Session
+from millrace_pipeline.queue.presence import Presence, presences
+
+REMEMBERED = 600
+"""So many looks back it is known how many records had come by then."""
+
+GONE_SECONDS = 60.0
+"""One that is silent, and holds nothing, is shown for so long."""
+
+
+class ConsumerSeen(msgspec.Struct, omit_defaults=True):
+    """A consumer of a flow: what it holds, and what it says of itself, where it does."""
+
+    name: str
+    in_flight: int = 0
+    held_seconds: float = 0.0
+    """How long it has had the oldest batch that it holds."""
+    attempts: int = 0
+    """Of its batches the most."""
+    out_a_second: float | None = None
+    write_share: float | None = None
+    cpu_share: float | None = None
+    restarts: int | None = None
+    trouble: str = ""
+    trouble_since: float = 0.0
+    silent_seconds: float = 0.0
+    """Since when nothing was heard of it, where it should have spoken; 0 where all is well."""
+
+    @property
+    def works(self) -> bool:
+        """Whether it is there, as far as anybody can tell."""
+        return not self.silent_seconds
+
+
+class FlowSeen(msgspec.Struct):
+    """A flow as it was when it was last looked at."""
+
+    name: str
+    key: str
+    books: Books | None = None
+    in_a_second: float = 0.0
+    out_a_second: float = 0.0
+    age_seconds: float = 0.0
+    """Since the oldest record that waits was published."""
+    age_known: str = ""
+    """Empty where that is so to about a second, `<=` or `>=` where it is a bound."""
+    consumers: list[ConsumerSeen] = []
+    bottleneck: str = ""
+    unreachable: str = ""
+    """Why Redis couldn't be asked; all else is then from before."""
+    unreachable_since: float = 0.0
+
+    @property
+    def trouble(self) -> str:
+        """What is in the way of it."""
+        return self.unreachable or next((one.trouble for one in self.consumers if one.trouble), "")
+
+    @property
+    def trouble_since(self) -> float:
+        """Since when, in seconds since 1970; 0 where that isn't known."""
+        if self.unreachable:
+            return self.unreachable_since
+        return min((one.trouble_since for one in self.consumers if one.trouble_since), default=0.0)
+
+
+class Observer:
+    """Looks at these flows. Each look is one question to Redis a flow, which changes nothing."""
+
+    def __init__(self, url: str, flows: Sequence[Flow], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._flows = [_Watched(Session(url, flow.queue.key), flow, clock) for flow in flows]
+
+    def look(self) -> list[FlowSeen]:
+        """Look at all of them. Where Redis doesn't answer for one, the others are not waited for in this round."""
+        away: QueueUnavailable | None = None
+        for watched in self._flows:
+            if away is not None:
+                watched.unreachable(away)
+                continue
+            try:
+                watched.look()
+            except QueueUnavailable as error:
+                away = error
+                watched.unreachable(error)
+            except QueueError as error:
+                watched.unreachable(error)
+        return self.seen
+
+    @property
+    def seen(self) -> list[FlowSeen]:
+        """The flows as they were at the last look; before the first, without counts."""
+        return [watched.seen for watched in self._flows]
+
+    def close(self) -> None:
+        """Drop the connections."""
+        for watched in self._flows:
+            watched.close()
+
+
+class _Watched:
+    """One flow, and what was seen of it before."""
+
+    def __init__(self, queue: Session, flow: Flow, clock: Callable[[], float]) -> None:
+        queue.give_up.set()  # a person is waiting: an outage is said, and not waited out
+        self.seen = FlowSeen(flow.name, flow.queue.key, consumers=[])
+        self._queue = queue
+        self._clock = clock
+        self._in, self._out = Meter(), Meter()
+        self._came: deque[tuple[float, int]] = deque(maxlen=REMEMBERED)
+        self._tells_time = bool(flow.source.options.get("time"))
+
+    def look(self) -> None:
+        keys = self._queue.keys
+        books, (found, clock) = books_with(self._queue, ("HGETALL", keys.consumers), ("TIME",))
+        now = self._clock()
+        done = books.delivered + books.filtered + books.dead + books.variants + books.discarded
+        came = done + books.lag
+        if self._came and came < self._came[-1][1]:
+            self._came.clear()  # the list was emptied by hand, or is another Redis'
+        self._came.append((now, came))
+        seen = FlowSeen(self.seen.name, self.seen.key, books, self._in.rate(now, came), self._out.rate(now, done))
+        seen.age_seconds, seen.age_known = self._age(books, now, came)
+        now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
+        seen.consumers = consumers_seen(books.leases, presences(found, now_ms))
+        seen.bottleneck = bottleneck(load_of(seen))
+        self.seen = seen
+
+    def unreachable(self, error: Exception) -> None:
+        since = self.seen.unreachable_since if self.seen.unreachable else time.time()
+        seen = msgspec.structs.replace(self.seen, unreachable=str(error), unreachable_since=since)
+        seen.bottleneck = "Redis doesn't answer"
+        self.seen = seen
+        self._queue.close()
+
+    def close(self) -> None:
+        self._queue.close()
+
+    def _age(self, books: Books, now: float, came: int) -> tuple[float, str]:
+        """Seconds since the oldest waiting record was published, and how sure that is.
+
+        By its envelope's time, where that is the time of the publish. Records that tell a time of their own may have
+        been published later; since they are taken in turn, we know when this one came, if that was while we looked.
+        """
+        if not books.lag:
+            return 0.0, ""
+        least = max((lease.age_seconds for lease in books.leases), default=0.0)
+        if not self._tells_time:
+            return max(books.oldest_seconds, least), ""
+        before = came - books.lag  # so many had come before the oldest that waits
+        later = [when for when, count in self._came if count > before]
+        earlier = [when for when, count in self._came if count <= before]
+        least = max(least, now - later[0] if later else 0.0)
+        if earlier:
+            return max(now - earlier[-1], least), ""
+        return (books.oldest_seconds, "<=") if books.oldest_seconds > least else (least, ">=")
+
+
+def load_of(seen: FlowSeen) -> Load:
+    """What the bottleneck is told from."""
+    books = seen.books
+    assert books is not None
+    there = [one for one in seen.consumers if one.works]
+    shares = [(one.write_share, one.cpu_share) for one in there]
+    writes = [write for write, _ in shares if write is not None]
+    computes = [compute for _, compute in shares if compute is not None]
+    return Load(
+        books.ready,
+        books.in_flight,
+        seen.in_a_second,
+        seen.out_a_second,
+        len(there),
+        sum(writes) / len(writes) if writes else None,
+        sum(computes) / len(computes) if computes else None,
+        next((one.trouble for one in there if one.trouble), ""),
+    )
+
+
+def consumers_seen(leases: Sequence[Lease], there: Sequence[Presence]) -> list[ConsumerSeen]:
+    """The consumers that hold batches, and those that say that they are there."""
+    found: dict[str, ConsumerSeen] = {}
+    for presence in there:
+        doing = presence.doing
+        if presence.silent and presence.silent_seconds > GONE_SECONDS + doing.every:
+            continue  # killed, and perhaps started again under another name
+        one = found[doing.consumer] = ConsumerSeen(doing.consumer)
+        one.restarts = presence.starts - 1
+        one.silent_seconds = round(presence.silent_seconds, 1) if presence.silent else 0.0
+        if not presence.silent:
+            one.write_share, one.cpu_share = doing.write_share, doing.cpu_share
+            one.out_a_second = doing.records_a_second
+            one.trouble, one.trouble_since = doing.trouble, doing.trouble_since
+    for lease in leases:
+        one = found.setdefault(lease.consumer, ConsumerSeen(lease.consumer))
+        one.in_flight += lease.records
+        one.held_seconds = max(one.held_seconds, lease.age_seconds)
+        one.attempts = max(one.attempts, lease.attempts)
+        one.trouble = one.trouble or lease.note
+        if lease.seconds_left < 0 and one.write_share is None:
+            one.silent_seconds = max(one.silent_seconds, -lease.seconds_left)
+    return sorted(found.values(), key=lambda one: one.name)
+
+
+def as_dict(seen: FlowSeen) -> dict[str, Any]:
+    """All that was seen of a flow, as JSON can say it."""
+    told: dict[str, Any] = msgspec.to_builtins(seen)
+    told["books"] = seen.books.as_dict() if seen.books else None
+    told["trouble"], told["trouble_since"] = seen.trouble, seen.trouble_since
+    return told

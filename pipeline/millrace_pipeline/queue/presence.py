@@ -1,0 +1,84 @@
+"""Presence: what each consumer of a list says of itself every few seconds, for people who look on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from millrace_pipeline.queue.session import Session
+
+KEPT_SECONDS = 24 * 3600
+"""How long one that was never heard of again is remembered: so long its next start counts as a restart."""
+
+MISSED = 3
+"""So many times in a row one may say nothing before it counts as silent."""
+
+
+class Doing(msgspec.Struct, omit_defaults=True):
+    """What a consumer does. Shares are of the last ten seconds or so, 1 being all of its time."""
+
+    consumer: str
+    """Its name, as its leases have it."""
+    every: float
+    """Seconds until it speaks again."""
+    up_seconds: float = 0.0
+    write_share: float = 0.0
+    """Of its time that in which the sink wrote."""
+    cpu_share: float = 0.0
+    """Processor time of its process by time passed: 1 is one core."""
+    records_a_second: float = 0.0
+    records: int = 0
+    """Records it is done with, since its start."""
+    dead: int = 0
+    trouble: str = ""
+    """What is in the way, while something is."""
+    trouble_since: float = 0.0
+    """Since when, in seconds since 1970."""
+
+
+class Presence(msgspec.Struct):
+    """A consumer that was heard of, `silent_seconds` ago; `starts` counts how often it was started."""
+
+    name: str
+    starts: int
+    silent_seconds: float
+    doing: Doing
+
+    @property
+    def silent(self) -> bool:
+        """True where it should have spoken by now, and more than once."""
+        return self.silent_seconds > MISSED * self.doing.every + 1
+
+
+class _Kept(msgspec.Struct):
+    session: str
+    starts: int
+    at: int
+    says: Doing
+
+
+def beat(queue: Session, name: str, doing: Doing, *, look: bool = False) -> int:
+    """Say what this consumer does. Returns how many consumers there are, with `look`, and forgets those long silent.
+
+    Raises QueueError.
+    """
+    arguments = [name, queue.id, msgspec.json.encode(doing), KEPT_SECONDS * 1000, int(look)]
+    return int(queue.ask_script("beat", [queue.keys.consumers], arguments)[0])
+
+
+def leave(queue: Session, name: str) -> None:
+    """Take this consumer off: it has ended as it should. Raises QueueError."""
+    queue.ask(("HDEL", queue.keys.consumers, name))
+
+
+def presences(found: Sequence[bytes], now_ms: int) -> list[Presence]:
+    """The consumers that a reply to HGETALL tells of, by name; what can't be read is left out."""
+    seen = []
+    for name, text in zip(found[::2], found[1::2], strict=True):
+        try:
+            kept = msgspec.json.decode(text, type=_Kept)
+        except msgspec.DecodeError:
+            continue  # another version's: who looks on with this one can't tell
+        seen.append(Presence(name.decode(errors="replace"), kept.starts, (now_ms - kept.at) / 1000, kept.says))
+    return sorted(seen, key=lambda presence: presence.name)
