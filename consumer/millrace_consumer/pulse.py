@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple
 
@@ -93,15 +94,15 @@ class Pulse:
         began, beats, every = time.monotonic(), 0, EVERY_SECONDS
         try:
             while True:
-                look = beats % LOOK_EVERY == 0
-                there = beat(self._queue, self._name, self._doing(began, every), look=look)
-                every = max(EVERY_SECONDS, there / BEATS_A_SECOND) if look else every
-                beats += 1
+                with suppress(QueueUnavailable):  # who works with Redis says so; we speak again when it is back
+                    look = beats % LOOK_EVERY == 0
+                    there = beat(self._queue, self._name, self._doing(began, every), look=look)
+                    every = max(EVERY_SECONDS, there / BEATS_A_SECOND) if look else every
+                    beats += 1
                 if self._over.wait(every):
-                    leave(self._queue, self._name)
-                    return
-        except QueueUnavailable:
-            return  # we are giving up
+                    break
+            with suppress(QueueUnavailable):
+                leave(self._queue, self._name)
         except QueueError as error:
             log.warning("consumer_unseen", flow=self._flow, reason=str(error), mend="`millrace top` will not show it")
         finally:

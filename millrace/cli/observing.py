@@ -14,6 +14,7 @@ from millrace.cli.meter import Meter
 from millrace_pipeline.errors import QueueError, QueueUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Books, Lease, Session
+from millrace_pipeline.queue.books import books_with
 from millrace_pipeline.queue.presence import Presence, presences
 
 REMEMBERED = 600

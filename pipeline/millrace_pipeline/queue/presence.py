@@ -64,12 +64,12 @@ def beat(queue: Session, name: str, doing: Doing, *, look: bool = False) -> int:
     Raises QueueError.
     """
     arguments = [name, queue.id, msgspec.json.encode(doing), KEPT_SECONDS * 1000, int(look)]
-    return int(queue.ask_script("beat", [queue.keys.consumers], arguments)[0])
+    return int(queue.ask_script_once("beat", [queue.keys.consumers], arguments)[0])
 
 
 def leave(queue: Session, name: str) -> None:
     """Take this consumer off: it has ended as it should. Raises QueueError."""
-    queue.ask(("HDEL", queue.keys.consumers, name))
+    queue.ask_once(("HDEL", queue.keys.consumers, name))
 
 
 def presences(found: Sequence[bytes], now_ms: int) -> list[Presence]:

@@ -124,6 +124,18 @@ class Session:
 
         return self.persist(attempt)
 
+    def ask_once(self, *commands: Command) -> list[Any]:
+        """Send commands once, for what may as well be left out: an outage is neither waited out nor told of.
+
+        Raises QueueUnavailable.
+        """
+        return self.connection.exchange(*commands)
+
+    def ask_script_once(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
+        """Run a script by the name of its file as `ask_once` sends commands. Raises QueueUnavailable."""
+        connection = self.connection
+        return connection.exchange(connection.script(name, keys, *arguments))
+
     def another_connection(self) -> Connection:
         """Return a connection beside the threads' own ones, for what must not share one."""
         return Connection(self._address)
