@@ -78,7 +78,8 @@ class Delivery:
         dead = [DeadLetter(lines[place], self.reasons[place]) for place in range(start, stop) if place in self.reasons]
         delivered = len({place for place in self.origin if start <= place < stop})
         foreign = foreign_among(lines[start:stop], self.mark) if self.foreign else 0
-        return Done(self.claim, stop - start, delivered, stop - start - delivered - len(dead), foreign, dead)
+        filtered, size = stop - start - delivered - len(dead), sum(map(len, lines[start:stop]))
+        return Done(self.claim, stop - start, delivered, filtered, foreign, dead, size)
 
 
 def prepare(claim: Claim, plan: Plan) -> Delivery:

@@ -49,6 +49,7 @@ def _compose() -> None:
         demo,
         docs,
         dryrun,
+        history,
         lake,
         run,
         services,
@@ -60,7 +61,7 @@ def _compose() -> None:
         where,
     )
 
-    for group in (demo, run, services, check, docs, dryrun, status, top, where, verify, chaos, stack):
+    for group in (demo, run, services, check, docs, dryrun, status, top, where, history, verify, chaos, stack):
         app.registered_commands += group.app.registered_commands
     app.add_typer(dead.app, name="dead")
     app.add_typer(variants.app, name="variants")

@@ -16,6 +16,7 @@ from millrace_pipeline.envelope import DeadLetter, Record, encode
 from millrace_pipeline.flows.project import Project
 from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Claim, DeadLetters, Done, Variants
+from millrace_pipeline.queue.history import History
 from millrace_pipeline.queue.marks import mark
 from millrace_pipeline.queue.presence import Doing, beat
 from millrace_pipeline.redis.connection import Connection
@@ -129,6 +130,12 @@ def remove(queue: Queue) -> Verb:
     return lambda: theirs.remove(name, 2)
 
 
+def history(queue: Queue) -> Verb:
+    claimed(queue)
+    queue.ask(("DEL", queue.keys.history), ("HSET", queue.keys.history, "7", "1 0 0 0 0 9 0 0 1 0 0"))
+    return History(queue.keys, queue.ask_script).note
+
+
 def reclaim(queue: Queue) -> Verb:
     queue.release(claimed(queue))
     return queue.reclaim
@@ -194,6 +201,7 @@ CASES: dict[str, Callable[[Queue], Verb]] = {
     "drop": drop,
     "fetch": fetch,
     "fill": fill,
+    "history": history,
     "lead": lambda queue: lambda: queue.lead(30),
     "mark": own,
     "reclaim": reclaim,
@@ -254,7 +262,11 @@ def script(
     verb = CASES[request.param](queue)
     calls: list[Call] = []
 
-    def hold(connection: Connection, name: str, keys: Sequence[str], *arguments: Any) -> None:
+    ask = Connection.script
+
+    def hold(connection: Connection, name: str, keys: Sequence[str], *arguments: Any) -> Any:
+        if name == "history" != request.param:  # a new step has begun
+            return ask(connection, name, keys, *arguments)
         assert name == request.param
         calls.append((list(keys), list(arguments)))
         raise Held

@@ -20,10 +20,12 @@ from millrace_pipeline.errors import QueueMisuse, SinkUnavailable
 from millrace_pipeline.flows.project import Project
 from millrace_pipeline.moment import now
 from millrace_pipeline.queue import DeadLetters, Done, Variants, audit
+from millrace_pipeline.queue.history import History
 from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.marks import mark, mark_of
 from millrace_pipeline.queue.presence import Doing, beat, leave
 from millrace_pipeline.queue.roles import CONSUMER, PRODUCER, READER, RELOADER, Role, user
+from millrace_pipeline.queue.spans import read_notes
 from millrace_pipeline.queue.troubles import end_trouble, tell_trouble, troubles_of
 from millrace_pipeline.redis.connection import in_our_words
 from millrace_pipeline.redis.preflight import preflight
@@ -151,6 +153,15 @@ def a_disk_that_needs_no_second(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("millrace_pipeline.queue.disk.EVERYSEC_SECONDS", 0.0)
 
 
+def keep_history(queue: Queue) -> None:
+    """Have the first note of a step made, and the older ones thinned."""
+    (found,) = queue.ask(("HKEYS", queue.keys.history))
+    queue.ask(("HDEL", queue.keys.history, "thinned", *found), ("HSET", queue.keys.history, "1", "0", "2", "0"))
+    history = History(queue.keys, queue.ask_script)
+    history.note()
+    assert history.refused is None
+
+
 def produce(url: str, key: str = KEY) -> None:
     """Everything that a producer ever says to Redis."""
     lines = [encode(Record({"n": n}), id=str(n), source="s", time=now(), mark=key) for n in range(7)]
@@ -171,6 +182,7 @@ def produce(url: str, key: str = KEY) -> None:
         assert queue.publishes_on_disk(threading.Event()) == 3
         assert queue.publishing._disk.reason is None
         queue.resign()
+        keep_history(queue)
     finally:
         queue.close_all()
 
@@ -218,6 +230,7 @@ def consume(url: str, key: str = KEY) -> None:
         assert Variants(queue).replay(newer)
         assert Variants(queue).drop(older)
         assert queue.lag() == 5
+        keep_history(queue)
     finally:
         queue.close_all()
 
@@ -233,6 +246,7 @@ def read(url: str) -> None:
         assert queue.checkpoint("s") == "7"
         assert queue.lag() == 7
         assert troubles_of(queue) == []
+        assert read_notes(queue)[-1].numbers[:2] == (10, 0)
         assert len(Variants(queue)) == len(list(Variants(queue).newest())) == 2
     finally:
         queue.close_all()

@@ -28,11 +28,11 @@ from millrace_pipeline import envelope
 from millrace_pipeline.envelope import Record
 from millrace_pipeline.flows.flow import load
 from millrace_pipeline.process.supervisor import SERVICE
-from millrace_pipeline.queue import Queue
 from millrace_pipeline.queue.presence import Doing, beat, leave, presences
 from millrace_pipeline.queue.roles import READER
 from tests.conftest import eventually
 from tests.integration.test_acl import version_of
+from tests.queues import Queue
 from tests.services import NOWHERE, Place
 
 SLOW = {"type": "python", "function": "theirs:slow"}
@@ -163,7 +163,7 @@ def test_a_consumer_says_that_it_is_there_and_takes_itself_off_when_it_ends(
     watching = observer(place)
     eventually(lambda: watching.look()[0].consumers)
     (seen,) = watching.seen[0].consumers
-    assert (seen.name, seen.works, seen.restarts) == (consumer.queue.name, True, 0)
+    assert (seen.name, seen.works, seen.restarts) == (consumer.session.name, True, 0)
     stopping.set()
     running.join(30)
     assert watching.look()[0].consumers == []

@@ -23,12 +23,13 @@ from millrace_consumer.sinks import SINKS
 from millrace_pipeline import envelope
 from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.flows.flow import Flow, load
-from millrace_pipeline.queue import DeadLetters, Queue
+from millrace_pipeline.queue import DeadLetters
 from millrace_pipeline.queue.pages import PAGE_BYTES
 from millrace_pipeline.queue.roles import READER
 from millrace_pipeline.queue.variants import variant_of
 from millrace_pipeline.queue.walk import walk
 from tests.integration.test_acl import version_of
+from tests.queues import Queue
 from tests.services import NOWHERE, Place
 
 KEYED = {**NOWHERE, "key": "/n"}

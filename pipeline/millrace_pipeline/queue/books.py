@@ -45,6 +45,8 @@ class Books(msgspec.Struct, frozen=True):
     variants: int = 0
     foreign_waiting: int = 0
     """Of the ready and in flight those that somebody else pushed; they count as `foreign` once they are acked."""
+    moment: float = 0.0
+    """The instant, in seconds since 1970 by Redis' clock."""
     unread: int | None = None
     """Records that waited and that an audit couldn't look at one by one; None where nobody tried."""
 
@@ -129,9 +131,9 @@ def books_with(session: Session, *more: Command) -> tuple[Books, list[Any]]:
     )[-1]
     raise_nested(replies)
     ready, woken, dead, variants, counters, claims, deadlines, checkpoints, oldest, clock, *found = replies
-    count = {name.decode(): int(value) for name, value in _pairs(counters).items()}
+    count = {name.decode(): int(value) for name, value in pairs(counters).items()}
     now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
-    leases = leases_from(_pairs(claims), {id: float(score) for id, score in _pairs(deadlines).items()}, now_ms)
+    leases = leases_from(pairs(claims), {id: float(score) for id, score in pairs(deadlines).items()}, now_ms)
     oldest_batch = session.ask(("LINDEX", keys.batch(leases[0].batch), 0))[0] if leases else None
     books = Books(
         published=count.get("published", 0),
@@ -144,14 +146,15 @@ def books_with(session: Session, *more: Command) -> tuple[Books, list[Any]]:
         discarded=count.get("discarded", 0),
         oldest_seconds=max(age_of(oldest, now_ms), age_of(oldest_batch, now_ms)),
         leases=leases,
-        checkpoints={name.decode(): msgspec.json.decode(value) for name, value in _pairs(checkpoints).items()},
+        checkpoints={name.decode(): msgspec.json.decode(value) for name, value in pairs(checkpoints).items()},
         variants=variants,
+        moment=now_ms / 1000,
     )
     return books, found
 
 
-def _pairs(flat: Sequence[Any] | Mapping[Any, Any]) -> dict[Any, Any]:
-    """A hash or a zset with scores as RESP2 returns it: names and values in turn."""
+def pairs(flat: Sequence[Any] | Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return a hash or a zset with scores as RESP2 returns it: names and values in turn."""
     if isinstance(flat, Mapping):
         return dict(flat)
     return dict(zip(flat[::2], flat[1::2], strict=True))

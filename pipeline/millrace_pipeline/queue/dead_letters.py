@@ -59,6 +59,7 @@ class DeadLetters:
     def replay(self, letter: SetAside, *, edited: bytes | None = None) -> bool:
         """Puts the record back on the list, as it is or edited, to be delivered next. False where it is gone."""
         record = letter.record if edited is None else edited
+        self._session.history.note()
         keys = [self._keys.ready, self._keys.dead, self._keys.counters]
         return bool(
             self._session.ask_script("replay", keys, [letter.id, record, int(is_foreign(record, self._keys.ready))])[0]
@@ -66,6 +67,7 @@ class DeadLetters:
 
     def drop(self, letter: SetAside) -> bool:
         """Throws it away for good; it counts as discarded. False where it is gone."""
+        self._session.history.note()
         return bool(self._session.ask_script("drop", [self._keys.dead, self._keys.counters], [letter.id])[0])
 
 

@@ -20,7 +20,7 @@ class Keys:
         self.claims = self.beside("claims")
         """hash: batch id → who holds it, as JSON {token, consumer, attempts, steps, records, since}"""
         self.counters = self.beside("counters")
-        """hash: published, foreign, delivered, filtered, in_flight, discarded"""
+        """hash: published, foreign, delivered, filtered, in_flight, discarded, bytes_in, bytes_out"""
         self.checkpoints = self.beside("checkpoints")
         """hash: source → position, as JSON"""
         self.leader = self.beside("leader")
@@ -39,6 +39,8 @@ class Keys:
         """hash: touched before each question about what is on disk, since Redis answers for what the asker wrote"""
         self.consumers = self.beside("consumers")
         """hash: consumer → what it says of itself every few seconds, as JSON {session, starts, at, says}"""
+        self.history = self.beside("history")
+        """hash: second since 1970 → how the counters stood then, as numbers with spaces between them"""
         self.project = self.beside("project")
         """hash: whose list it is: name, flow, source, sink, place"""
         self.troubles = self.beside("troubles")

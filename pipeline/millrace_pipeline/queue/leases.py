@@ -74,6 +74,8 @@ class Leases:
             raise ValueError(f"{len(claim.lines)} records, but {delivered} + {filtered} + {len(dead)} accounted for")
         keys = self.session.keys
         parts = keys.parts(claim.id, claim.steps)
+        size = sum(map(len, claim.lines))
+        self.session.history.note()
 
         def attempt() -> list[Any]:
             connection = self.session.connection
@@ -84,7 +86,7 @@ class Leases:
                     *parts,
                     *(write[1] for write in writes),
                 ],
-                *(claim.id, claim.token, delivered, filtered, foreign, SESSION_SECONDS, len(parts), len(dead)),
+                *(claim.id, claim.token, delivered, filtered, foreign, size, SESSION_SECONDS, len(parts), len(dead)),
                 *(part for letter in dead for part in (letter.reason, letter.original)),
                 *(word for write in writes for word in (len(write), *write)),
             )

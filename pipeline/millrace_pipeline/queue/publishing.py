@@ -92,6 +92,7 @@ class Publishing:
                         return done
                 # Something we watch has changed: our own touch, or another producer's publish of the same keys.
 
+        self.session.history.note()
         published = self.session.persist(attempt)
         self._publishes = number
         return published
@@ -174,7 +175,11 @@ class Publishing:
             source, position = checkpoint
             commands.append(("HSET", keys.checkpoints, source, msgspec.json.encode(position)))
         if published := len(envelopes) + len(variants) + len(dead):
-            commands.append(("HINCRBY", keys.counters, "published", published))
+            size = sum(map(len, envelopes)) + sum(map(len, variants)) + sum(len(letter.original) for letter in dead)
+            commands += [
+                ("HINCRBY", keys.counters, "published", published),
+                ("HINCRBY", keys.counters, "bytes_in", size),
+            ]
         return [
             *commands,
             ("HSET", self.session.key, "published", number),

@@ -51,16 +51,16 @@ class Role(msgspec.Struct, frozen=True):
 PRODUCER = Role(
     commands=(
         *(*_CONNECT, *_TRANSACTION, "watch", "unwatch", *_SCRIPT),
-        *("lpush", "llen", "xadd"),
-        *("hset", "hget", "hmget", "hincrby", "incr", "expire"),
+        *("lpush", "llen", "xadd", "xlen"),
+        *("hset", "hget", "hmget", "hkeys", "hdel", "hincrby", "incr", "expire"),
         *("zadd", "zmscore", "zremrangebyscore"),
     ),
     writes=lambda keys: [
-        *(keys.ready, keys.dead, keys.counters, keys.checkpoints, keys.seen, keys.leader, keys.epochs),
-        *(keys.variants, keys.fsync, keys.project, keys.troubles),
+        *(keys.ready, keys.woken, keys.dead, keys.counters, keys.checkpoints, keys.seen, keys.leader, keys.epochs),
+        *(keys.variants, keys.fsync, keys.project, keys.troubles, keys.history),
         keys.session("*"),
     ],
-    reads=lambda keys: [keys.woken],
+    reads=lambda _: [],
 )
 """`millrace produce`: adds to the list and never takes from it; sets aside what can't be published."""
 
@@ -68,13 +68,13 @@ CONSUMER = Role(
     commands=(
         *(*_CONNECT, *_TRANSACTION, *_SCRIPT),
         *("llen", "lrange", "lindex", "ltrim", "lmove", "blmove", "rpush", "lrem", "sort", "unlink", "exists"),
-        *("hset", "hget", "hmget", "hgetall", "hdel", "hincrby", "expire"),
+        *("hset", "hget", "hmget", "hgetall", "hkeys", "hdel", "hincrby", "expire"),
         *("zadd", "zrem", "zcount", "zrange"),
         *("xadd", "xdel", "xlen", "xrange", "xrevrange"),
     ),
     writes=lambda keys: [
         *(keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, keys.dead, keys.states),
-        *(keys.variants, keys.fsync, keys.project, keys.consumers),
+        *(keys.variants, keys.fsync, keys.project, keys.consumers, keys.history),
         *(keys.batch("*"), keys.session("*")),
     ],
     reads=lambda keys: [keys.checkpoints, keys.troubles],

@@ -21,6 +21,7 @@ from millrace_pipeline.backoff import Backoff
 from millrace_pipeline.errors import QueueUnavailable
 from millrace_pipeline.flows.options import QueueOptions
 from millrace_pipeline.queue.disk import Disk
+from millrace_pipeline.queue.history import History
 from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.replicas import Replicas
 from millrace_pipeline.redis.address import Address, Client
@@ -69,6 +70,7 @@ class Session:
         self.retry_first_seconds = RETRY_FIRST_SECONDS
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.replicas = Replicas(replicas, key)
+        self.history = History(self.keys, self.ask_script)
         self._address = Address(url, key=key, name=f"millrace-{self.id}")
         self._own = threading.local()
         self._outage = _Outage(key)

@@ -23,6 +23,8 @@ class Done(msgspec.Struct):
     filtered: int = 0
     foreign: int = 0
     dead: Sequence[DeadLetter] = ()
+    bytes: int = 0
+    """Of these records, as they stood on the list."""
 
 
 class Settling:
@@ -47,8 +49,9 @@ class Settling:
         arguments: list[Any] = [number, SESSION_SECONDS, name, b"" if state is None else encode_json(state)]
         for part, lists in zip(done, parts, strict=True):
             arguments += (part.claim.id, part.claim.token, part.records, part.delivered, part.filtered, part.foreign)
-            arguments += (len(lists), len(part.dead))
+            arguments += (part.bytes, len(lists), len(part.dead))
             arguments += (word for letter in part.dead for word in (letter.reason, letter.original))
+        self._session.history.note()
         own = [keys.leases, keys.claims, keys.counters, self._session.key, keys.dead, keys.states]
         (ours,) = self._session.ask_script("settle", [*own, *(key for lists in parts for key in lists)], arguments)
         if not ours:

@@ -71,11 +71,13 @@ class Variants:
 
         It bears the list's mark, since it counts as published from when it was set aside.
         """
+        self._session.history.note()
         keys = [self._keys.ready, self._keys.variants]
         ours = msgspec.structs.replace(variant.envelope, mark=self._keys.ready)
         return bool(self._session.ask_script("restore", keys, [variant.line, ours.line])[0])
 
     def drop(self, variant: Variant) -> bool:
         """Throws it away for good; it counts as discarded. False where it is gone."""
+        self._session.history.note()
         keys = [self._keys.variants, self._keys.counters]
         return bool(self._session.ask_script("discard", keys, [variant.line])[0])

@@ -5,8 +5,9 @@
 -- Guarantee: all or nothing, only while the lease is ours, and once: sent again after a lost reply it answers 1.
 --
 -- KEYS  1 leases  2 claims  3 counters  4 session  5 dead  6… the lists of the batch, then the key of each write
--- ARGV  1 id  2 token  3 delivered  4 filtered  5 foreign  6 session time to live (s)  7 lists of the batch  8 dead letters
---       then for each dead letter: reason, original bytes
+-- ARGV  1 id  2 token  3 delivered  4 filtered  5 foreign  6 bytes  7 session time to live (s)  8 lists of the batch
+--       9 dead letters
+--       then for each of these: reason, original bytes
 --       then for each write: how many words, then these: LPUSH, RPUSH, XADD or HSET, its key, its arguments
 -- Returns 1, or 0 if the lease is lost; an error if a write's key holds something else, and then nothing is changed.
 local leases, claims, counters, session, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -49,11 +50,11 @@ if not claim or claim.token ~= token then
 end
 
 -- What a failed command leaves behind in a script stays: so ask first whatever can fail.
-local parts, letters, seconds = tonumber(whole(ARGV[7])), tonumber(whole(ARGV[8])), whole(ARGV[6])
-local delivered, filtered, foreign = whole(ARGV[3]), whole(ARGV[4]), whole(ARGV[5])
-local taken, attempts, first_write = whole(-claim.records), whole(claim.attempts), 9 + 2 * letters
+local parts, letters, seconds = tonumber(whole(ARGV[8])), tonumber(whole(ARGV[9])), whole(ARGV[7])
+local delivered, filtered, foreign, bytes = whole(ARGV[3]), whole(ARGV[4]), whole(ARGV[5]), whole(ARGV[6])
+local taken, attempts, first_write = whole(-claim.records), whole(claim.attempts), 10 + 2 * letters
 assert(#ARGV >= first_write - 1, 'a dead letter is cut off')
-for _, count in ipairs(redis.call('HMGET', counters, 'in_flight', 'delivered', 'filtered', 'foreign')) do
+for _, count in ipairs(redis.call('HMGET', counters, 'in_flight', 'delivered', 'filtered', 'foreign', 'bytes_out')) do
   whole(count or 0)
 end
 redis.call('ZCOUNT', leases, 0, 0)
@@ -76,7 +77,7 @@ while i < #ARGV do
   redis.call(unpack(ARGV, i + 1, i + ARGV[i]))
   i = i + 1 + ARGV[i]
 end
-for i = 9, first_write - 1, 2 do
+for i = 10, first_write - 1, 2 do
   redis.call('XADD', dead, '*', 'reason', ARGV[i], 'attempts', attempts, 'batch', id, 'record', ARGV[i + 1])
 end
 for i = 6, 5 + parts do
@@ -88,6 +89,7 @@ redis.call('HINCRBY', counters, 'in_flight', taken)
 redis.call('HINCRBY', counters, 'delivered', delivered)
 redis.call('HINCRBY', counters, 'filtered', filtered)
 redis.call('HINCRBY', counters, 'foreign', foreign)
+redis.call('HINCRBY', counters, 'bytes_out', bytes)
 redis.call('HSET', session, 'acked', token)
 redis.call('EXPIRE', session, seconds)
 return 1

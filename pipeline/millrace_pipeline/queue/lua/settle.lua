@@ -8,7 +8,8 @@
 --
 -- KEYS  1 leases  2 claims  3 counters  4 session  5 dead  6 states  7… the lists of the batches, one batch after another
 -- ARGV  1 number  2 session time to live (s)  3 reader's name  4 its state, or empty to leave it as it is
---       then for each batch: id, token, records that are done, delivered, filtered, foreign, its lists, its dead letters,
+--       then for each batch: id, token, records that are done, delivered, filtered, foreign, bytes, its lists, its
+--       dead letters,
 --       and for each of these: reason, original bytes
 -- Returns 1, or 0 if a lease is lost.
 local leases, claims, counters, session, dead, states = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -25,7 +26,7 @@ end
 
 -- What a failed command leaves behind in a script stays: so ask first whatever can fail.
 local settled, seconds = whole(number), whole(time_to_live)
-for _, count in ipairs(redis.call('HMGET', counters, 'in_flight', 'delivered', 'filtered', 'foreign')) do
+for _, count in ipairs(redis.call('HMGET', counters, 'in_flight', 'delivered', 'filtered', 'foreign', 'bytes_out')) do
   whole(count or 0)
 end
 redis.call('ZCOUNT', leases, 0, 0)
@@ -43,19 +44,20 @@ while at <= #ARGV do
   local batch = {id = id, claim = claim, at = at, part = part, attempts = whole(claim.attempts)}
   batch.done, batch.taken = tonumber(whole(ARGV[at + 2])), whole(-ARGV[at + 2])
   batch.delivered, batch.filtered, batch.foreign = whole(ARGV[at + 3]), whole(ARGV[at + 4]), whole(ARGV[at + 5])
-  batch.parts, batch.letters = tonumber(whole(ARGV[at + 6])), tonumber(whole(ARGV[at + 7]))
+  batch.bytes = whole(ARGV[at + 6])
+  batch.parts, batch.letters = tonumber(whole(ARGV[at + 7])), tonumber(whole(ARGV[at + 8]))
   for i = part, part + batch.parts - 1 do
     redis.call('LLEN', KEYS[i])
   end
   batches[#batches + 1] = batch
-  at = at + 8 + 2 * batch.letters
+  at = at + 9 + 2 * batch.letters
   part = part + batch.parts
   assert(at <= #ARGV + 1, 'a dead letter is cut off')
 end
 
 for _, batch in ipairs(batches) do
   local id, claim, at = batch.id, batch.claim, batch.at
-  for i = at + 8, at + 7 + 2 * batch.letters, 2 do
+  for i = at + 9, at + 8 + 2 * batch.letters, 2 do
     redis.call('XADD', dead, '*', 'reason', ARGV[i], 'attempts', batch.attempts, 'batch', id, 'record', ARGV[i + 1])
   end
   local left = batch.done
@@ -76,6 +78,7 @@ for _, batch in ipairs(batches) do
   redis.call('HINCRBY', counters, 'delivered', batch.delivered)
   redis.call('HINCRBY', counters, 'filtered', batch.filtered)
   redis.call('HINCRBY', counters, 'foreign', batch.foreign)
+  redis.call('HINCRBY', counters, 'bytes_out', batch.bytes)
 end
 if state ~= '' then
   redis.call('HSET', states, name, state)
