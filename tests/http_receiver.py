@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -30,9 +31,13 @@ class Asked:
     @property
     def records(self) -> list[Any]:
         if self.headers["content-type"] == "application/x-ndjson":
-            return [json.loads(line) for line in self.body.splitlines()]
+            return [json.loads(line, parse_int=_whole) for line in self.body.splitlines()]
         value = json.loads(self.body)
         return value if isinstance(value, list) else [value]
+
+
+def _whole(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) <= 4300 else Decimal(digits)
 
 
 @dataclass

@@ -134,6 +134,14 @@ def test_decimals_keep_their_digits_where_the_column_is_text(path: Path, run: Ca
     assert run("SELECT * FROM things") == [(str(Decimal("1.0000000000000000000001")),)]
 
 
+def test_a_number_that_sqlite_would_make_infinity_of_is_named(path: Path, run: Callable[[str], list[Any]]) -> None:
+    run("CREATE TABLE things (price NUMERIC, extra JSON, words TEXT)")
+    lines = ['{"price": 1e400}', '{"extra": 1e400}', '{"words": 1e400}', '{"price": 1e40}', '{"extra": [1e400]}']
+    assert list(reasons(SqliteSink(path=path, table="things"), raw(*lines))) == [0, 1]
+    SqliteSink(path=path, table="things").write(raw(*lines[2:]))
+    assert run("SELECT * FROM things") == [(None, None, "1E+400"), (1e40, None, None), (None, "[1E+400]", None)]
+
+
 def test_a_record_that_does_not_fit_is_named_and_the_same_is_named_again(
     path: Path, run: Callable[[str], list[Any]]
 ) -> None:

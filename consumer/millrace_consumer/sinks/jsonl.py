@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import IO, Annotated, BinaryIO, Literal, cast
 
+import msgspec
 from pydantic import BaseModel, Field
 
 from millrace_consumer.batch import Batch
@@ -17,7 +18,8 @@ from millrace_consumer.sinks.filereadback import Damaged, FileReadback
 from millrace_consumer.sinks.files import FileSink
 from millrace_pipeline.errors import EnvelopeError, RecordError
 from millrace_pipeline.jsontext import checked_text, decode_json
-from millrace_pipeline.pointer import resolve
+from millrace_pipeline.pointer import resolve, steps_of
+from millrace_pipeline.surrogates import well_formed
 
 SUFFIXES = {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}
 
@@ -106,4 +108,24 @@ def _identity(by: str, line: bytes) -> bytes:
     if by == WHOLE:
         checked_text(line)
         return line
-    return named(resolve("id" if by == ENVELOPE_ID else by, decode_json(line))) or line
+    pointer = "id" if by == ENVELOPE_ID else by
+    try:
+        return named(resolve(pointer, decode_json(line))) or line
+    except EnvelopeError:
+        checked_text(line)
+        return _named_in(well_formed(line), pointer) or line  # a number beside it that Python can't hold is no damage
+
+
+def _named_in(text: bytes, pointer: str) -> bytes | None:
+    """What names a record, looked for without looking at any other value of it."""
+    for step in steps_of(pointer):
+        inner: msgspec.Raw | None = None
+        if text.lstrip().startswith(b"{"):
+            inner = msgspec.json.decode(text, type=dict[str, msgspec.Raw]).get(step)
+        if inner is None:
+            return None
+        text = bytes(inner)
+    try:
+        return named(decode_json(text))
+    except EnvelopeError:
+        return text

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
+from math import isinf
 from sqlite3 import Connection
 from typing import Any, ClassVar
 from uuid import UUID
@@ -13,6 +15,7 @@ from uuid import UUID
 from pydantic_core import to_jsonable_python
 
 from millrace_consumer.modeltypes import Kind
+from millrace_consumer.sinks.base import RecordsRejected
 from millrace_consumer.sinks.sqlrows import Rows
 from millrace_consumer.sinks.sqltable import Found, SqlTable, Upsert, quoted
 from millrace_consumer.sinks.upserting import Absent
@@ -66,7 +69,20 @@ class SqliteTable(SqlTable):
         return "?"
 
     def staged(self, cells: dict[str, list[Any]]) -> Rows:
+        rejected: dict[int, str] = {}
+        for name, values in cells.items():
+            if name in self.json or Decimal in set(map(type, values)):
+                reason = f"{name}: a number that SQLite would make infinity of: make the column TEXT, or JSON TEXT"
+                if self._is_numeric(name):
+                    rejected |= {index: reason for index, value in enumerate(values) if _is_beyond(value)}
+        if rejected:
+            raise RecordsRejected(dict(sorted(rejected.items())))
         return Rows({name: _bound(values) for name, values in cells.items()})
+
+    def _is_numeric(self, name: str) -> bool:
+        """Whether SQLite makes numbers of text in a column, by its rules for the names of types."""
+        type = self.columns[name].type.upper()
+        return "INT" in type or (bool(type) and not any(part in type for part in ("CHAR", "CLOB", "TEXT", "BLOB")))
 
     def put(self, connection: Connection, rows: Rows, upsert: Upsert) -> None:
         """See `SqlTable.put`. In order, and those together that have values for the same columns."""
@@ -106,6 +122,15 @@ class SqliteTable(SqlTable):
         if isinstance(error, UnicodeError):
             return "holds half a surrogate pair, which is no character"
         return str(error)
+
+
+_NUMBER = re.compile(r"-?[0-9][0-9.eE+-]*")
+
+
+def _is_beyond(value: Any) -> bool:
+    """Whether it is a number, or the JSON of one, beyond what a float holds."""
+    text = str(value) if isinstance(value, Decimal | str) else ""
+    return bool(_NUMBER.fullmatch(text)) and isinf(float(text))
 
 
 def _lacks(row: tuple[Any, ...]) -> dict[int, bool]:
