@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
+import pyarrow.dataset as ds
+from websockets.sync.server import ServerConnection
+
 from tests.integration.api_server import Answer, ApiServer, Asked, json_answer
+from tests.integration.socket_server import SocketServer
 from tests.integration.sse_server import OK, ScriptedServer
 from tests.services import Place
 
@@ -93,3 +99,102 @@ def test_mastodon_gives_what_is_said_and_what_is_deleted_each_by_its_name(place:
         ("status.update", "2"),
     ]
     assert place.books("toots").dead == 0
+
+
+def feature(number: int, *, mag: float | None = 1.5, updated: int = 0) -> dict[str, Any]:
+    """An earthquake as the feed has it; one is a day later than the one before."""
+    time = 1514764800000 + number * 86_400_000
+    about = {"mag": mag, "place": "10 km W of Žižkov", "time": time, "updated": time + updated, "tz": None, "type": "q"}
+    where = {"type": "Point", "coordinates": [-116.8, 33.5, None if number == 2 else 8.1]}
+    return {"type": "Feature", "properties": about, "geometry": where, "id": f"ci{number}"}
+
+
+def geojson(features: list[dict[str, Any]]) -> dict[str, Any]:
+    about = {"generated": 1514764800000, "title": "USGS All Earthquakes, Past Day", "status": 200}
+    return {"type": "FeatureCollection", "metadata": about, "features": features, "bbox": [-116.8, 33.5, 0]}
+
+
+def test_quakes_of_a_geojson_feed_are_rows_that_are_revised(place: Place) -> None:
+    feeds = [[feature(0), feature(1, mag=None), feature(2)], [feature(1, mag=4.2, updated=1), feature(2)]]
+
+    def route(asked: Asked) -> Answer:
+        assert asked.path == "/earthquakes/feed/v1.0/summary/all_day.geojson"
+        number = 1 if asked.headers.get("if-none-match") or len(feeds) == 1 else 0
+        if asked.headers.get("if-none-match") == '"1"':
+            return Answer(304)
+        return json_answer(geojson(feeds[number]), ETag=f'"{number}"')
+
+    with ApiServer(route) as server:
+        place.example("usgs")
+        producer = place.produce("quakes", USGS=server.url, EVERY="100ms")
+        producer.until(lambda: len(server.asked) > 3 and place.books("quakes").published == 5)
+        assert producer.terminate() == 0
+    assert place.consume("quakes", "--until-empty").wait() == 0
+    rows = sqlite3.connect(place.folder / "data" / "quakes.db").execute("SELECT id, magnitude, depth, at FROM quakes")
+    assert sorted(rows) == [
+        ("ci0", 1.5, 8.1, "2018-01-01T00:00:00.000000Z"),
+        ("ci1", 4.2, 8.1, "2018-01-02T00:00:00.000000Z"),
+        ("ci2", 1.5, None, "2018-01-03T00:00:00.000000Z"),
+    ]
+
+
+def test_an_archive_of_geojson_goes_to_the_days_of_its_quakes(place: Place) -> None:
+    place.example("usgs")
+    (place.folder / "archive").mkdir()
+    quakes = [feature(number) for number in range(3)]
+    (place.folder / "archive" / "2018-01.geojson").write_text(json.dumps(geojson(quakes)))
+    assert place.produce("archive", MODE="once").wait() == 0
+    assert place.consume("archive", "--until-empty").wait() == 0
+    found = ds.dataset(place.folder / "data" / "archive", partitioning="hive").to_table().to_pylist()
+    assert sorted((row["id"], str(row["date"])) for row in found) == [
+        ("ci0", "2018-01-01"),
+        ("ci1", "2018-01-02"),
+        ("ci2", "2018-01-03"),
+    ]
+
+
+def trade(number: int, price: str = "95000.10") -> str:
+    """A trade in the exchange's own digits."""
+    return (
+        f'{{"symbol":"BTC/USD","side":"buy","price":{price},"qty":0.00000001,"ord_type":"limit","trade_id":{number},'
+        f'"timestamp":"2026-11-01T10:00:00.{number:06}Z"}}'
+    )
+
+
+def trades(kind: str, *each: str) -> str:
+    return f'{{"channel":"trade","type":"{kind}","data":[{",".join(each)}]}}'
+
+
+def test_an_exchange_is_pinged_and_its_trades_are_rows_however_often_they_are_said(place: Place) -> None:
+    pinged, connections = threading.Event(), 0
+
+    def talk(client: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        client.send('{"channel":"status","type":"update","data":[{"system":"online","version":"2.0.0"}]}')
+        asked = json.loads(client.recv())
+        assert (asked["method"], asked["params"]["symbol"]) == ("subscribe", ["BTC/USD", "ETH/USD"])
+        for symbol in asked["params"]["symbol"]:
+            answer = {"method": "subscribe", "result": {"channel": "trade", "symbol": symbol}, "success": True}
+            client.send(json.dumps(answer))
+        client.send(trades("snapshot", trade(1), trade(2)))
+        client.send('{"channel":"heartbeat"}')
+        if connections == 1:
+            return  # it hangs up, as exchanges do once a day
+        client.send('{"error":"Currency pair not supported DOGE/XXX","method":"subscribe","success":false}')
+        client.send(trades("update", trade(3, "95000.123456789")))
+        assert json.loads(client.recv()) == {"method": "ping"}
+        client.send('{"method":"pong","time_in":"2026-11-01T10:00:01Z","time_out":"2026-11-01T10:00:01Z"}')
+        client.send(trades("update", trade(4), trade(5)))
+        pinged.set()
+        server.closing.wait()
+
+    with SocketServer(talk) as server:
+        place.example("exchange")
+        producer = place.produce("trades", EXCHANGE=server.url, PING="200ms")
+        producer.until(lambda: pinged.is_set() and place.books("trades").published == 5)
+        assert producer.terminate() == 0
+    place.deliver_the_rest()
+    rows = sqlite3.connect(place.folder / "data" / "trades.db").execute("SELECT trade_id, price, qty FROM trades")
+    assert sorted(rows) == [(number, "95000.123456789" if number == 3 else "95000.1", "1E-8") for number in range(1, 6)]
+    assert place.books("trades").dead == 1
