@@ -17,7 +17,7 @@ app = typer.Typer(
     name="millrace",
     help="Scrape, listen or poll into a Redis list, and write it out once: nothing lost, nothing twice.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
@@ -50,6 +50,7 @@ def _compose() -> None:
         docs,
         dryrun,
         history,
+        init,
         lake,
         run,
         services,
@@ -61,7 +62,7 @@ def _compose() -> None:
         where,
     )
 
-    for group in (demo, run, services, check, docs, dryrun, status, top, where, history, verify, chaos, stack):
+    for group in (demo, init, run, services, check, docs, dryrun, status, top, where, history, verify, chaos, stack):
         app.registered_commands += group.app.registered_commands
     app.add_typer(dead.app, name="dead")
     app.add_typer(variants.app, name="variants")
@@ -73,7 +74,7 @@ def main() -> None:
     _compose()
     logs.configure("pretty", "error")  # a service says otherwise when it starts
     try:
-        app()
+        app(prog_name="millrace")
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(WRONG)

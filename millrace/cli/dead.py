@@ -20,6 +20,7 @@ import typer
 from rich.markup import escape
 
 from millrace.cli.asked import AnyProjectOption, Asked
+from millrace.cli.completion import flow_names
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.errors import ConfigError
@@ -32,7 +33,7 @@ app = typer.Typer(
     "Exit codes: 0 done; 2 the flow, the id or the command is wrong; 4 Redis doesn't answer.",
 )
 
-FlowArgument = Annotated[str, typer.Argument(help="The flow.")]
+FlowArgument = Annotated[str, typer.Argument(help="The flow.", autocompletion=flow_names)]
 IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Letters, as `ls` shows them.")]
 ReasonOption = Annotated[str, typer.Option(help="Only those whose reason holds these words.")]
 SinceOption = Annotated[str | None, typer.Option(help="Only those set aside within this time: 10m, 2h, 7d.")]
@@ -44,7 +45,9 @@ ID = re.compile(r"\d+-\d+")
 
 @app.command("ls", epilog="Example: `millrace dead ls wikipedia --reason model --since 2h`")
 def list_letters(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[FLOW]...", help="Default: every flow.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[FLOW]...", help="Default: every flow.", autocompletion=flow_names)
+    ] = None,
     flows: FlowsOption = None,
     reason: ReasonOption = "",
     since: SinceOption = None,

@@ -23,9 +23,9 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace.cli.books import print_books
+from millrace.cli.bundled import bundled_flows, bundled_sites
 from millrace.cli.tables import console_for_all
 from millrace.embedded import Embedded
-from millrace_pipeline.errors import MillraceError
 from millrace_pipeline.flows.flow import Flows, load
 from millrace_pipeline.process import logs
 from millrace_pipeline.process.supervisor import Supervisor
@@ -38,7 +38,6 @@ LIVE = {
     "WIKIPEDIA_URL": "https://stream.wikimedia.org/v2/stream/recentchange",
 }
 LEASE = "3s"  # short, so that one can watch the killed consumer's batch being taken over
-EVENTS_A_SECOND = 400
 CRAWL_PATIENCE_SECONDS = 15.0
 DRAIN_SECONDS = 30.0
 SAMPLED = ("text", "author", "wiki", "type", "title", "user")
@@ -62,13 +61,13 @@ def demo(
     logs.configure("pretty", "error")  # what the supervisor does is told on the screen
     folder = into or Path("data") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
     with contextlib.ExitStack() as stack:
-        sites = LIVE if live else stack.enter_context(_bundled_sites())
+        sites = LIVE if live else stack.enter_context(bundled_sites())
         if live and not _reachable(console, sites):
             sys.exit(1)
         server = stack.enter_context(Embedded())
         environ = {**os.environ, **sites, "DATA": str(folder), "LEASE": LEASE, "REDIS_URL": server.url}
         environ |= {"BATCH": "500", "LINGER": "1s", "MILLRACE_LOG": "json", "MILLRACE_HTTP": ""}
-        flows_file = _flows_file()
+        flows_file = bundled_flows()
         flows = load(flows_file, environ)
         console.print(f"[bold]Millrace demo[/bold]: {len(flows)} flows, 2 consumers, about {seconds + 5:.0f} s")
         for name, flow in flows.items():
@@ -208,15 +207,6 @@ class _Show:
             file.write(f"{name} {line}\n")
 
 
-@contextlib.contextmanager
-def _bundled_sites() -> Iterator[dict[str, str]]:
-    from millrace.practice.site import PracticeSite
-    from millrace.practice.stream import PracticeStream
-
-    with PracticeSite(delay=0.3) as site, PracticeStream(rate=EVENTS_A_SECOND) as stream:
-        yield {"QUOTES_URL": site.url, "WIKIPEDIA_URL": stream.url}
-
-
 def _reachable(console: Console, sites: Mapping[str, str]) -> bool:
     reached = True
     for url in sites.values():
@@ -235,15 +225,6 @@ def _reachable(console: Console, sites: Mapping[str, str]) -> bool:
 
 def _source(sites: Mapping[str, str], name: str) -> str:
     return sites["QUOTES_URL"] if name == "quotes" else sites["WIKIPEDIA_URL"]
-
-
-def _flows_file() -> Path:
-    """The flows that come with Millrace: beside this package in a checkout, inside it once installed."""
-    package = Path(__file__).resolve().parent.parent
-    for place in (package / "practice" / "flows.yaml", package.parent / "flows.yaml"):
-        if place.exists():
-            return place
-    raise MillraceError("the bundled flows.yaml is missing: install Millrace again")
 
 
 def _sample(file: Path) -> Iterator[str]:

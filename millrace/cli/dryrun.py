@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from millrace.cli.completion import flow_names
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.status import JsonOption
 from millrace_pipeline.envelope import Record, is_envelope
@@ -37,7 +38,7 @@ SAID = {
 
 @app.command("test", epilog="""Example: `millrace test quotes --record '{"text": "…", "author": "Ann"}'`""")
 def dry_run(
-    flow: Annotated[str, typer.Argument(help="The flow.")],
+    flow: Annotated[str, typer.Argument(help="The flow.", autocompletion=flow_names)],
     record: Annotated[list[str] | None, typer.Option(help="A record, as JSON. May be given several times.")] = None,
     file: Annotated[Path | None, typer.Option(help="A file of records, one JSON a line; - is standard input.")] = None,
     flows: FlowsOption = None,

@@ -22,6 +22,7 @@ from millrace.cli.check import build_all
 from millrace.cli.endpoint import endpoint_for
 from millrace.cli.exits import TOO_MANY_DEAD
 from millrace.cli.outcome import FailOnDeadOption, books_of, tell_outcome
+from millrace.cli.practising import practising, say_practising
 from millrace.cli.running import RunningFlow
 from millrace.cli.screen import screen_for
 from millrace.cli.services import FlowsOption, choose, leave, look_before, settings_with
@@ -48,6 +49,7 @@ EMPTY_LOOKS_SECONDS = 0.5
 
 @app.command(epilog="Example: `millrace run quotes --until-empty`")
 def run(
+    context: typer.Context,
     names: NamesArgument = None,
     flows: FlowsOption = None,
     consumers: Annotated[int, typer.Option("--consumers", "-n", min=1, help="Consumer processes of each flow.")] = 1,
@@ -66,6 +68,9 @@ def run(
     ] = None,
     fail_on_dead: FailOnDeadOption = False,
     take_over: TakeOverOption = False,
+    practice: Annotated[
+        bool, typer.Option("--practice", help="On the bundled web site and event stream instead of the real ones.")
+    ] = False,
 ) -> None:
     """Runs these flows here: a process for each producer and each consumer; restarts what fails.
 
@@ -83,11 +88,16 @@ def run(
     --inline runs one flow in this process instead, with no Redis and no second try: an error of the source or the sink
     ends it at once.
 
+    --practice needs no network: it starts a bundled web site and event stream, and runs the flows of this folder that
+    take QUOTES_URL and WIKIPEDIA_URL from the environment, or else the bundled ones.
+
     With MILLRACE_HTTP /metrics, /livez and /readyz of all services answer there, at one place.
 
     Exit codes: 0 stopped, or all done; 1 a service failed too often, or --inline failed; 2 a flow or the Redis is
     wrong, or a list is another project's; 3 more dead letters than `dead: {fail_above: …}` or --fail-on-dead allow.
     """
+    if practice:
+        flows = context.with_resource(practising(flows))
     settings = settings_with(flows)
     chosen = choose(settings, names or [])
     if inline:
@@ -96,6 +106,8 @@ def run(
         raise ConfigError("--records says where --inline ends: add --inline")
     build_all(chosen)  # a mistake is said once, here, and not by every child
     logs.configure(settings.log, settings.log_level, service="run")
+    if practice:
+        say_practising(settings.flows)
     stopping, at_once = threading.Event(), threading.Event()
     on_signal(lambda _: (at_once if stopping.is_set() else stopping).set(), signal.SIGTERM, signal.SIGINT)
     with (

@@ -14,6 +14,7 @@ import typer
 
 from millrace.awaiting import await_redis
 from millrace.cli.asked import TakeOverOption
+from millrace.cli.completion import flow_names
 from millrace.cli.examine import build_to_consume, build_to_produce
 from millrace.cli.exits import TOO_MANY_DEAD
 from millrace.cli.outcome import FailOnDeadOption, too_many_dead
@@ -35,7 +36,7 @@ FlowsOption = Annotated[
 
 @app.command(epilog="Example: `millrace produce wikipedia`")
 def produce(
-    flow: Annotated[str, typer.Argument(help="The flow whose source to read.")],
+    flow: Annotated[str, typer.Argument(help="The flow whose source to read.", autocompletion=flow_names)],
     flows: FlowsOption = None,
     fail_on_dead: FailOnDeadOption = False,
     take_over: TakeOverOption = False,

@@ -14,13 +14,16 @@ from rich.console import Console
 from millrace.cli.ages import age
 from millrace.cli.asked import Asked
 from millrace.cli.books import read_books, read_troubles
+from millrace.cli.completion import flow_names
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.tables import console_for_all, table
 
 app = typer.Typer()
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-NamesArgument = Annotated[list[str] | None, typer.Argument(metavar="[FLOW]...", help="Default: every flow.")]
+NamesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[FLOW]...", help="Default: every flow.", autocompletion=flow_names)
+]
 
 
 @app.command(epilog="Example: `millrace status --json | jq '.[].lag'`")

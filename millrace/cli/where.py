@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from millrace.cli.asked import Asked
+from millrace.cli.completion import flow_names
 from millrace.cli.exits import FAILED, UNREACHED
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.status import JsonOption
@@ -23,7 +24,7 @@ app = typer.Typer()
 
 @app.command(epilog="Example: `millrace where wikipedia 7e4b8c7e-6f0a-4d43-9d5c-1f5f2c0a1b11`")
 def where(
-    name: Annotated[str, typer.Argument(metavar="FLOW", help="The flow.")],
+    name: Annotated[str, typer.Argument(metavar="FLOW", help="The flow.", autocompletion=flow_names)],
     keys: Annotated[
         list[str],
         typer.Argument(metavar="KEY...", help="What names the record: its key, or its id."),

@@ -16,6 +16,7 @@ from tests.services import Place, Service
 
 COMMANDS = [
     "demo",
+    "init",
     "run",
     "produce",
     "consume",

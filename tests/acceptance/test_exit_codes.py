@@ -43,6 +43,7 @@ ASKING = {
 NEED_NONE = {
     "check": ["check"],
     "schema": ["schema"],
+    "init": ["init", "new"],
     "docs": ["docs"],
     "test": ["test", "numbers", "--record", "{}"],
     "version": ["--version"],
