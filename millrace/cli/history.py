@@ -11,6 +11,7 @@ import typer
 from rich.filesize import decimal
 
 from millrace.cli.asked import Asked
+from millrace.cli.completion import flow_names
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.status import JsonOption
 from millrace.cli.tables import console_for_all, table
@@ -38,7 +39,7 @@ MOST_ROWS = 60
 
 @app.command(epilog="Example: `millrace history wikipedia --since 2h`")
 def history(
-    flow: Annotated[str, typer.Argument(help="The flow.")],
+    flow: Annotated[str, typer.Argument(help="The flow.", autocompletion=flow_names)],
     since: Annotated[str, typer.Option(help="How far back: 90s, 10m, 2h, 30d.")] = "1h",
     by: Annotated[By | None, typer.Option(help="One row for so long. Default: as gives 60 rows or fewer.")] = None,
     flows: FlowsOption = None,
