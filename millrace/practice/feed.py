@@ -60,6 +60,8 @@ class RecordedEvents:
 class Feed:
     """Events, when each happens, and how each connection is served: see `PracticeStream` for the options."""
 
+    stopping: threading.Event
+
     def __init__(
         self,
         *,
@@ -85,7 +87,6 @@ class Feed:
         self.gzip = gzip
         self.chunk_bytes = chunk_bytes
         self.visits: list[Visit] = []
-        self.stopping = threading.Event()
         self._answers: deque[Answer] = deque()
         self._drops: deque[int] = deque()
 

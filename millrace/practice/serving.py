@@ -52,7 +52,7 @@ class EventStreamHandler(BaseHTTPRequestHandler):
 
     @property
     def _stream(self) -> Feed:
-        return self.server.stream  # type: ignore[attr-defined,no-any-return]
+        return self.server.practice  # type: ignore[attr-defined,no-any-return]
 
     def _start(self, query: dict[str, list[str]]) -> tuple[int, Timeline]:
         """The number of the first event for this client. Raises ValueError for an id or a time that is none."""

@@ -15,23 +15,21 @@ misbehave on purpose: be slow, answer 429 for a while, break on a page, forbid r
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from string import Template
-from types import TracebackType
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 from millrace.practice import bookshop
 from millrace.practice.quotes import QUOTES
+from millrace.practice.server import PracticeServer
 
 QUOTES_A_PAGE = 10
 RETRY_AFTER_SECONDS = 1
@@ -88,7 +86,7 @@ class Visit(NamedTuple):
     user_agent: str
 
 
-class PracticeSite:
+class PracticeSite(PracticeServer):
     """The practice site on loopback, in a thread, for as long as the block lasts.
 
     `port` 0 takes a free one. Each answer is `delay` seconds late. The first `busy` requests for a page are answered
@@ -110,23 +108,14 @@ class PracticeSite:
         robots: bool = True,
         saved: Mapping[str, bytes] | None = None,
     ) -> None:
+        super().__init__(host, port, _Handler)
         self.delay = delay
         self.busy = busy
         self.broken = frozenset(broken)
         self.robots = robots
         self.saved = saved
         self.visits: list[Visit] = []
-        self.stopping = threading.Event()
         self._lock = threading.Lock()
-        self._server = _Server((host, port), self)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="practice-site", daemon=True
-        )
-
-    @property
-    def url(self) -> str:
-        host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}/"
 
     @property
     def shop_url(self) -> str:
@@ -146,26 +135,6 @@ class PracticeSite:
             url = self.url if number == 1 else f"{self.url}page/{number}/"
             found.append({"text": f"“{text}”", "author": author, "tags": list(tags), "url": url})
         return found
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stops answering at once; connections that are open are cut."""
-        self.stopping.set()
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
-        self._server.server_close()
-
-    def __enter__(self) -> PracticeSite:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def answer(self, path: str) -> tuple[int, str, bytes]:
         """Status, content type and body for a path."""
@@ -218,42 +187,12 @@ def _page_number(path: str) -> int:
     return int(match[1]) if match else 0
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
-
-    def __init__(self, address: tuple[str, int], site: PracticeSite) -> None:
-        self.site = site
-        self._open: set[socket.socket] = set()
-        super().__init__(address, _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
-
-    def server_close(self) -> None:
-        super().server_close()
-        for connection in list(self._open):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no news."""
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)
-
-
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "MillracePractice"
 
     def do_GET(self) -> None:
-        site = cast(_Server, self.server).site
+        site = cast(PracticeSite, self.server.practice)  # type: ignore[attr-defined]
         path = self.path.partition("?")[0]
         if site.stopping.wait(site.delay):
             self.close_connection = True

@@ -15,23 +15,19 @@ For a container:
 from __future__ import annotations
 
 import argparse
-import contextlib
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Sequence
-from http.server import ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 from millrace.practice.feed import Feed
+from millrace.practice.server import PracticeServer
 from millrace.practice.serving import PATH, EventStreamHandler
 from millrace_pipeline.process.signals import on_signal
 
 
-class PracticeStream(Feed):
+class PracticeStream(PracticeServer, Feed):
     """The practice stream on loopback, in a thread, for as long as the block lasts.
 
     `port` 0 takes a free one. `rate` is events a second since `start` (seconds since 1970, by default now), 0 as fast
@@ -43,6 +39,8 @@ class PracticeStream(Feed):
     `drop_next` and `answer_next` make the next requests fail. `visits` is what was asked for so far, `connections` how
     many clients are being served.
     """
+
+    path = PATH
 
     def __init__(
         self,
@@ -59,7 +57,9 @@ class PracticeStream(Feed):
         gzip: bool = False,
         chunk_bytes: int | None = None,
     ) -> None:
-        super().__init__(
+        PracticeServer.__init__(self, host, port, EventStreamHandler)
+        Feed.__init__(
+            self,
             rate=rate,
             total=total,
             seed=seed,
@@ -70,68 +70,6 @@ class PracticeStream(Feed):
             gzip=gzip,
             chunk_bytes=chunk_bytes,
         )
-        self._server = _Server((host, port), self)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="practice-stream", daemon=True
-        )
-
-    @property
-    def url(self) -> str:
-        host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}{PATH}"
-
-    @property
-    def connections(self) -> int:
-        return len(self._server.open)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stops at once; connections that are open are cut."""
-        self.stopping.set()
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
-        self._server.server_close()
-
-    def __enter__(self) -> PracticeStream:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 64
-
-    def __init__(self, address: tuple[str, int], stream: PracticeStream) -> None:
-        self.stream = stream
-        self.open: set[socket.socket] = set()
-        super().__init__(address, EventStreamHandler)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        self.open.add(request)
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self.open.discard(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that went away, or that we cut off ourselves, is no error here; anything else is.
-        if not (self.stream.stopping.is_set() or isinstance(sys.exc_info()[1], ConnectionError | TimeoutError)):
-            super().handle_error(request, client_address)
-
-    def server_close(self) -> None:
-        super().server_close()
-        for connection in list(self.open):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,12 +1,45 @@
-"""A Kafka cluster, looked at without a change: what its brokers say of a topic, for the source and the sink alike."""
+"""A Kafka cluster, for the source and the sink alike: how it is reached, and what its brokers say of a topic."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.extras import Extra
+from millrace_pipeline.flows.units import Duration
+
+
+class ClusterOptions(BaseModel):
+    """Which cluster, and how librdkafka is to talk to it."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    extra: ClassVar[Extra | None] = Extra("kafka", module="confluent_kafka")
+    ours: ClassVar[Mapping[str, str | None]] = {}
+    """Settings of librdkafka that follow from these options, or from what is promised."""
+
+    brokers: str = Field(min_length=1, description="Where to begin: `host:port`, or several with commas between them.")
+    timeout: Annotated[Duration, Field(gt=0, le=600)] = Field(
+        10, description="How long to wait for a broker before the cluster counts as unavailable."
+    )
+    config: dict[str, str | int | float | bool] = Field(
+        default_factory=dict,
+        repr=False,
+        description="Further settings of librdkafka, such as `security.protocol` or `sasl.password`.",
+    )
+
+    @field_validator("config")
+    @classmethod
+    def _not_ours(cls, config: dict[str, Any]) -> dict[str, Any]:
+        for name in config:
+            if name in cls.ours:
+                option = cls.ours[name]
+                raise ValueError(f"{name} is managed by Millrace" + (f": see the option {option}" if option else ""))
+        return config
 
 
 def told_of(brokers: str, config: Mapping[str, Any], topics: Sequence[str], timeout: float) -> str:

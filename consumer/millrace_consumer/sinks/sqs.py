@@ -8,19 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Annotated, Any, ClassVar
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
+from pydantic import BaseModel, Field, PrivateAttr
 
 from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import RecordsRejected, Sink, SinkUnavailable
 from millrace_consumer.sinks.taken import Taken
 from millrace_pipeline.errors import ConfigError
-from millrace_pipeline.extras import Extra
 from millrace_pipeline.flows.units import Duration, Size
 from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.pointer import resolve
+from millrace_pipeline.sqsaddress import SqsAddress
 
 ENTRIES = 10
 """As many messages as a request may hold."""
@@ -31,7 +30,6 @@ SENDERS = 8
 RECORD_TO_BLAME = frozenset({"InvalidMessageContents", "InvalidParameterValue", "InvalidParameterCombination"})
 """What SQS says of a single message that it will never take."""
 
-_REGION = re.compile(r"sqs[.-]([a-z0-9-]+)\.amazonaws\.com(\.cn)?|([a-z0-9-]+)\.queue\.amazonaws\.com(\.cn)?")
 _NAME = re.compile(r"[A-Za-z0-9!\"#$%&'()*+,./:;<=>?@\[\\\]^_`{|}~-]{1,128}")
 """What SQS takes as the id of a message or a group."""
 
@@ -39,20 +37,16 @@ _NO_TEXT = {"\ufffe": "\\ufffe", "\uffff": "\\uffff"}
 """What JSON may hold as it is and a message may not, escaped."""
 
 
-class SqsSink(Sink):
+class SqsSink(SqsAddress, Sink):
     """At least once; on a FIFO queue once within SQS' five minutes, by the record's id.
 
     One message a record, ten to a request. Messages that a request could not place are sent again, and only these.
     """
 
-    model_config = ConfigDict(hide_input_in_errors=True)
-
     about: ClassVar[str] = "on to the next"
     guarantee: ClassVar[str] = "at least once; on a FIFO queue once within five minutes"
     guaranteed_by: ClassVar[str] = "there, the record's id as the deduplication id"
-    extra: ClassVar[Extra | None] = Extra("aws", module="boto3")
 
-    url: str = Field(description="The queue's URL, such as https://sqs.eu-west-1.amazonaws.com/123456789012/orders.")
     group: str | None = Field(
         None,
         min_length=1,
@@ -64,14 +58,6 @@ class SqsSink(Sink):
     max_bytes: Annotated[Size, Field(ge=1024, le=1 << 20)] = Field(
         256 * 1024, description="How large a message, and all of a request together, may be."
     )
-    region: str | None = Field(
-        None, description="The queue's region. Default: as its URL says, else as AWS's own tools find it."
-    )
-    access_key: SecretStr | None = Field(
-        None, description="Access key id. Default: credentials as AWS's own tools find them."
-    )
-    secret_key: SecretStr | None = Field(None, description="The secret access key that belongs to it.")
-    session_token: SecretStr | None = Field(None, description="The session token, where they are temporary.")
     timeout: Annotated[Duration, Field(gt=0, le=600)] = Field(
         10, description="How long to wait for a connection, or for an answer."
     )
@@ -79,14 +65,6 @@ class SqsSink(Sink):
     _client: Any = PrivateAttr(None)
     _senders: ThreadPoolExecutor | None = PrivateAttr(None)
     _taken: Taken = PrivateAttr(default_factory=Taken)
-
-    @field_validator("url")
-    @classmethod
-    def _a_queue_of_somebody(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or len(parts.path) < 2 or parts.username:
-            raise ValueError("expected a URL such as https://sqs.eu-west-1.amazonaws.com/123456789012/orders")
-        return url
 
     @property
     def fifo(self) -> bool:
@@ -197,28 +175,10 @@ class SqsSink(Sink):
 
     def _connect(self) -> Any:
         """A client. Raises SinkUnavailable where AWS's tools find no region, or what they read is damaged."""
-        import boto3
-        from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
-        config = Config(
-            connect_timeout=self.timeout,
-            read_timeout=self.timeout,
-            retries={"mode": "standard", "total_max_attempts": 1},  # waiting is the runner's
-            max_pool_connections=SENDERS,
-        )
-        parts = urlsplit(self.url)
-        match = _REGION.fullmatch(parts.hostname or "")
-        options = {
-            "region_name": self.region or (match and (match[1] or match[3])),
-            "endpoint_url": None if match else f"{parts.scheme}://{parts.netloc}",
-            "aws_access_key_id": self.access_key and self.access_key.get_secret_value(),
-            "aws_secret_access_key": self.secret_key and self.secret_key.get_secret_value(),
-            "aws_session_token": self.session_token and self.session_token.get_secret_value(),
-        }
-        given = {name: value for name, value in options.items() if value}
         try:
-            return boto3.session.Session().client("sqs", config=config, **given)
+            return self.client(connect_timeout=self.timeout, read_timeout=self.timeout, max_pool_connections=SENDERS)
         except (BotoCoreError, OSError, ValueError) as error:
             raise SinkUnavailable(f"SQS: {error}") from None
 

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-from types import TracebackType
 
 import structlog
 
@@ -55,9 +54,7 @@ class Service:
         log.info("service_started", pid=os.getpid(), **self._where())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._health:
             self._health.close()
         repeats.summarise()

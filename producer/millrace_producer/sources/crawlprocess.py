@@ -19,7 +19,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, TypeAlias
 
 import msgspec
@@ -158,9 +157,7 @@ class CrawlProcess:
         """The last lines of the child's log, without secrets."""
         return list(self._last_words)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
         self._messages.close()
         with contextlib.suppress(BrokenPipeError):

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from millrace_pipeline.extras import Extra
-from millrace_pipeline.flows.units import Duration
+from millrace_pipeline.kafkacluster import ClusterOptions
 from millrace_producer.sources.base import Source
 from millrace_producer.sources.recordoptions import MessageOptions
 
-OURS = {
-    "auto.offset.reset": "start",
-    "bootstrap.servers": "brokers",
-    "enable.auto.commit": None,
-    "enable.auto.offset.store": None,
-    "enable.partition.eof": "until_empty",
-    "group.id": "group",
-    "metadata.broker.list": "brokers",
-}
-"""Settings of librdkafka that follow from our options, or from what is promised."""
 
-
-class KafkaOptions(MessageOptions, Source):
+class KafkaOptions(ClusterOptions, MessageOptions, Source):
     """Which cluster, which topics of it, and how to read them."""
 
-    model_config = ConfigDict(hide_input_in_errors=True)
-
     about: ClassVar[str] = "other queues"
-    extra: ClassVar[Extra | None] = Extra("kafka", module="confluent_kafka")
+    ours: ClassVar[Mapping[str, str | None]] = {
+        "auto.offset.reset": "start",
+        "bootstrap.servers": "brokers",
+        "enable.auto.commit": None,
+        "enable.auto.offset.store": None,
+        "enable.partition.eof": "until_empty",
+        "group.id": "group",
+        "metadata.broker.list": "brokers",
+    }
 
-    brokers: str = Field(min_length=1, description="Where to begin: `host:port`, or several with commas between them.")
     topics: list[Annotated[str, Field(min_length=1)]] = Field(
         min_length=1, description="The topics to read. With `group`, one that begins with ^ is a pattern."
     )
@@ -59,23 +53,6 @@ class KafkaOptions(MessageOptions, Source):
     until_empty: bool = Field(
         default=False, description="Come to an end when everything there is was read, rather than wait for more."
     )
-    timeout: Annotated[Duration, Field(gt=0, le=600)] = Field(
-        default=10, description="How long to wait for a broker before the cluster counts as unavailable."
-    )
-    config: dict[str, str | int | float | bool] = Field(
-        default_factory=dict,
-        repr=False,
-        description="Further settings of librdkafka, such as `security.protocol` or `sasl.password`.",
-    )
-
-    @field_validator("config")
-    @classmethod
-    def _not_ours(cls, config: dict[str, Any]) -> dict[str, Any]:
-        for name in config:
-            if name in OURS:
-                option = OURS[name]
-                raise ValueError(f"{name} is managed by Millrace" + (f": see the option {option}" if option else ""))
-        return config
 
     @model_validator(mode="after")
     def _patterns_need_a_group(self) -> Self:

@@ -1,39 +1,23 @@
-"""Options of the sqs source, and the client that they make."""
+"""Options of the sqs source."""
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, SecretStr, field_validator
+from pydantic import Field, field_validator
 
-from millrace_pipeline.extras import Extra
 from millrace_pipeline.flows.units import Duration
+from millrace_pipeline.sqsaddress import SqsAddress
 from millrace_producer.sources.base import Source
 from millrace_producer.sources.recordoptions import MessageOptions
 
-_REGION = re.compile(r"sqs[.-]([a-z0-9-]+)\.amazonaws\.com(\.cn)?|([a-z0-9-]+)\.queue\.amazonaws\.com(\.cn)?")
 
-
-class SqsOptions(MessageOptions, Source):
+class SqsOptions(SqsAddress, MessageOptions, Source):
     """Which queue, whose credentials, and how to receive from it."""
 
-    model_config = ConfigDict(hide_input_in_errors=True)
-
     about: ClassVar[str] = "other queues"
-    extra: ClassVar[Extra | None] = Extra("aws", module="boto3")
     redelivers: ClassVar[bool] = True
 
-    url: str = Field(description="The queue's URL, such as https://sqs.eu-west-1.amazonaws.com/123456789012/orders.")
-    region: str | None = Field(
-        default=None, description="The queue's region. Default: as its URL says, else as AWS's own tools find it."
-    )
-    access_key: SecretStr | None = Field(
-        default=None, description="Access key id. Default: credentials as AWS's own tools find them."
-    )
-    secret_key: SecretStr | None = Field(default=None, description="The secret access key that belongs to it.")
-    session_token: SecretStr | None = Field(default=None, description="The session token, where they are temporary.")
     wait: Annotated[Duration, Field(ge=1, le=20)] = Field(
         default=20, description="How long one request may wait for messages."
     )
@@ -63,24 +47,3 @@ class SqsOptions(MessageOptions, Source):
         if seconds != int(seconds):
             raise ValueError("SQS counts whole seconds")
         return seconds
-
-    @field_validator("url")
-    @classmethod
-    def _a_queue_of_somebody(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or len(parts.path) < 2 or parts.username:
-            raise ValueError("expected a URL such as https://sqs.eu-west-1.amazonaws.com/123456789012/orders")
-        return url
-
-    def client_options(self) -> dict[str, Any]:
-        """What `boto3.client` is to be told."""
-        parts = urlsplit(self.url)
-        match = _REGION.fullmatch(parts.hostname or "")
-        options = {
-            "region_name": self.region or (match and (match[1] or match[3])),
-            "endpoint_url": None if match else f"{parts.scheme}://{parts.netloc}",
-            "aws_access_key_id": self.access_key and self.access_key.get_secret_value(),
-            "aws_secret_access_key": self.secret_key and self.secret_key.get_secret_value(),
-            "aws_session_token": self.session_token and self.session_token.get_secret_value(),
-        }
-        return {name: value for name, value in options.items() if value}

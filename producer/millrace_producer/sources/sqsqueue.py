@@ -11,10 +11,8 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import msgspec
 import structlog
-from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -64,14 +62,12 @@ class SqsQueue:
     def __init__(self, source: SqsOptions) -> None:
         self._source = source
         self._fields = source.fields(source.format)
-        config = Config(
-            connect_timeout=source.timeout,
-            read_timeout=source.timeout + source.wait,
-            retries={"mode": "standard", "total_max_attempts": 1},  # waiting is the runner's
-            max_pool_connections=DELETERS + 4,
-        )
         try:
-            self._client: Any = boto3.session.Session().client("sqs", config=config, **source.client_options())
+            self._client: Any = source.client(
+                connect_timeout=source.timeout,
+                read_timeout=source.timeout + source.wait,
+                max_pool_connections=DELETERS + 4,
+            )
         except (BotoCoreError, ValueError) as error:
             raise SourceRefused(str(error)) from None
         self._held = Held(self._extend, every=max(0.3, source.visibility / 3))
