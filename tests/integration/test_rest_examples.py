@@ -42,11 +42,12 @@ def test_the_pandas_example_doubles_a_column_of_every_order_and_ends(place: Plac
 def test_the_price_poller_keeps_one_number_of_each_answer(place: Place) -> None:
     asked = 0
 
-    def route(_: Asked) -> Answer:
+    def route(question: Asked) -> Answer:
         nonlocal asked
         asked += 1
-        market = {"closed": True} if asked == 3 else {"last": 100 + asked, "volume": 7}
-        return json_answer({"time": f"2026-11-21T00:00:{asked:02}Z", "market": market})
+        assert question.path == "/ticker/btcusd/"
+        market = {"closed": True} if asked == 3 else {"last": str(100 + asked), "volume": "7"}
+        return json_answer({"timestamp": str(1795219200 + asked), **market})
 
     with ApiServer(route) as server:
         place.example("prices")
@@ -55,6 +56,6 @@ def test_the_price_poller_keeps_one_number_of_each_answer(place: Place) -> None:
         assert producer.terminate() == 0, producer.said
     assert place.consume("--until-empty", LINGER="100ms").wait() == 0
     found = rows(place.folder / "data" / "prices", ";")
-    assert [row["at"][-3:-1] for row in found][:4] == ["01", "02", "04", "05"]
+    assert [row["at"][17:19] for row in found][:4] == ["01", "02", "04", "05"]
     assert [row["price"] for row in found][:4] == ["101", "102", "104", "105"]
     assert place.books("prices").dead == 1

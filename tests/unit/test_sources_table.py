@@ -11,7 +11,10 @@ import pytest
 import yaml
 
 from millrace.cli.check import load_all
+from millrace_consumer.sinks import SINKS
+from millrace_consumer.sinks.base import Sink
 from millrace_producer.sources import SOURCES
+from millrace_producer.sources.base import Source
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "sources"
@@ -63,3 +66,27 @@ def test_every_example_is_run_by_a_test(folder: str) -> None:
     files = [path for part in ("integration", "acceptance") for path in (ROOT / "tests" / part).glob("*.py")]
     run = re.compile(rf'\.example\("{folder}"\)|EXAMPLES / "{folder}"|examples.{{1,10}}{folder}')
     assert any(run.search(path.read_text()) for path in files)
+
+
+PARTS = {"source": (SOURCES, Source), "sink": (SINKS, Sink)}
+
+
+def extras_of(folder: str) -> set[str]:
+    """The extras that the flows of an example can't do without."""
+    needed = set()
+    for flow in load_all(Path("flows.yaml")).values():
+        for kind, parts in (("source", [flow.source]), ("sink", flow.sink.each)):
+            for part in parts:
+                table, base = PARTS[kind]
+                extra = part.find(table, base).extra
+                needed |= {extra.name} if extra else set()
+                needed |= {"objects"} if "://" in str(part.options.get("path", "")) else set()
+    code = Path("flows.py").read_text() if Path("flows.py").exists() else ""
+    return needed | {name for name in ("pandas", "polars") if f"import {name}" in code}
+
+
+@pytest.mark.parametrize("folder", EXAMPLES_THERE_ARE)
+def test_an_example_says_which_extras_it_takes(folder: str, monkeypatch: pytest.MonkeyPatch, own_modules: None) -> None:
+    monkeypatch.chdir(EXAMPLES / folder)
+    said = re.findall(r"pip install 'millrace\[([\w,]+)\]'", Path("README.md").read_text())
+    assert extras_of(folder) <= {name for names in said for name in names.split(",")}
