@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 REMEMBERED = 200
@@ -17,7 +17,7 @@ class Match(NamedTuple):
     """Of one record the field that each column is filled by, and the fields that fill none."""
 
     fields: Mapping[str, str]
-    left: Sequence[str]
+    left: tuple[str, ...]
 
 
 class Matching:
@@ -64,7 +64,7 @@ class Matching:
             if len(alike) > 1:
                 return f"field {shown(rivals[0])} could be column {listed(alike)}: spell it as one of them"
             by_column[alike[0]] = rivals[0]
-        return Match(by_column, left)
+        return Match(by_column, tuple(left))
 
 
 def alike(names: Iterable[str]) -> list[str]:

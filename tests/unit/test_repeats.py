@@ -37,6 +37,15 @@ def test_a_kind_that_goes_on_is_told_again_after_a_while() -> None:
     assert [line.get("more_like_this") for line in said] == [None, 3]
 
 
+def test_what_is_said_of_many_at_once_is_counted_as_many() -> None:
+    repeats = Repeats(clock=lambda: 0.0)
+    with capture_logs() as said:
+        for times in (3, 2):
+            repeats.warn("gone", kind="x", times=times)
+        repeats.summarise()
+    assert [line.get("more_like_this") for line in said] == [None, 4]
+
+
 def test_reasons_without_end_take_no_more_memory_than_some() -> None:
     repeats = Repeats(clock=lambda: 0.0)
     with capture_logs() as said:

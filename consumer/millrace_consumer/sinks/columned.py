@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from millrace_consumer.matching import Match, Matching, listed, no_column
 from millrace_consumer.sinks.base import RecordsRejected, Sink
 from millrace_pipeline.process.repeats import repeats
 
-LOOKED_AT = 100
+LOOKED_AT = 20
 """Records of a batch that are looked at for fields that the flow's model drops: to do it for all is dear."""
 
 
@@ -44,7 +45,7 @@ class ColumnedSink(Sink):
             raise RecordsRejected(dict(sorted(reasons.items())))
 
     def say_dropped(self, batch: Batch) -> None:
-        """Say once, and count, which fields the flow's model has dropped. A hundred records of the batch are asked."""
+        """Say once, and count, which fields the flow's model has dropped. Some records of the batch are asked."""
         model = batch.model
         if model is None or self.extra_fields == "reject":
             return
@@ -84,12 +85,13 @@ class ColumnedSink(Sink):
 
     def say_left(self, batch: Batch, matches: Sequence[Match], place: str) -> None:
         """Say once, and count, which fields of a batch have no column in a place."""
-        for match in matches:
-            if match.left:
-                repeats.warn(
-                    "fields_not_written",
-                    kind=place,
-                    flow=batch.flow,
-                    fields=listed(match.left),
-                    mend=f"{place} has no columns for them: add some, or say extra_fields: reject",
-                )
+        left = Counter(match.left for match in matches if match.left)
+        for fields, times in left.items():
+            repeats.warn(
+                "fields_not_written",
+                kind=place,
+                times=times,
+                flow=batch.flow,
+                fields=listed(fields),
+                mend=f"{place} has no columns for them: add some, or say extra_fields: reject",
+            )

@@ -225,7 +225,8 @@ def _pointer(name: str) -> str:
 def _exact_record(envelope: Envelope) -> Any:
     """A record with all digits of its numbers, or the RecordError that says why it is none."""
     try:
-        return exact_values(in_unicode(envelope.text))
+        data = envelope.data
+        return exact_values(in_unicode(bytes(data) if isinstance(data, msgspec.Raw) else envelope.text))
     except RecordError as error:
         return error
     except (EnvelopeError, msgspec.MsgspecError, ValueError, RecursionError) as error:

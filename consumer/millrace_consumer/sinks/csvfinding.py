@@ -19,6 +19,8 @@ class Finding:
         self._matching = Matching(column for column in columns if not column.startswith("/"))
         self._pointers = {column: steps_of(column)[0] for column in columns if column.startswith("/")}
         self._pointed = set(self._pointers.values())
+        self._names: tuple[str, ...] = ()
+        self._left: tuple[str, ...] = ()
 
     def match(self, record: Any, given: Collection[str] | None = None) -> Match | str:
         """Return which field fills which column, or why the record can't be a row.
@@ -38,8 +40,13 @@ class Finding:
         for column, first in self._pointers.items():
             if first in names and resolve(column, record, _NOTHING) is not _NOTHING:
                 fields[column] = first
-        left = found.left if not fields else [name for name in found.left if name not in self._pointed]
-        return Match(fields, left)
+        return Match(fields, self._unpointed(found.left) if fields else found.left)
+
+    def _unpointed(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of the names that no pointer leads into; of the same names the same."""
+        if names != self._names:
+            self._names, self._left = names, tuple(name for name in names if name not in self._pointed)
+        return self._left
 
     def values(self, record: Any, match: Match) -> list[Any]:
         """Return what a record has for each column; None where it has nothing."""

@@ -37,8 +37,8 @@ class Repeats:
         self._kinds: dict[tuple[str, ...], _Kind] = {}
         self._lock = threading.Lock()
 
-    def warn(self, event: str, *, kind: str, **fields: Any) -> None:
-        """Log the warning, or count it where one of its kind was logged.
+    def warn(self, event: str, *, kind: str, times: int = 1, **fields: Any) -> None:
+        """Log the warning, or count it where one of its kind was logged. It is for so many `times` of the same.
 
         `kind` is its reason: reasons that differ in numbers and quoted words alone are one kind.
         """
@@ -50,10 +50,11 @@ class Repeats:
                 name = (event, flow)
             known = self._kinds.get(name)
             if known is None:
-                self._kinds[name] = _Kind(event, fields, now)
+                known = self._kinds[name] = _Kind(event, fields, now)
+                known.more = times - 1
                 more = None
             else:
-                known.more += 1
+                known.more += times
                 if now - known.told_at < AGAIN_SECONDS:
                     return
                 more, known.more, known.told_at = known.more, 0, now
