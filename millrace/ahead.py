@@ -33,6 +33,9 @@ class Ahead:
         self._room = threading.Semaphore(RECORDS)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="read", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
         self._thread.start()
 
     def next(self, seconds: float) -> Record | DeadLetter | Ended | None:
@@ -47,7 +50,8 @@ class Ahead:
     def stop(self) -> list[Record | DeadLetter]:
         """Read no more, and return what was read and not taken. A source that blocks is left behind."""
         self._stopping.set()
-        self._thread.join(PARTING_SECONDS)
+        if self._thread.is_alive():
+            self._thread.join(PARTING_SECONDS)
         left: list[Record | DeadLetter] = []
         while (found := self.next(0)) is not None:
             if not isinstance(found, Ended):

@@ -76,6 +76,7 @@ class Inline:
         What the source had yielded before it failed is written first, as it would be on the list by then.
         """
         reading = Ahead(self.source.read(None), self._records)
+        reading.start()
         try:
             failed = self._take_all(reading)
             for record in reading.stop():

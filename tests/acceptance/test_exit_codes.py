@@ -25,6 +25,7 @@ ASKING = {
     "top": ["top", "--once"],
     "top in a pipe": ["top", "--json"],
     "where": ["where", "numbers", "1"],
+    "history": ["history", "numbers"],
     "verify": ["verify"],
     "verify the files": ["verify", "--sink"],
     "verify for a while": ["verify", "--follow", "--for", "1s"],

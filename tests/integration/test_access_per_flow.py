@@ -40,6 +40,7 @@ ARGUMENTS = {
     "hdel": "{} f",
     "hget": "{} f",
     "hgetall": "{}",
+    "hkeys": "{}",
     "hincrby": "{} f 1",
     "hmget": "{} f",
     "hset": "{} f x",

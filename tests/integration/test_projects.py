@@ -19,6 +19,9 @@ from tests.queues import Queue
 
 LOOKS = {
     "status": "status --json",
+    "history": "history log --json",
+    "top": "top --json",
+    "where": "where log KEY --json",
     "verify": "verify --sink --json",
     "check": "check --connect",
     "dead ls": "dead ls log --json",
@@ -44,7 +47,7 @@ SERVES = {"run": "run --until-empty", "produce": "produce log", "consume": "cons
 BRINGS_ITS_OWN = {"demo", "chaos"}
 """Starts a server for itself alone, or a stack of its own."""
 
-ASKS_NONE = {"schema": "schema", "docs": "docs", "test": 'test log --record {"n":1}'}
+ASKS_NONE = {"schema": "schema", "init": "init new", "docs": "docs", "test": 'test log --record {"n":1}'}
 NEEDS_MORE = {"lake compact", "lake vacuum", "up", "down", "scale", "logs", "ps"}
 """Asks no Redis either; what these ask is not here."""
 
@@ -107,16 +110,15 @@ def theirs(nobodys: str, tmp_path: Path) -> Folder:
     return folder
 
 
-def a_letter(url: str) -> str:
+def words(command: str, url: str) -> list[str]:
+    """The command, with the id of a dead letter for ID, and what its record is known by for KEY."""
     queue = Queue(url, KEY)
     try:
-        return next(iter(DeadLetters(queue).newest())).id
+        letter = next(iter(DeadLetters(queue).newest()))
     finally:
         queue.close_all()
-
-
-def words(command: str, url: str) -> list[str]:
-    return [a_letter(url) if word == "ID" else word for word in command.split()]
+    known = {"ID": letter.id, "KEY": json.loads(letter.record)["id"]}
+    return [known.get(word, word) for word in command.split()]
 
 
 EDITOR = "sed -i s/-1/100/"

@@ -127,6 +127,6 @@ def _standing(books: Books) -> dict[str, Any]:
     """What stays the same while nothing moves."""
     told = msgspec.to_builtins(books)
     leases = [(lease.batch, lease.attempts, lease.records) for lease in books.leases]
-    return {name: told[name] for name in books.__struct_fields__ if name not in ("oldest_seconds", "leases")} | {
-        "leases": leases
-    }
+    return {
+        name: told[name] for name in books.__struct_fields__ if name not in ("oldest_seconds", "leases", "moment")
+    } | {"leases": leases}
