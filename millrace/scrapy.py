@@ -29,7 +29,8 @@ from millrace_pipeline.envelope import DeadLetter
 from millrace_pipeline.errors import ConfigError, MillraceError, QueueError
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.queue import Publishing, Session
-from millrace_producer.items import CONTENT, record_of
+from millrace_producer.items import record_of
+from millrace_producer.keys import CONTENT
 from millrace_producer.middlewares import PublicRedirects
 from millrace_producer.publisher import Publisher
 

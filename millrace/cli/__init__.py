@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
+from millrace.cli import lean  # noqa: F401 - before anything imports structlog
 from millrace.cli.asked import asking, let_go
 from millrace.cli.exits import FAILED, UNREACHED, WRONG
 from millrace_pipeline.errors import ConfigError, MillraceError, QueueMisuse, QueueUnavailable, SinkUnavailable
@@ -41,40 +44,47 @@ def _whole(
     pass  # and no docstring, which would take the place of `help` above
 
 
-def _compose() -> None:
-    from millrace.cli import (
-        chaos,
-        check,
-        dead,
-        demo,
-        docs,
-        dryrun,
-        history,
-        init,
-        lake,
-        run,
-        services,
-        stack,
-        status,
-        top,
-        variants,
-        verify,
-        where,
-    )
+COMMANDS = {
+    "demo": ("demo",),
+    "init": ("init",),
+    "run": ("run",),
+    "services": ("produce", "consume"),
+    "check": ("check", "schema"),
+    "docs": ("docs",),
+    "dryrun": ("test",),
+    "status": ("status",),
+    "top": ("top",),
+    "where": ("where",),
+    "history": ("history",),
+    "verify": ("verify",),
+    "chaos": ("chaos",),
+    "stack": ("up", "down", "scale", "logs", "ps"),
+}
+"""The commands of each file; in the order in which help shows them."""
 
-    for group in (demo, init, run, services, check, docs, dryrun, status, top, where, history, verify, chaos, stack):
-        app.registered_commands += group.app.registered_commands
-    app.add_typer(dead.app, name="dead")
-    app.add_typer(variants.app, name="variants")
-    app.add_typer(lake.app, name="lake")
+GROUPS = ("dead", "variants", "lake")
+"""Files that are a command with commands of its own."""
+
+
+def compose(arguments: Sequence[str]) -> typer.Typer:
+    """Return the command, with what these arguments ask for; with everything where that can't be told from them."""
+    asked = next((word for word in arguments if not word.startswith("-")), None)
+    files = [name for name in (*COMMANDS, *GROUPS) if asked in COMMANDS.get(name, (name,))]
+    for name in files or (*COMMANDS, *GROUPS):
+        group = importlib.import_module(f"millrace.cli.{name}").app
+        if name in GROUPS:
+            app.add_typer(group, name=name)
+        else:
+            app.registered_commands += group.registered_commands
+    return app
 
 
 def main() -> None:
     """Run the command. It ends as `millrace.cli.exits` says, and 0 means that all is done and well."""
-    _compose()
+    command = compose(sys.argv[1:])
     logs.configure("pretty", "error")  # a service says otherwise when it starts
     try:
-        app(prog_name="millrace")
+        command(prog_name="millrace")
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(WRONG)

@@ -20,8 +20,8 @@ from millrace_pipeline.pointer import resolve
 from millrace_pipeline.queue import Books, Claim, Session, SetAside, Variant, books_of
 from millrace_pipeline.queue.walk import Aside, InFlight, Spot, published_at, standing, walk
 from millrace_pipeline.surrogates import in_utf8
-from millrace_producer.items import CONTENT as BY_CONTENT
-from millrace_producer.items import key_of as content_key
+from millrace_producer.keys import CONTENT as BY_CONTENT
+from millrace_producer.keys import key_of as content_key
 
 KEPT = 20
 """So many sightings of one key are kept."""

@@ -13,7 +13,7 @@ from millrace_pipeline.pointer import resolve
 from millrace_pipeline.queue.variants import variant_of
 from millrace_pipeline.surrogates import in_utf8
 from millrace_producer.contract import Contract, Kind
-from millrace_producer.items import say_keyless
+from millrace_producer.keys import say_keyless
 
 
 class Entry(msgspec.Struct, gc=False):

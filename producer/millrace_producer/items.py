@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from typing import Any
 
-import msgspec
 from itemadapter import ItemAdapter
 from pydantic import BaseModel
 
 from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import RecordError
-from millrace_pipeline.jsontext import decode_json, encode_json
-from millrace_pipeline.pointer import resolve
+from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.process.repeats import repeats
-from millrace_pipeline.surrogates import in_utf8
-
-CONTENT = "content"
-"""The `key` that makes a record's key from all that the item holds."""
-
-CONTENT_KEY_DIGITS = 32
+from millrace_producer.keys import key_of
 
 _PLAIN = {str, int, bool, type(None)}
 
@@ -42,34 +33,6 @@ def record_of(item: Any, key: str | None) -> Record | DeadLetter:
         return DeadLetter(repr(item).encode(errors="backslashreplace"), f"{type(item).__qualname__} item: {error}")
     kind = type(item)
     return Record(text, key=name, type=None if kind is dict else kind.__name__, checked=True)
-
-
-def key_of(key: str | None, text: bytes) -> str | None:
-    """Return what names the record in this JSON text; see `record_of`."""
-    if key is None:
-        return None
-    if key == CONTENT:
-        value = decode_json(text)
-        try:
-            sorted_text = msgspec.json.encode(value, order="sorted")
-        except UnicodeEncodeError:  # halves of characters
-            sorted_text = json.dumps(value, sort_keys=True).encode()
-        return hashlib.sha256(sorted_text).hexdigest()[:CONTENT_KEY_DIGITS]
-    found = resolve(key, value := decode_json(text))
-    if found is None or found == "":
-        say_keyless(key, value)
-        return None
-    if isinstance(found, str):
-        return in_utf8(found)
-    return encode_json(found).decode()
-
-
-def say_keyless(key: str, data: Any) -> None:
-    """Say once, and count, that a key finds nothing; where it is a nested one that was meant, how that is written."""
-    nested = "/" + key.replace(".", "/")
-    meant = not key.startswith("/") and "." in key and resolve(nested, data) is not None
-    mend = f"a nested field is named as {nested}" if meant else "it can't be known again: is the pointer right?"
-    repeats.warn("record_without_key", kind=key, key=key, mend=mend)
 
 
 def _fields_of(item: Any) -> Any:

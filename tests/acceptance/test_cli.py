@@ -47,7 +47,7 @@ def nobody() -> str:
 def commands() -> typer.Typer:
     """The command, put together as its main function does."""
     if not cli.app.registered_commands:
-        cli._compose()
+        cli.compose([])
     return cli.app
 
 

@@ -56,7 +56,7 @@ ELSEWHERE = {"demo", "run", "produce", "consume", "chaos", "up", "down", "scale"
 def commands() -> set[str]:
     """Every command there is, those of groups by both words."""
     if not cli.app.registered_commands:
-        cli._compose()
+        cli.compose([])
     group = typer.main.get_group(cli.app)
     found = set()
     for name, command in group.commands.items():

@@ -55,7 +55,7 @@ NEEDS_MORE = {"lake compact", "lake vacuum", "up", "down", "scale", "logs", "ps"
 def commands() -> set[str]:
     """Every command that there is."""
     if not cli.app.registered_commands:
-        cli._compose()
+        cli.compose([])
 
     def walk(command: Any, name: str) -> Iterator[str]:
         if not hasattr(command, "commands"):

@@ -284,7 +284,7 @@ def test_a_sink_that_does_not_answer_ends_it_with_4_unless_found(place: Place) -
 def test_a_quote_that_is_named_by_all_it_holds_is_found_in_its_file(place: Place) -> None:
     place.flow(source={"type": "scrapy", "spider": "quotes"})
     with place.queue() as queue:
-        from millrace_producer.items import key_of
+        from millrace_producer.keys import key_of
 
         texts = [b'{"text":"%d","author":"\xc3\x84nne"}' % n for n in range(3)]
         names = [key_of("content", text) or "" for text in texts]

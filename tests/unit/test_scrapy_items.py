@@ -25,7 +25,7 @@ from scrapy.exporters import JsonLinesItemExporter
 
 from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.process.repeats import Repeats
-from millrace_producer import items
+from millrace_producer import keys
 from millrace_producer.entries import Entries
 from millrace_producer.items import record_of
 
@@ -178,7 +178,7 @@ def test_half_a_character_stays_the_escape_that_it_is_and_makes_no_two_keys_one(
 def test_a_key_that_finds_nothing_is_said(key: str, mend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     by_entries = Entries("s", mark="m", session="i", key=key).make
     for make in (lambda: record({"meta": {"id": 1}}, key), lambda: by_entries(Record({"meta": {"id": 1}}))):
-        monkeypatch.setattr(items, "repeats", Repeats())
+        monkeypatch.setattr(keys, "repeats", Repeats())
         with structlog.testing.capture_logs() as logs:
             make()
         assert [(log["event"], log["key"]) for log in logs] == [("record_without_key", key)]
@@ -186,7 +186,7 @@ def test_a_key_that_finds_nothing_is_said(key: str, mend: str, monkeypatch: pyte
 
 
 def test_a_number_that_json_lacks_becomes_null_and_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(items, "repeats", Repeats())
+    monkeypatch.setattr(keys, "repeats", Repeats())
     with structlog.testing.capture_logs() as logs:
         assert record({"a": float("nan")}).data == b'{"a":null}'
     assert [log["event"] for log in logs] == ["number_became_null"]

@@ -13,10 +13,10 @@ from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.units import Duration, Size
 from millrace_pipeline.objectstore import StoreOptions, is_url
 from millrace_pipeline.pointer import resolve
+from millrace_producer.keys import CONTENT, content_key
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source
 from millrace_producer.sources.fields import Fields
 from millrace_producer.sources.nullable import nullable_fields
-from millrace_producer.sources.reading.base import CONTENT, content_key
 from millrace_producer.sources.reading.bucket import checked_url
 from millrace_producer.sources.reading.csv import Dialect
 from millrace_producer.sources.reading.files import Files, LocalFiles, Objects

@@ -7,10 +7,9 @@ from typing import Self
 from pydantic import BaseModel, Field, model_validator
 
 from millrace_pipeline.moment import TimeUnit
-from millrace_producer.items import CONTENT
+from millrace_producer.keys import CONTENT, content_key
 from millrace_producer.sources.base import DeadLetter, Record
 from millrace_producer.sources.fields import Fields, Format
-from millrace_producer.sources.reading.base import content_key
 
 
 class TimeOptions(BaseModel):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, Field
 
 from millrace_pipeline.errors import MillraceError
-from millrace_producer.items import key_of
+from millrace_producer.keys import key_of
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
 from millrace_producer.sources.crawlprocess import (
     RESUMED,

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any
 
-import pyarrow as pa
-
-from millrace_pipeline.errors import RecordError
-from millrace_pipeline.jsontext import encode_json
 from millrace_producer.sources.base import DeadLetter, Record
 from millrace_producer.sources.fields import BYTE_ORDER_MARK, Fields
 from millrace_producer.sources.reading.files import unreadable
@@ -18,13 +12,9 @@ from millrace_producer.sources.reading.lines import Head, Lines
 from millrace_producer.sources.reading.packed import DAMAGED
 from millrace_producer.sources.reading.place import FilePlace
 
-CONTENT = "content"
-"""The `key` that makes a record's key from all that it holds."""
-
 BLANK = b" \t\r\n"
 """What JSON has for white space."""
 
-CONTENT_KEY_DIGITS = 32
 SHOWN_BYTES = 64 * 1024
 
 
@@ -116,7 +106,7 @@ def records_of(reading: Reading, name: str, *, final: bool) -> Iterator[Record |
     try:
         yield from reading.records(final)
         return
-    except (*DAMAGED, pa.ArrowException) as error:
+    except _damages() as error:
         damage = error
     except OSError as error:
         if error.errno is not None:
@@ -125,6 +115,13 @@ def records_of(reading: Reading, name: str, *, final: bool) -> Iterator[Record |
     reason = f"{name} is damaged behind offset {reading.offset}: {damage}"
     reading.damaged = True
     yield DeadLetter(name.encode(), reason)
+
+
+def _damages() -> tuple[type[Exception], ...]:
+    """Return what a damaged file raises; asked for when something is raised, since Arrow takes long to import."""
+    import pyarrow as pa
+
+    return (*DAMAGED, pa.ArrowException)
 
 
 def too_long(line: bytes, limit: int) -> DeadLetter:
@@ -161,12 +158,3 @@ def text_line(encoding: str) -> Callable[[bytes], Record | DeadLetter]:
 def not_encoded(error: UnicodeDecodeError, encoding: str) -> str:
     """Why bytes are no text, as a dead letter says it."""
     return f"not {encoding.upper()}: byte {error.object[error.start]:#04x} at offset {error.start}"
-
-
-def content_key(record: Record) -> None:
-    """Gives a record the key that all records of the same content have."""
-    try:
-        data: Any = record.data if isinstance(record.data, bytes) else encode_json(record.data)
-    except RecordError:
-        return  # it becomes a dead letter when it is published
-    record.key = hashlib.sha256(data).hexdigest()[:CONTENT_KEY_DIGITS]

@@ -12,7 +12,6 @@ from millrace_producer.sources.reading.csv import CsvReading, Dialect
 from millrace_producer.sources.reading.files import File, Files, unreadable
 from millrace_producer.sources.reading.lines import HEAD_BYTES, Head, Lines
 from millrace_producer.sources.reading.packed import PACKED, Compression, unpacked
-from millrace_producer.sources.reading.parquet import ParquetReading
 from millrace_producer.sources.reading.place import FilePlace
 
 log = logging.getLogger(__name__)
@@ -83,6 +82,10 @@ class FileFormat(NamedTuple):
     def reading(self, file: BinaryIO, compression: Compression, mark: str | None = None) -> Reading:
         """A reading of an open file from its start. Without a mark, that is how the file begins."""
         if self.layout == "parquet":
+            from millrace_producer.sources.reading.parquet import (
+                ParquetReading,  # only here: Arrow takes long to import
+            )
+
             return ParquetReading(file, mark or "")
         if self.layout in WHOLE:
             return self._whole(unpacked(file, compression), mark or "")

@@ -7,8 +7,6 @@ import io
 from typing import Any, BinaryIO, Literal, cast
 from zlib import error as ZlibError
 
-import pyarrow as pa
-
 Compression = Literal["none", "gzip", "zstd"]
 
 PACKED: dict[str, Compression] = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
@@ -50,7 +48,9 @@ class _Zstd(io.RawIOBase):
         self._begin()
 
     def _begin(self) -> None:
-        self._unpacking = pa.CompressedInputStream(pa.PythonFile(_Lent(self._file), mode="r"), "zstd")
+        import pyarrow as pa  # only here: it takes long, and what isn't packed needs none
+
+        self._unpacking: Any = pa.CompressedInputStream(pa.PythonFile(_Lent(self._file), mode="r"), "zstd")
         self._at = 0
 
     def readable(self) -> bool:
