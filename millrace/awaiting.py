@@ -28,7 +28,7 @@ def await_redis(url: str, seconds: float, stopping: threading.Event | None = Non
         findings = preflight(url)
         for finding in findings:
             if finding.level == "error" and finding.lasting:
-                raise ConfigError(f"Redis is not usable: {finding.message}. {finding.mend}")
+                raise ConfigError(f"Redis is not usable: {finding.message.rstrip('.')}. {finding.mend}")
         missing = next((finding for finding in findings if finding.level == "error"), None)
         if missing is None:
             break
@@ -37,7 +37,7 @@ def await_redis(url: str, seconds: float, stopping: threading.Event | None = Non
             return False
         if waited >= seconds:
             raise QueueUnavailable(
-                f"no Redis at {without_secrets(url)} for {waited:.0f} s: {missing.message}. {missing.mend}"
+                f"no Redis at {without_secrets(url)} for {waited:.0f} s: {missing.message.rstrip('.')}. {missing.mend}"
             )
         if waited - told >= AGAIN_SECONDS:
             told = waited

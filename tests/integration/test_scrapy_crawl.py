@@ -187,7 +187,7 @@ def test_without_a_redis_a_crawl_says_so_at_once_asks_for_no_page_and_ends(tmp_p
     assert "127.0.0.1:1" in log[first:last]
     said = log[last:].splitlines()[0]
     assert "no Redis at redis://127.0.0.1:1/0 for 1 s" in said
-    assert "Start it, or set REDIS_URL" in said
+    assert "refused. Start it, or set REDIS_URL" in said
     assert "'finish_reason': 'publish_failed'" in log
     assert "Traceback" not in log
 
