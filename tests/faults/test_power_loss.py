@@ -34,7 +34,7 @@ from tests.faults.origins import ORIGINS, Origin
 from tests.queues import Queue
 from tests.services import Place
 
-ATTEMPTS = 10
+ATTEMPTS = 20
 PATIENCE = 100.0
 SECOND = 0.6  # the next sync is further away
 SYNC_SECONDS = 0.05  # after so long a sync is over, or it is not one that this machine is done with within a test
