@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +25,21 @@ if TYPE_CHECKING:
 DATA = Path(os.environ.get("MILLRACE_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
 
+EXAMPLES = str(Path(__file__).resolve().parents[1] / "examples")
+
 FETCH = Path(__file__).parent / "servers" / "fetch"
 IN_THE_WHEEL = "valkey-9"
+
+
+@pytest.fixture(autouse=True)
+def _forgotten_flows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Forget the modules beside a flows.yaml, and the way to them, before those of another test bear the same names."""
+    yield
+    folders = (str(tmp_path_factory.getbasetemp()), EXAMPLES)
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(folders):
+            del sys.modules[name]
+    sys.path[:] = [folder for folder in sys.path if not folder.startswith(folders)]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

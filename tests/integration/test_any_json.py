@@ -20,10 +20,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from millrace_consumer.delivery import Delivery
+from millrace_consumer.delivery import prepare
+from millrace_consumer.plan import Plan
 from millrace_consumer.sinks.base import Sink
 from millrace_pipeline.envelope import Record, encode
-from millrace_pipeline.errors import ConfigError, RecordError, RecordsRejected
+from millrace_pipeline.errors import ConfigError, RecordError
 from millrace_pipeline.queue import Claim
 from millrace_pipeline.surrogates import well_formed
 from tests.contracts import (
@@ -201,13 +202,8 @@ def deliver(texts: list[str], sink: Sink, model: type[BaseModel] | None = None) 
             refused.append(text)  # the producer's dead letter
         else:
             published[line] = text
-    delivery = Delivery(Claim(BATCH, "token", 1, 1, list(published)), flow="f", mark="m", model=model)
-    while delivery.batch:
-        try:
-            sink.write(delivery.batch)
-            break
-        except RecordsRejected as rejection:
-            delivery.reject(rejection.reasons)
+    delivery = prepare(Claim(BATCH, "token", 1, 1, list(published)), Plan("f", "m", model=model))
+    delivery.offer(sink.write)
     sink.close()
     dead = [published[letter.original] for letter in delivery.dead]  # byte for byte what was on the list
     assert all(letter.reason for letter in delivery.dead)

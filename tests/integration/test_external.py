@@ -25,6 +25,7 @@ from tests.integration.test_scrapy_crawl import OUR_PROJECT, QUICK, crawl
 from tests.services import PATIENCE, Place, children_of
 
 EXTERNAL = {"type": "external"}
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "external"
 
 
 @pytest.fixture
@@ -173,7 +174,9 @@ def test_the_example_delivers_what_is_pushed_and_sets_aside_what_is_no_measureme
     assert json.loads(file.read_text()) == {"place": "mill", "celsius": 11.5}
 
 
-def test_asyncapi_says_that_others_send() -> None:
-    flows = load(Path(__file__).resolve().parents[2] / "examples" / "external" / "flows.yaml")
+def test_asyncapi_says_that_others_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "flows", raising=False)
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    flows = load(EXAMPLE / "flows.yaml")
     said = asyncapi(flows, title="t", version="1")
     assert said["operations"]["measured.publish"]["summary"] == "Others LPUSH."
