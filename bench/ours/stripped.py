@@ -31,8 +31,11 @@ return {records, 0}
     "begin": b"""#!lua flags=allow-oom
 return 1
 """,
+    "history": b"""#!lua flags=allow-oom
+return 1000000
+""",
     "ack": b"""#!lua flags=allow-oom
-for i = 6, 5 + tonumber(ARGV[7]) do
+for i = 6, 5 + tonumber(ARGV[8]) do
   redis.call('UNLINK', KEYS[i])
 end
 return 1
