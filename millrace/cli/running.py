@@ -30,12 +30,14 @@ class RunningFlow:
         where = ["--flows", str(settings.flows), *(["--take-over"] if take_over else [])]
         self.producer: Child | None = None
         if is_produced(flow):
-            self.producer = supervisor.add(f"producer-{flow.name}", "produce", flow.name, *where)
+            self.producer = supervisor.add(f"producer-{flow.name}", "produce", flow.name, *where, flow=flow.name)
         names = [f"consumer-{flow.name}"]
         if consumers > 1:
             names = [f"{names[0]}-{number}" for number in range(1, consumers + 1)]
         failures = _failures_to_isolate(flow)
-        self.consumers = [supervisor.add(name, "consume", flow.name, *where, failures=failures) for name in names]
+        self.consumers = [
+            supervisor.add(name, "consume", flow.name, *where, flow=flow.name, failures=failures) for name in names
+        ]
 
     @property
     def services(self) -> list[Child]:

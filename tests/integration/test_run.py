@@ -210,7 +210,7 @@ def test_a_consumer_that_is_killed_is_started_again_and_each_event_is_delivered_
         run = place.start("run", "--until-empty")
         run.until(lambda: consumers_of(run) and place.files())
         os.kill(consumers_of(run)[0], signal.SIGKILL)
-        run.await_event("service_failed", service="consumer-numbers", code=-signal.SIGKILL)
+        run.await_event("service_failed", service="consumer-numbers", flow="numbers", code=-signal.SIGKILL)
         assert run.wait() == 0, run.said
         assert len(consumers_of(run)) == 2
         assert ids_in(place) == ids_of(stream, 1000)

@@ -53,7 +53,7 @@ class Child:
     """One service: a process, and the next one when that fails, until it failed more than `failures` times in a row.
 
     `longest_wait` is the cap, in seconds, of the pauses between them. After a life of `healthy` seconds a failure is
-    the first in a row again.
+    the first in a row again. What is logged of it bears its name, and the `flow` where it serves only one.
     """
 
     def __init__(
@@ -63,11 +63,13 @@ class Child:
         environ: Mapping[str, str],
         say: Callable[[str, str], None],
         *,
+        flow: str = "",
         failures: int = FAILURES_BEFORE_GIVING_UP,
         longest_wait: float = LONGEST_WAIT_SECONDS,
         healthy: float = HEALTHY_SECONDS,
     ) -> None:
         self.name = name
+        self._log = log.bind(service=name, **({"flow": flow} if flow else {}))
         self._failures = failures
         self.gave_up = False
         self._command = list(command)
@@ -159,28 +161,24 @@ class Child:
         self._reader.join(LAST_WORDS_SECONDS)
         now = time.monotonic()
         if self.code == MISTAKE:
-            self.gave_up = True
-            log.error("service_given_up", service=self.name, code=self.code, reason=self.trouble)
+            self._give_up()
             return
         if not self._again_at:
             if now - self._started > self._healthy:
                 self._backoff.reset()
             wait = self._backoff.next()
             if self._backoff.failures > self._failures:
-                self.gave_up = True
-                log.error(
-                    "service_given_up",
-                    service=self.name,
-                    failures=self._failures,
-                    code=self.code,
-                    reason=self.trouble,
-                )
+                self._give_up(failures=self._failures)
                 return
             self._again_at = now + wait
-            log.warning("service_failed", service=self.name, code=self.code, again_in_seconds=round(wait, 1))
+            self._log.warning("service_failed", code=self.code, again_in_seconds=round(wait, 1))
         elif now >= self._again_at:
             self._again_at = 0.0
             self.start()
+
+    def _give_up(self, **counts: int) -> None:
+        self.gave_up = True
+        self._log.error("service_given_up", **counts, code=self.code, reason=self.trouble)
 
     def wait(self, seconds: float) -> None:
         """Waits for the process to end; kills it after so many seconds."""
@@ -189,7 +187,7 @@ class Child:
         try:
             self._process.wait(max(0.0, seconds))
         except subprocess.TimeoutExpired:
-            log.warning("service_killed", service=self.name)
+            self._log.warning("service_killed")
             self._process.kill()
             self._process.wait()
 
@@ -240,14 +238,18 @@ class Supervisor:
         self._longest_wait = longest_wait
         self._healthy = healthy
 
-    def add(self, name: str, *arguments: str, failures: int = FAILURES_BEFORE_GIVING_UP) -> Child:
-        """Starts `millrace ARGUMENTS` as the service of this name; it is given up after more `failures` in a row."""
+    def add(self, name: str, *arguments: str, flow: str = "", failures: int = FAILURES_BEFORE_GIVING_UP) -> Child:
+        """Starts `millrace ARGUMENTS` as the service of this name; it is given up after more `failures` in a row.
+
+        `flow` is the one that it serves, where it is only one.
+        """
         command = [sys.executable, "-P", "-m", "millrace", *arguments]
         child = Child(
             name,
             command,
             self._environ,
             self._say,
+            flow=flow,
             failures=failures,
             longest_wait=self._longest_wait,
             healthy=self._healthy,
