@@ -79,7 +79,7 @@ def unknown_fields(text: bytes, model: type[BaseModel]) -> list[str]:
 
 
 def _is_said(model: type[BaseModel], place: Sequence[int | str]) -> bool:
-    """Whether the model that has the last step of a place says what becomes of fields that it doesn't know."""
+    """Return True where the model of a place's last step says what becomes of fields that it doesn't know."""
     for step in place[:-1]:
         name = _names_by_key(model).get(str(step))
         if name is None:

@@ -50,7 +50,7 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """How long it was in all. May be asked by another thread."""
+        """Return how long it was in all. May be asked by another thread."""
         began = self._began
         return self._seconds + (0.0 if began is None else time.monotonic() - began)
 

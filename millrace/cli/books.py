@@ -31,7 +31,7 @@ def books_at(url: str, flow: Flow) -> Books:
 
 
 def read_troubles(settings: Settings, flow: Flow) -> list[Trouble]:
-    """What keeps the flow's source from giving anything. Raises QueueError."""
+    """Return what keeps the flow's source from giving anything. Raises QueueError."""
     return _asked(settings.url, flow, troubles_of)
 
 

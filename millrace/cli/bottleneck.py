@@ -93,7 +93,7 @@ def _unsaid(load: Load, *, keeps_up: bool) -> str:
 
 
 def _outlook(load: Load, *, keeps_up: bool) -> str:
-    """What becomes of what waits: as it is, and with more consumers of the same speed."""
+    """Return what becomes of what waits: as it is, and with more consumers of the same speed."""
     coming, going, there = load.in_a_second, load.out_a_second, load.consumers
     if keeps_up:
         return f"it keeps up with {_rate(coming)}"

@@ -55,7 +55,7 @@ def share(of_time: float | None) -> str:
 
 
 def since(moment: float) -> str:
-    """When something began, by this machine's clock; with the day where that is another."""
+    """Return when something began, by this machine's clock; with the day where that is another."""
     if not moment:
         return ""
     then = datetime.fromtimestamp(moment, UTC).astimezone()
@@ -70,12 +70,12 @@ def _count(name: str) -> tuple[Callable[[FlowSeen], str], Callable[[FlowSeen], f
     return (lambda seen: number(value(seen)) if seen.books else NOTHING), value
 
 
-def _mean(name: str) -> Callable[[FlowSeen], float | None]:
-    def value(seen: FlowSeen) -> float | None:
+def _share(name: str) -> tuple[Callable[[FlowSeen], str], Callable[[FlowSeen], float], Callable[[ConsumerSeen], str]]:
+    def mean(seen: FlowSeen) -> float | None:
         known = [getattr(one, name) for one in seen.consumers if getattr(one, name) is not None]
         return sum(known) / len(known) if known else None
 
-    return value
+    return lambda seen: share(mean(seen)), lambda seen: mean(seen) or 0.0, lambda one: share(getattr(one, name))
 
 
 def _most(name: str) -> Callable[[FlowSeen], int]:
@@ -86,10 +86,14 @@ def _sum(name: str) -> Callable[[FlowSeen], int]:
     return lambda seen: sum(getattr(one, name) or 0 for one in seen.consumers)
 
 
+def _short(seconds: float) -> str:
+    return age(seconds).replace(" ", "").replace("min", "m")
+
+
 def _aged(seen: FlowSeen) -> str:
     if not seen.books or not seen.books.lag:
         return NOTHING
-    return {"": "", "<=": "≤", ">=": "≥"}[seen.age_known] + age(seen.age_seconds).replace(" ", "").replace("min", "m")
+    return {"": "", "<=": "≤", ">=": "≥"}[seen.age_known] + _short(seen.age_seconds)
 
 
 def _few(count: int) -> str:
@@ -122,28 +126,14 @@ COLUMNS: dict[str, Column] = {
             7,
             _aged,
             lambda s: s.age_seconds,
-            lambda c: age(c.held_seconds).replace(" ", "").replace("min", "m") if c.in_flight else NOTHING,
+            lambda c: _short(c.held_seconds) if c.in_flight else NOTHING,
         ),
         Column("in", "in/s", 6, lambda s: rate(s.in_a_second), lambda s: s.in_a_second),
         Column(
             "out", "out/s", 6, lambda s: rate(s.out_a_second), lambda s: s.out_a_second, lambda c: rate(c.out_a_second)
         ),
-        Column(
-            "write",
-            "write",
-            5,
-            lambda s: share(_mean("write_share")(s)),
-            lambda s: _mean("write_share")(s) or 0.0,
-            lambda c: share(c.write_share),
-        ),
-        Column(
-            "cpu",
-            "cpu",
-            5,
-            lambda s: share(_mean("cpu_share")(s)),
-            lambda s: _mean("cpu_share")(s) or 0.0,
-            lambda c: share(c.cpu_share),
-        ),
+        Column("write", "write", 5, *_share("write_share")),
+        Column("cpu", "cpu", 5, *_share("cpu_share")),
         Column(
             "tries",
             "try",

@@ -63,7 +63,7 @@ class Seen:
 
     @property
     def names(self) -> bool:
-        """Whether each value is there, and another than all others, so that it may name a record."""
+        """Return True where each value is there, and another than all others, so that it may name a record."""
         plain = self.kinds in ({"int"}, {"str"})
         return plain and not self.null and self._distinct is not None and len(self._distinct) == self.times > 1
 
@@ -80,7 +80,7 @@ class Seen:
 
     @property
     def is_mapping(self) -> bool:
-        """Whether its objects map names to values, rather than having fields."""
+        """Return True where its objects map names to values, rather than having fields."""
         return not self.fields or len(self.fields) > MOST_FIELDS or self._depth >= DEEPEST
 
     def _add_object(self, value: Mapping[str, Any]) -> None:
@@ -101,7 +101,7 @@ class Seen:
 
 
 def seen_in(records: Iterable[Mapping[str, Any]], *, text: bool = False) -> Seen:
-    """What stood in these records; `text` says that they are rows of a CSV."""
+    """Return what stood in these records; `text` says that they are rows of a CSV."""
     seen = Seen()
     for record in records:
         seen.objects += 1

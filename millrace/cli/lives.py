@@ -101,7 +101,7 @@ class Lives:
         return sighting_in_redis(spot, "", self._becomes(line, spot), exact=exact)
 
     def _becomes(self, line: bytes, spot: Spot) -> str:
-        """What transforms and model make of it by itself; nothing where that is what was to be expected there."""
+        """Return what transforms and model make of it by itself; nothing where that was to be expected there."""
         if self._plan is None:
             return ""
         batch = spot.lease.batch if isinstance(spot, InFlight) else "where"
@@ -113,7 +113,7 @@ class Lives:
 
     @cached_property
     def _plan(self) -> Plan | None:
-        """What the flow does to a batch; None where that can't be had here."""
+        """Return what the flow does to a batch; None where that can't be had here."""
         try:
             return Plan.of(self._flow)
         except ConfigError as error:
@@ -157,7 +157,7 @@ class Lives:
 
     @property
     def _as_published(self) -> bool:
-        """Whether a sink's records are those that were published, to the byte."""
+        """Return True where a sink's records are those that were published, to the byte."""
         return not self._flow.transforms and self._flow.model is None
 
     def _match(self, part: Component, place: str, row: int, name: bytes | None) -> None:
@@ -209,7 +209,7 @@ def _id_in_batch(spot: Spot) -> str:
 
 
 def _content_name(identity: bytes) -> bytes | None:
-    """What the scrapy source names a record by, where its key is all that it holds."""
+    """Return what the scrapy source names a record by, where its key is all that it holds."""
     try:
         found = content_key(BY_CONTENT, identity)
     except EnvelopeError:

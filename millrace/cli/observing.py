@@ -44,7 +44,7 @@ class ConsumerSeen(msgspec.Struct, omit_defaults=True):
 
     @property
     def works(self) -> bool:
-        """Whether it is there, as far as anybody can tell."""
+        """Return True where it is there, as far as anybody can tell."""
         return not self.silent_seconds
 
 
@@ -68,7 +68,7 @@ class FlowSeen(msgspec.Struct):
 
     @property
     def trouble(self) -> str:
-        """What is in the way of it."""
+        """Return what is in the way of it."""
         return self.unreachable or next((one.trouble for one in self.consumers if one.trouble), "")
 
     @property
@@ -171,7 +171,7 @@ class _Watched:
 
 
 def load_of(seen: FlowSeen) -> Load:
-    """What the bottleneck is told from."""
+    """Return what the bottleneck is told from."""
     books = seen.books
     assert books is not None
     there = [one for one in seen.consumers if one.works]

@@ -51,7 +51,7 @@ class RunningFlow:
 
     @property
     def delivers(self) -> bool:
-        """Whether some consumer lives, or will again, and none waits for a sink."""
+        """Return True where some consumer lives, or will again, and none waits for a sink."""
         return not self.given_up and not any(child.trouble for child in self.consumers)
 
     def revive(self) -> None:

@@ -24,7 +24,7 @@ class Sighting(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, ta
 
     @property
     def state(self) -> str:
-        """What it is called, in JSON too."""
+        """Return what it is called, in JSON too."""
         return str(self.__struct_config__.tag)
 
     def told(self) -> str:

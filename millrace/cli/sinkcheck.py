@@ -66,17 +66,17 @@ class SinkCheck:
         return self._output.identities() if self._output else iter(())
 
     def placed(self, found: Found) -> Iterator[tuple[str, bytes]]:
-        """Where each record lies and what identifies it; `found` is filled meanwhile. Raises as `Readback.records`."""
+        """Yield where each record lies and what identifies it, and fill `found`. Raises as `Readback.records`."""
         return self._output.placed(found) if self._output else iter(())
 
     @property
     def by_output(self) -> str:
-        """What tells the records in its output apart, as far as that is known before they are read."""
+        """Return what tells the records in its output apart, as far as that is known before they are read."""
         return self._output.by if self._output else ""
 
     @property
     def named_by_content(self) -> bool:
-        """Whether a record's key is made of all that it holds."""
+        """Return True where a record's key is made of all that it holds."""
         return self._named_by_content
 
     @property

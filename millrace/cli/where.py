@@ -89,7 +89,7 @@ def _lines(lives: list[Life], not_looked_at: list[str]) -> Iterator[str]:
 
 
 def _becomes(sighting: Sighting) -> str:
-    """What the transforms and the model, as they are where this command runs, make of it."""
+    """Return what the transforms and the model, as they are where this command runs, make of it."""
     again = "put back on the list it would be " if sighting.state == "dead" else "it will be "
     return again + sighting.becomes.replace("filtered", "left out by a transform (filtered)", 1)
 

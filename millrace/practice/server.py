@@ -29,7 +29,7 @@ class PracticeServer:
 
     @property
     def connections(self) -> int:
-        """How many clients are being served."""
+        """Return how many clients are being served."""
         return len(self._server.open)
 
     def start(self) -> None:

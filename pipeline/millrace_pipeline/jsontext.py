@@ -72,7 +72,7 @@ def decode_json(text: bytes | msgspec.Raw) -> Any:
 
 
 def one_line(text: bytes) -> bytes:
-    """The same JSON text on one line: a raw line break in JSON can only be white space between tokens."""
+    """Return the same JSON text on one line: a raw line break in JSON can only be white space between tokens."""
     return _LINE_BREAKS.sub(b" ", text) if b"\n" in text or b"\r" in text else text
 
 

@@ -16,7 +16,7 @@ def steps_of(pointer: str) -> list[str]:
 
 
 def resolve(pointer: str, value: Any, absent: Any = None) -> Any:
-    """What a JSON pointer finds in a value; None, or what `absent` says, where there is nothing."""
+    """Return what a JSON pointer finds in a value; None, or what `absent` says, where there is nothing."""
     for step in steps_of(pointer):
         if isinstance(value, dict):
             value = value.get(step, absent)

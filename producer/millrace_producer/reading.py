@@ -68,7 +68,7 @@ class Reading:
 
     @property
     def unwell(self) -> str | None:
-        """What keeps the source from giving anything, or None."""
+        """Return what keeps the source from giving anything, or None."""
         reason = self._trouble.reason
         return f"source of {self.flow.name}: {reason}" if reason else None
 

@@ -160,7 +160,7 @@ class CsvSink(ColumnedSink, FileSink):
         return rows
 
     def _found(self, batch: Batch, pointers: list[str]) -> Iterator[list[Any] | str]:
-        """What each record has for each column, or why it can't be a row."""
+        """Return what each record has for each column, or why it can't be a row."""
         model = batch.model
         if batch.models is not None and model is not None and pointers == field_names(model):
             getters = list(map(attrgetter, pointers))

@@ -117,7 +117,7 @@ def _identity(by: str, line: bytes) -> bytes:
 
 
 def _named_in(text: bytes, pointer: str) -> bytes | None:
-    """What names a record, looked for without looking at any other value of it."""
+    """Return what names a record, looked for without looking at any other value of it."""
     for step in steps_of(pointer):
         inner: msgspec.Raw | None = None
         if text.lstrip().startswith(b"{"):

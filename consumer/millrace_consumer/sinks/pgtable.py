@@ -176,6 +176,6 @@ class PgTable(SqlTable):
 
 
 def _either(name: str, has: str | None, otherwise: str) -> str:
-    """What a record gives for a column, or something else where it has nothing."""
+    """Return what a record gives for a column, or something else where it has nothing."""
     given = f"given.{quoted(name)}"
     return given if has is None else f"CASE WHEN given.{has} THEN {given} ELSE {otherwise} END"

@@ -80,7 +80,7 @@ class SqliteTable(SqlTable):
         return Rows({name: _bound(values) for name, values in cells.items()})
 
     def _is_numeric(self, name: str) -> bool:
-        """Whether SQLite makes numbers of text in a column, by its rules for the names of types."""
+        """Return True where SQLite makes numbers of text in a column, by its rules for the names of types."""
         type = self.columns[name].type.upper()
         return "INT" in type or (bool(type) and not any(part in type for part in ("CHAR", "CLOB", "TEXT", "BLOB")))
 
@@ -128,7 +128,7 @@ _NUMBER = re.compile(r"-?[0-9][0-9.eE+-]*")
 
 
 def _is_beyond(value: Any) -> bool:
-    """Whether it is a number, or the JSON of one, beyond what a float holds."""
+    """Return True where it is a number, or the JSON of one, beyond what a float holds."""
     text = str(value) if isinstance(value, Decimal | str) else ""
     return bool(_NUMBER.fullmatch(text)) and isinf(float(text))
 

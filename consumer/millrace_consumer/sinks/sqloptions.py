@@ -105,7 +105,7 @@ class SqlOptions(UpsertingSink):
         return table.drift(wanted, self.key)
 
     def upsert_in(self, table: SqlTable) -> Upsert:
-        """What names a row, and which of two is newer, by the columns of this table."""
+        """Return what names a row, and which of two is newer, by the columns of this table."""
         return Upsert([table.spelled(name) for name in self.key], self.version and table.spelled(self.version))
 
     def cells(self, batch: Batch, table: SqlTable) -> dict[str, list[Any]]:

@@ -49,7 +49,7 @@ class Rows:
         return Rows({name: [values[index] for index in indices] for name, values in self.cells.items()})
 
     def rounds(self, key: Sequence[str], version: str | None) -> list[Rows]:
-        """What to put one after the other, so that of one key no two rows with different columns go in at once.
+        """Return what to put one after the other, so that of one key no two rows with different columns go in at once.
 
         Rows of one key with the same columns stay together: there the last one counts, or the newest. Without a version
         all of a key become one row, which has of each column the last value that there is.

@@ -105,7 +105,7 @@ class SqlTable(ABC):
         return [name for name, column in self.columns.items() if not column.made]
 
     def matching(self, names: Sequence[str]) -> Matching:
-        """How fields find these of the columns."""
+        """Return how fields find these of the columns."""
         found = self._matchings.get(tuple(names))
         return found or self._matchings.setdefault(tuple(names), Matching(names))
 
@@ -175,7 +175,7 @@ class SqlTable(ABC):
         return f"{into} {self.on_conflict(key)} {action}"
 
     def on_conflict(self, key: Sequence[str]) -> str:
-        """What begins the part of a statement for rows whose key is there."""
+        """Return what begins the part of a statement for rows whose key is there."""
         return f"ON CONFLICT ({', '.join(map(quoted, key))})"
 
     def newer(self, upsert: Upsert, given: str, word: str = "WHERE") -> str:
@@ -184,11 +184,11 @@ class SqlTable(ABC):
         return f" {word} (there.{version} IS NULL OR {given}.{version} >= there.{version})" if version else ""
 
     def values(self, names: Sequence[str]) -> str:
-        """What goes into these columns. A null gives way to a column's default where the column takes none."""
+        """Return what goes into these columns. A null gives way to a column's default where the column takes none."""
         return ", ".join(map(self.present, names))
 
     def present(self, name: str) -> str:
-        """What goes into a column for what the record has."""
+        """Return what goes into a column for what the record has."""
         column = self.columns[name]
         return self.or_default(self.value(name), name) if column.not_null else self.value(name)
 

@@ -57,10 +57,10 @@ class UpsertingSink(ColumnedSink):
 
     @property
     def upserts(self) -> bool:
-        """Whether it does."""
+        """Return True where it does."""
         return getattr(self, "mode", "append") == "upsert"
 
     @property
     def keeps(self) -> bool:
-        """Whether a row keeps what the record that takes its place doesn't have."""
+        """Return True where a row keeps what the record that takes its place doesn't have."""
         return self.upserts and self.absent == "keep"

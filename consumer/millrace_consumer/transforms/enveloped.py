@@ -48,7 +48,7 @@ class Enveloped(Stage):
         return Enveloped(self._transform, envelopes)
 
     def run(self, rows: Sequence[Row], rejected: dict[int, str]) -> list[Row]:
-        """What the rows became."""
+        """Return what the rows became."""
         came = []
         for row in rows:
             try:

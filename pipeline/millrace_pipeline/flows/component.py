@@ -102,8 +102,9 @@ class Component(BaseModel):
         return found
 
     def error(self, message: str, *steps: str | int) -> ConfigError:
-        """What somebody else says of this component, or of what `steps` lead to in it, with its place in the file, and
-        no value of the environment.
+        """Return what somebody else says of this component, or of what `steps` lead to in it, as an error.
+
+        It has the place in the file, and no value of the environment.
         """
         return foreign_error(message, self._document, (*self._steps, *steps))
 

@@ -109,7 +109,7 @@ class Flow(Options):
         return Project.of(_project(document), self.name, source, sink, file)
 
     def error(self, message: str, *steps: str | int) -> ConfigError:
-        """What somebody else says of what `steps` lead to in this flow, with its place in the file."""
+        """Return what somebody else says of what `steps` lead to in this flow, with its place in the file."""
         return foreign_error(message, self._document, (*self._steps, *steps))
 
     @property

@@ -44,7 +44,7 @@ def _misfits_of_part(value: Any, example: str, document: Document, where: Steps)
 
 
 def _misfits_of_list(values: list[Any], example: str, document: Document, where: Steps) -> Iterator[Problem]:
-    """What is wrong with several sinks, beside what is wrong with each."""
+    """Return what is wrong with several sinks, beside what is wrong with each."""
     for index, value in enumerate(values):
         here = (*where, index)
         yield from _misfits_of_part(value, example, document, here)
@@ -79,5 +79,5 @@ def shared_keys(keys: Mapping[str, str], document: Document) -> Iterator[Problem
 
 
 def _stem(key: str) -> str:
-    """What the names of the keys beside a list begin with, as pipeline/millrace_pipeline/queue/keys.py makes them."""
+    """Return what the names of the keys beside a list begin with, as `millrace_pipeline.queue.keys` makes them."""
     return key if "{" in key else f"{{{key}}}"

@@ -9,7 +9,7 @@ within the step of this one, and sums over any time agree with the counters to t
     younger than two years   one a day
 
 That is 4,700 notes at most, of some 100 bytes each, in one hash in the flow's slot: second since 1970 → the numbers of
-`NUMBERS` with spaces between them. A step in which nothing moved has no note.
+`MOVED` and `STOOD` with spaces between them. A step in which nothing moved has no note.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MOVED = ("published", "delivered", "filtered", "foreign", "discarded", "bytes_in
 """Counters, which only grow."""
 
 STOOD = ("in_flight", "ready", "dead", "variants")
-"""What comes and goes."""
+"""What comes and goes. The script writes the numbers in this order."""
 
 
 class History:

@@ -61,7 +61,7 @@ def walk(queue: Session) -> Iterator[tuple[bytes, Spot]]:
 
 
 def standing(queue: Session) -> tuple[int, ...]:
-    """What stays the same while no record moves: to tell whether one may have slipped by. Raises QueueError."""
+    """Return what stays the same while no record moves: to tell whether one may have slipped by. Raises QueueError."""
     books = books_of(queue)
     counted = (books.published, books.delivered, books.filtered, books.foreign, books.discarded)
     return (*counted, books.ready, books.in_flight, books.dead, books.variants)
