@@ -126,7 +126,7 @@ class _Watched:
 
     def look(self) -> None:
         keys = self._queue.keys
-        books, (found, clock) = books_with(self._queue, ("HGETALL", keys.consumers), ("TIME",))
+        books, (found,) = books_with(self._queue, ("HGETALL", keys.consumers))
         now = self._clock()
         done = books.delivered + books.filtered + books.dead + books.variants + books.discarded
         came = done + books.lag
@@ -135,8 +135,7 @@ class _Watched:
         self._came.append((now, came))
         seen = FlowSeen(self.seen.name, self.seen.key, books, self._in.rate(now, came), self._out.rate(now, done))
         seen.age_seconds, seen.age_known = self._age(books, now, came)
-        now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
-        seen.consumers = consumers_seen(books.leases, presences(found, now_ms))
+        seen.consumers = consumers_seen(books.leases, presences(found, round(books.moment * 1000)))
         seen.bottleneck = bottleneck(load_of(seen))
         self.seen = seen
 

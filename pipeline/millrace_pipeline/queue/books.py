@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -10,8 +10,9 @@ import msgspec
 
 from millrace_pipeline.envelope import decode
 from millrace_pipeline.errors import EnvelopeError
+from millrace_pipeline.queue.replies import milliseconds, pairs
 from millrace_pipeline.queue.session import Session
-from millrace_pipeline.redis.connection import Command, raise_nested
+from millrace_pipeline.redis.connection import Command
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -114,8 +115,7 @@ def books_of(session: Session) -> Books:
 def books_with(session: Session, *more: Command) -> tuple[Books, list[Any]]:
     """Return the books, and the replies to commands of the same instant, which only look."""
     keys = session.keys
-    replies = session.ask(
-        ("MULTI",),
+    replies = session.ask_at_once(
         ("LLEN", keys.ready),
         ("LLEN", keys.woken),
         ("XLEN", keys.dead),
@@ -127,12 +127,10 @@ def books_with(session: Session, *more: Command) -> tuple[Books, list[Any]]:
         ("LINDEX", keys.ready, -1),
         ("TIME",),
         *more,
-        ("EXEC",),
-    )[-1]
-    raise_nested(replies)
+    )
     ready, woken, dead, variants, counters, claims, deadlines, checkpoints, oldest, clock, *found = replies
     count = {name.decode(): int(value) for name, value in pairs(counters).items()}
-    now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
+    now_ms = milliseconds(clock)
     leases = leases_from(pairs(claims), {id: float(score) for id, score in pairs(deadlines).items()}, now_ms)
     oldest_batch = session.ask(("LINDEX", keys.batch(leases[0].batch), 0))[0] if leases else None
     books = Books(
@@ -151,10 +149,3 @@ def books_with(session: Session, *more: Command) -> tuple[Books, list[Any]]:
         moment=now_ms / 1000,
     )
     return books, found
-
-
-def pairs(flat: Sequence[Any] | Mapping[Any, Any]) -> dict[Any, Any]:
-    """Return a hash or a zset with scores as RESP2 returns it: names and values in turn."""
-    if isinstance(flat, Mapping):
-        return dict(flat)
-    return dict(zip(flat[::2], flat[1::2], strict=True))

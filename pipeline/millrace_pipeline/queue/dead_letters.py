@@ -9,6 +9,7 @@ import msgspec
 
 from millrace_pipeline.mark import is_foreign
 from millrace_pipeline.queue.pages import Pages
+from millrace_pipeline.queue.replies import pairs
 from millrace_pipeline.queue.session import Session
 
 
@@ -72,7 +73,7 @@ class DeadLetters:
 
 
 def _letter(id: bytes, flat: list[bytes]) -> SetAside:
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    fields = pairs(flat)
     return SetAside(
         id.decode(),
         fields[b"record"],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from millrace_pipeline.queue.replies import pairs
 from millrace_pipeline.queue.session import Session
 
 KEPT_SECONDS = 24 * 3600
@@ -75,7 +76,7 @@ def leave(queue: Session, name: str) -> None:
 def presences(found: Sequence[bytes], now_ms: int) -> list[Presence]:
     """The consumers that a reply to HGETALL tells of, by name; what can't be read is left out."""
     seen = []
-    for name, text in zip(found[::2], found[1::2], strict=True):
+    for name, text in pairs(found).items():
         try:
             kept = msgspec.json.decode(text, type=_Kept)
         except msgspec.DecodeError:

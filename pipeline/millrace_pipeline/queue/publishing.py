@@ -11,6 +11,7 @@ from millrace_pipeline.envelope import DeadLetter, Position
 from millrace_pipeline.errors import ProducerFenced, PublishesLost, QueueUnavailable
 from millrace_pipeline.queue.fence import Fence
 from millrace_pipeline.queue.leading import TAKEN_OVER, Leading
+from millrace_pipeline.queue.replies import milliseconds
 from millrace_pipeline.queue.session import SESSION_SECONDS, Session
 from millrace_pipeline.redis.connection import Command, raise_nested
 
@@ -193,7 +194,7 @@ class Publishing:
         _, clock, scores = self._fence.ask(
             ("WATCH", self.keys.seen), ("TIME",), ("ZMSCORE", self.keys.seen, *(ids or ("",)))
         )
-        self._now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
+        self._now_ms = milliseconds(clock)
         horizon = self._now_ms - seconds * 1000
         first = {id: index for index, id in reversed(list(enumerate(ids)))}
         return [

@@ -25,7 +25,7 @@ from millrace_pipeline.queue.history import History
 from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.replicas import Replicas
 from millrace_pipeline.redis.address import Address, Client
-from millrace_pipeline.redis.connection import Command, Connection
+from millrace_pipeline.redis.connection import Command, Connection, raise_nested
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -116,6 +116,12 @@ class Session:
     def ask(self, *commands: Command) -> list[Any]:
         """Sends commands that may be sent twice, and returns their replies; waits out an outage."""
         return self.persist(lambda: self.connection.exchange(*commands))
+
+    def ask_at_once(self, *commands: Command) -> list[Any]:
+        """Return the replies to these commands, which only look, of one instant; waits out an outage."""
+        replies: list[Any] = self.ask(("MULTI",), *commands, ("EXEC",))[-1]
+        raise_nested(replies)
+        return replies
 
     def ask_script(self, name: str, keys: Sequence[str], arguments: Sequence[Any], *behind: Command) -> list[Any]:
         """The same for a script by the name of its file, with commands behind it in the same breath."""

@@ -8,8 +8,9 @@ from itertools import pairwise
 
 import msgspec
 
-from millrace_pipeline.queue.books import books_with, pairs
+from millrace_pipeline.queue.books import books_with
 from millrace_pipeline.queue.history import MOVED, STOOD
+from millrace_pipeline.queue.replies import pairs
 from millrace_pipeline.queue.session import Session
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from millrace_pipeline.queue.replies import milliseconds, pairs
 from millrace_pipeline.queue.session import SESSION_SECONDS, Session
 
 SOURCE = "source"
@@ -31,7 +32,7 @@ def tell_trouble(queue: Session, reason: str, since: int | None, part: str = SOU
     It is forgotten seven days after it was told last. Raises QueueError.
     """
     clock = queue.ask(("TIME",))[0]
-    now = int(clock[0]) * 1000 + int(clock[1]) // 1000
+    now = milliseconds(clock)
     told = _Told(reason[:LONGEST_REASON], now if since is None else since, now)
     key = queue.keys.troubles
     queue.ask(("HSET", key, part, msgspec.json.encode(told)), ("EXPIRE", key, SESSION_SECONDS))
@@ -47,10 +48,9 @@ def end_trouble(queue: Session, part: str = SOURCE) -> None:
 def troubles_of(queue: Session) -> list[Trouble]:
     """Return what goes wrong now. Raises QueueError."""
     found, clock = queue.ask(("HGETALL", queue.keys.troubles), ("TIME",))
-    now = int(clock[0]) * 1000 + int(clock[1]) // 1000
-    pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
+    now = milliseconds(clock)
     troubles = []
-    for part, text in pairs:
+    for part, text in pairs(found).items():
         if text:
             told = msgspec.json.decode(text, type=_Told)
             ages = (max(0.0, (now - moment) / 1000) for moment in (told.since, told.last))

@@ -7,7 +7,7 @@ what moves on meanwhile is met again later, and never missed. Only what a person
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -15,9 +15,9 @@ from millrace_pipeline.queue.books import Lease, books_of, leases_from
 from millrace_pipeline.queue.dead_letters import DeadLetters, SetAside
 from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.pages import PAGE_RECORDS, Pages
+from millrace_pipeline.queue.replies import milliseconds, pairs
 from millrace_pipeline.queue.session import Session
 from millrace_pipeline.queue.variants import Variants
-from millrace_pipeline.redis.connection import Command, raise_nested
 
 LAPS = 3
 """At most so many times as many records are read as were ready at first: more may come than can be read."""
@@ -81,8 +81,8 @@ def _ready(queue: Session) -> Iterator[tuple[bytes, Spot]]:
     for key in (keys.ready, keys.woken):  # from the one to the other, if it moves
         pages, enough = Pages(), 0
         while True:
-            page, ready, woken = _read(
-                queue, ("LRANGE", key, *pages.indexes), ("LLEN", keys.ready), ("LLEN", keys.woken)
+            page, ready, woken = queue.ask_at_once(
+                ("LRANGE", key, *pages.indexes), ("LLEN", keys.ready), ("LLEN", keys.woken)
             )
             # Those that woke a consumer are taken before all others, the last of each list first.
             ahead, held = (woken, ready) if key == keys.ready else (0, woken)
@@ -97,12 +97,12 @@ def _in_flight(queue: Session) -> Iterator[tuple[bytes, Spot]]:
     keys = queue.keys
     looked: set[str] = set()
     while True:
-        claims, deadlines, clock = _read(
-            queue, ("HGETALL", keys.claims), ("ZRANGE", keys.leases, 0, -1, "WITHSCORES"), ("TIME",)
+        claims, deadlines, clock = queue.ask_at_once(
+            ("HGETALL", keys.claims), ("ZRANGE", keys.leases, 0, -1, "WITHSCORES"), ("TIME",)
         )
-        held = dict(zip(claims[::2], claims[1::2], strict=True))
-        scores = {id: float(score) for id, score in zip(deadlines[::2], deadlines[1::2], strict=True)}
-        leases = leases_from(held, scores, int(clock[0]) * 1000 + int(clock[1]) // 1000)
+        held = pairs(claims)
+        scores = {id: float(score) for id, score in pairs(deadlines).items()}
+        leases = leases_from(held, scores, milliseconds(clock))
         # What was claimed since was on the list when that was read, or not yet published. Only halves are new.
         found = [lease for lease in leases if not looked or (lease.batch not in looked and lease.batch[:-1] in looked)]
         if not found:
@@ -118,14 +118,7 @@ def _lines(queue: Session, keys: Keys, batch: str, steps: int) -> Iterator[bytes
     for key in keys.parts(batch, steps):
         pages = Pages()
         while True:
-            (page,) = _read(queue, ("LRANGE", key, *pages.indexes))
+            (page,) = queue.ask_at_once(("LRANGE", key, *pages.indexes))
             yield from page
             if pages.is_last([*map(len, page)]):
                 break
-
-
-def _read(queue: Session, *commands: Command) -> list[Any]:
-    """The replies to these commands at one instant."""
-    replies: list[Any] = queue.ask(("MULTI",), *commands, ("EXEC",))[-1]
-    raise_nested(replies)
-    return replies
