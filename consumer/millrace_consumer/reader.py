@@ -15,6 +15,7 @@ import structlog
 from pydantic import BaseModel
 
 from millrace_consumer.delivery import Delivery, prepare
+from millrace_consumer.handover import tell_lost, tell_taken
 from millrace_consumer.isolation import isolate
 from millrace_consumer.plan import Plan
 from millrace_consumer.renewal import Lease, Renewal
@@ -214,6 +215,8 @@ class Reader:
                 self._claiming.wait(WAIT_SECONDS)
                 continue
             lease = self._renewal.hold(claim)
+            if not fresh:
+                tell_taken(self.flow, claim)
             try:
                 if claim.attempts <= self.flow.max_attempts:
                     if self._hold(lease, linger if fresh else 0.0):
@@ -221,7 +224,7 @@ class Reader:
                     continue
                 isolate(self._leases, self.flow, claim)
             except LeaseLost as error:  # nobody has seen a message of it
-                log.warning("lease_lost", flow=self.flow.name, batch=claim.id, reason=str(error))
+                tell_lost(self.flow, claim, error)
             lease.drop()
         return None
 

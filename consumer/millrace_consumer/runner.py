@@ -9,17 +9,17 @@ import structlog
 
 from millrace_consumer.delivery import prepare
 from millrace_consumer.fanout import sink_of
+from millrace_consumer.handover import give_back, tell_lost, tell_taken
 from millrace_consumer.isolation import isolate
 from millrace_consumer.plan import Plan
 from millrace_consumer.pulse import Progress, Pulse
 from millrace_consumer.renewal import Renewal
 from millrace_consumer.sinks.base import Sink
 from millrace_consumer.sizing import Sizing
-from millrace_consumer.writer import Writer, give_back, tell_lost
+from millrace_consumer.writer import Writer
 from millrace_pipeline.errors import LeaseLost, QueueError, QueueUnavailable, SinkUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.killpoints import killpoint
-from millrace_pipeline.process import metrics
 from millrace_pipeline.process.watchdog import Watchdog
 from millrace_pipeline.queue import Claim, Claiming, Leases, Session
 from millrace_pipeline.queue.marks import mark
@@ -152,9 +152,8 @@ class Consumer:
     def _take(self, claim: Claim, *, fresh: bool = False, full: bool = False) -> None:
         lease = self._renewal.hold(claim)
         killpoint("consumer.after_claim")
-        if not fresh:  # not by its attempts: one whose consumer froze before it began to write has none yet
-            metrics.reclaimed.labels(self.flow.name).inc()
-            log.info("batch_reclaimed", flow=self.flow.name, batch=claim.id, attempts=claim.attempts)
+        if not fresh:
+            tell_taken(self.flow, claim)
         try:
             self._sizing.weigh(claim.lines)
             if full and not self._stopping.is_set():

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import structlog
 
 from millrace_consumer.delivery import Delivery
+from millrace_consumer.handover import give_back, tell_lost
 from millrace_consumer.pulse import Stopwatch
 from millrace_consumer.renewal import Lease
 from millrace_consumer.sinks.base import Sink
@@ -211,20 +212,3 @@ class Writer:
         self.unwell = None
         metrics.sink_unavailable.labels(self._flow.name).set(0)
         self._log.info("sink_available")
-
-
-def give_back(flow: Flow, leases: Leases, claim: Claim) -> None:
-    """Releases a batch, or says why it can't be."""
-    what = {"flow": flow.name, "batch": claim.id, "records": len(claim.lines)}
-    try:
-        leases.release(claim)
-    except QueueError as error:
-        log.warning("batch_release_failed", **what, lease_seconds=flow.lease, reason=str(error))
-    else:
-        log.warning("batch_released", **what)
-
-
-def tell_lost(flow: Flow, claim: Claim, error: LeaseLost) -> None:
-    """Says that a batch is someone else's now."""
-    metrics.leases_lost.labels(flow.name).inc()
-    log.warning("lease_lost", flow=flow.name, batch=claim.id, reason=str(error))

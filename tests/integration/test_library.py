@@ -20,6 +20,7 @@ import redis
 import millrace
 from millrace_consumer.reader import Reader
 from millrace_pipeline.errors import ConfigError, LeaseLost, QueueUnavailable, RecordError
+from millrace_pipeline.process import metrics
 from millrace_pipeline.queue import DeadLetters
 from millrace_producer.writer import Writer
 from tests.conftest import eventually
@@ -232,6 +233,19 @@ class TestReader:
             with pytest.raises(KeyboardInterrupt):
                 interrupted()
         assert [lease.attempts for lease in place.books().leases] == [0]
+
+    def test_a_batch_that_it_takes_over_is_counted_as_a_consumer_s_is(self, place: Place) -> None:
+        place.flow()
+        place.publish(range(3))
+        with place.queue() as queue:
+            left = queue.claim(3)
+            assert left is not None
+            queue.release(left)
+        counted = metrics.reclaimed.labels("numbers")
+        before = counted._value.get()
+        with reading() as messages:
+            assert [message.data["n"] for message in messages] == [0, 1, 2]
+        assert counted._value.get() == before + 1
 
     def test_it_waits_for_messages_and_stops_when_told(self, place: Place) -> None:
         seen: list[int] = []
