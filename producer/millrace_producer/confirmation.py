@@ -74,8 +74,12 @@ class Confirmation:
             return True
         with self._changed:
             number = self._last
-            done = self._changed.wait_for(lambda: self._confirmed >= number or self._over.is_set(), timeout)
-            return done and self._confirmed >= number
+
+            def is_confirmed() -> bool:
+                return self._confirmed >= min(number, self._last)  # which is less once `begin_at` counts anew
+
+            self._changed.wait_for(lambda: is_confirmed() or self._over.is_set(), timeout)
+            return is_confirmed()
 
     def close(self) -> None:
         """Confirm nothing more, and tell nobody anything more."""

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
 
+from millrace.embedded import Embedded
 from millrace_pipeline.envelope import DeadLetter, Record, decode
 from millrace_pipeline.errors import QueueMisuse, QueueUnavailable
 from millrace_producer.publisher import Publisher
 from tests.conftest import eventually
+from tests.faults.mishaps import started_without_its_data
 from tests.queues import Queue
 
 
 @pytest.fixture
 def small_redis() -> Iterator[redis.Redis]:
     """A server that holds two megabytes and no more."""
-    from millrace.embedded import Embedded
-
     with Embedded(config={"maxmemory": "4mb"}) as server, redis.Redis.from_url(server.url) as client:
         client.url = server.url  # type: ignore[attr-defined]
         yield client
@@ -159,3 +160,19 @@ def test_closing_with_a_time_limit_says_how_many_records_are_left(key: str) -> N
         publishing.close(0.2)
     assert publishing.unpublished == 3
     queue.give_up.set()
+
+
+def test_a_flush_ends_though_redis_has_forgotten_the_publish_that_it_waits_for(tmp_path: Path) -> None:
+    """A crawl at its end, and a power cut: what was lost can't be had again, and nothing more is published."""
+    with Embedded(aof=True, data_dir=tmp_path / "valkey") as server:
+        queue = Queue(server.url, "numbers", fsync="acknowledge")
+        publisher = Publisher(queue.publishing, flow="numbers", source="numbers")
+        publisher.put(Record({"n": 1}))
+        flushing = threading.Thread(target=publisher.flush, daemon=True)
+        flushing.start()
+        eventually(lambda: publisher.published == 1)
+        started_without_its_data(server)
+        flushing.join(30)
+        assert not flushing.is_alive()
+        publisher.close()
+        queue.close_all()
