@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
+from millrace.cli.ages import age
 from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.settings import Settings
@@ -16,8 +17,8 @@ from millrace_pipeline.queue.troubles import Trouble, troubles_of
 T = TypeVar("T")
 
 DEBIT = ("published", "foreign", "foreign_waiting")
-CREDIT = ("delivered", "filtered", "ready", "in_flight", "dead", "variants", "discarded")
-SHOWN_WHERE_ANY = ("foreign", "foreign_waiting", "variants", "discarded")
+CREDIT = ("delivered", "filtered", "ready", "in_flight", "delayed", "dead", "variants", "discarded")
+SHOWN_WHERE_ANY = ("foreign", "foreign_waiting", "delayed", "variants", "discarded")
 
 
 def read_books(settings: Settings, flow: Flow) -> Books:
@@ -67,6 +68,19 @@ def print_books(books: Mapping[str, Books], screen: Console | None = None) -> No
     for name, found in books.items():
         if found.unread:
             screen.print(f"{name}: {not_looked_at(found)}", soft_wrap=True)
+
+
+def delays(found: Books) -> str:
+    """Return in words what is put off, until when and why; empty where nothing is."""
+    leases = sorted((lease for lease in found.leases if lease.delayed), key=lambda lease: lease.seconds_left)
+    if not leases:
+        return ""
+    batches = f" in {len(leases):,} batches" if len(leases) > 1 else ""
+    first = f"the first for {age(leases[0].seconds_left)} more" if leases[0].seconds_left > 0 else "the first is due"
+    others = len({lease.note for lease in leases}) - 1
+    return f"{found.delayed:,} delayed{batches}, {first}: {leases[0].note}" + (
+        f" (and {others:,} more reasons)" if others else ""
+    )
 
 
 def verdict(found: Books) -> str:

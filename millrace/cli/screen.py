@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from millrace.cli.books import read_books
+from millrace.cli.books import delays, read_books
 from millrace.cli.meter import Meter
 from millrace.cli.running import RunningFlow
 from millrace_pipeline.errors import QueueError
@@ -116,7 +116,13 @@ class TableScreen(PrettyScreen):
             return [], ["Redis doesn't answer"]
         rate = self._meters.setdefault(flow.flow.name, Meter()).rate(now, books.delivered)
         counts = (books.ready, books.in_flight, books.dead, books.delivered)
-        waits = [f"waits: {note}" for note in dict.fromkeys(lease.note for lease in books.leases) if note]
+        waits = [
+            f"waits: {note}"
+            for note in dict.fromkeys(lease.note for lease in books.leases if not lease.delayed)
+            if note
+        ]
+        if words := delays(books):
+            waits.append(words)
         return [*(f"{count:,}" for count in counts), f"{rate:,.0f}"], waits
 
 
