@@ -158,7 +158,8 @@ class Leases:
             ("HGET", keys.claims, claim.id),
             *self.session.replicas.wait,
         )
-        well = bool(ours) and known is not None and msgspec.json.decode(known)["steps"] == claim.steps
+        claimed = msgspec.json.decode(known) if known is not None else {}
+        well = bool(ours) and (claimed.get("steps"), claimed.get("records")) == (claim.steps, len(claim.lines))
         return well, sum(holding)
 
     def _ask(self, script: str, claim: Claim, *arguments: Any) -> Any:

@@ -17,7 +17,8 @@ end
 
 local held = redis.call('HGET', claims, id)
 local claim = held and cjson.decode(held)
-if not claim or claim.token ~= token then
+-- A step further on: Redis came back without the one before, whose records the consumer holds and others will claim.
+if not claim or claim.token ~= token or step > claim.steps + 1 then
   return -1
 end
 
