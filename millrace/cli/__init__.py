@@ -53,6 +53,8 @@ COMMANDS = {
     "docs": ("docs",),
     "dryrun": ("test",),
     "status": ("status",),
+    "pause": ("pause", "resume"),
+    "audit": ("audit",),
     "top": ("top",),
     "where": ("where",),
     "history": ("history",),

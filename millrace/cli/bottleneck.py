@@ -36,6 +36,8 @@ class Load:
     cpu_share: float | None = None
     trouble: str = ""
     """What a consumer says is in its way."""
+    paused: str = ""
+    """What a person has paused, and who."""
 
     @property
     def lag(self) -> int:
@@ -45,6 +47,8 @@ class Load:
 
 def bottleneck(load: Load) -> str:
     """Return the sentence: what the flow is bound by, and what is to be expected."""
+    if load.paused:
+        return f"paused: {load.paused}" + (f"; {load.lag:,} wait" if load.lag else "")
     if load.trouble:
         return f"stopped: {load.trouble}" + (f"; {load.lag:,} wait" if load.lag else "")
     if not load.consumers:

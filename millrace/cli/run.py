@@ -20,8 +20,8 @@ from millrace.cli.asked import TakeOverOption
 from millrace.cli.books import read_books
 from millrace.cli.check import build_all
 from millrace.cli.endpoint import endpoint_for
-from millrace.cli.exits import TOO_MANY_DEAD
-from millrace.cli.outcome import FailOnDeadOption, books_of, tell_outcome
+from millrace.cli.exits import PAUSED, TOO_MANY_DEAD
+from millrace.cli.outcome import FailOnDeadOption, books_of, tell_outcome, tell_paused
 from millrace.cli.practising import practising, say_practising
 from millrace.cli.running import RunningFlow
 from millrace.cli.screen import screen_for
@@ -93,8 +93,11 @@ def run(
 
     With MILLRACE_HTTP /metrics, /livez and /readyz of all services answer there, at one place.
 
+    What `millrace pause` holds stands still, also here; with --until-empty it ends once nothing else is left to do.
+
     Exit codes: 0 stopped, or all done; 1 a service failed too often, or --inline failed; 2 a flow or the Redis is
-    wrong, or a list is another project's; 3 more dead letters than `dead: {fail_above: …}` or --fail-on-dead allow.
+    wrong, or a list is another project's; 3 more dead letters than `dead: {fail_above: …}` or --fail-on-dead allow;
+    5 --until-empty, and what is left is paused.
     """
     if practice:
         flows = context.with_resource(practising(flows))
@@ -123,7 +126,8 @@ def run(
         endpoint.watch(supervisor)
         threading.Thread(target=_hurry, args=(supervisor, at_once), name="hurry", daemon=True).start()
         running = [RunningFlow(flow, supervisor, settings, consumers=consumers, take_over=take_over) for flow in chosen]
-        while not stopping.wait(LOOK_SECONDS) and not _all_over(running, settings, until_empty):
+        paused: dict[str, str] = {}
+        while not stopping.wait(LOOK_SECONDS) and not _all_over(running, settings, until_empty, paused):
             supervisor.look()
             for flow in running:
                 flow.look()
@@ -139,18 +143,23 @@ def run(
             why = next((child.trouble for child in failed if child.trouble), None)
             log.error("services_failed", services=supervisor.failed, reason=why)
             sys.exit(MISTAKE if any(child.code == MISTAKE for child in failed) else 1)
-        if over:
-            sys.exit(TOO_MANY_DEAD)
+        for name, why in paused.items() if not stopping.is_set() else ():
+            tell_paused(name, why)
+        if over or (paused and not stopping.is_set()):
+            sys.exit(TOO_MANY_DEAD if over else PAUSED)
 
 
-def _all_over(running: list[RunningFlow], settings: Settings, until_empty: bool) -> bool:
-    """Whether nothing is left to do: of the flows that are consumed at all, no source goes on and no list holds any."""
+def _all_over(running: list[RunningFlow], settings: Settings, until_empty: bool, paused: dict[str, str]) -> bool:
+    """Whether nothing is left to do: of the flows that are consumed at all, no source goes on and no list holds any.
+
+    Where that is so only because people have paused the rest, `paused` says it, by the flow's name.
+    """
     live = [flow for flow in running if not flow.given_up]
     if not live:
         return True
     bounded = until_empty or any(child.gave_up for flow in running for child in flow.services)
-    read = bounded and all(flow.is_read(until_empty=until_empty) for flow in live)
-    return read and _all_empty(settings, [flow.flow for flow in live])
+    read = bounded and all(flow.is_read(until_empty=until_empty) or flow.is_held for flow in live)
+    return read and _all_empty(settings, live, paused, until_empty=until_empty)
 
 
 def _drain(running: list[RunningFlow], settings: Settings, at_once: threading.Event) -> None:
@@ -258,9 +267,17 @@ def _look_whose(url: str, flows: list[Flow], *, take_over: bool) -> None:
             queue.close()
 
 
-def _all_empty(settings: Settings, flows: list[Flow]) -> bool:
+def _all_empty(settings: Settings, flows: list[RunningFlow], paused: dict[str, str], *, until_empty: bool) -> bool:
     time.sleep(EMPTY_LOOKS_SECONDS)
+    paused.clear()
     try:
-        return all(read_books(settings, flow).lag == 0 for flow in flows)
+        books = {flow: read_books(settings, flow.flow) for flow in flows}
     except QueueError:
         return False
+    for flow, found in books.items():
+        for part, more in (("producers", not flow.is_read(until_empty=until_empty)), ("consumers", found.lag > 0)):
+            if more and part in found.paused:
+                paused[flow.flow.name] = f"{part} {found.paused[part]}"
+            elif more:
+                return False
+    return True

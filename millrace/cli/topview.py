@@ -18,7 +18,19 @@ from millrace.cli.observing import ConsumerSeen, FlowSeen
 SENTENCE_LINES = 8
 """So many lines at most tell what holds flows up, the worst first."""
 
-WORST_FIRST = ("Redis", "stopped", "no consumer", "stuck", "sink", "transform", "consumer", "held", "source", "idle")
+WORST_FIRST = (
+    "Redis",
+    "stopped",
+    "no consumer",
+    "stuck",
+    "sink",
+    "transform",
+    "consumer",
+    "held",
+    "source",
+    "paused",
+    "idle",
+)
 
 
 @dataclass

@@ -17,8 +17,10 @@ from millrace_pipeline.errors import RetryLater
 from millrace_pipeline.flows.project import Project
 from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Claim, DeadLetters, Done, Variants
+from millrace_pipeline.queue.changes import By
 from millrace_pipeline.queue.history import History
 from millrace_pipeline.queue.marks import mark
+from millrace_pipeline.queue.pausing import pause, resume
 from millrace_pipeline.queue.presence import Doing, beat
 from millrace_pipeline.redis.connection import Connection
 from millrace_pipeline.redis.external import ExternalList
@@ -194,6 +196,17 @@ def drop(queue: Queue) -> Verb:
     return lambda: DeadLetters(queue).drop(letter)
 
 
+def hold_still(queue: Queue) -> Verb:
+    by = By.here(queue)
+    return lambda: pause(queue, note="why", by=by)
+
+
+def go_on(queue: Queue) -> Verb:
+    by = By.here(queue)
+    pause(queue, by=by)
+    return lambda: resume(queue, by=by)
+
+
 def replay(queue: Queue) -> Verb:
     letter = next(letters(queue).newest(reason="foreign"))
     return lambda: DeadLetters(queue).replay(letter)
@@ -213,12 +226,14 @@ CASES: dict[str, Callable[[Queue], Verb]] = {
     "history": history,
     "lead": lambda queue: lambda: queue.lead(30),
     "mark": own,
+    "pause": hold_still,
     "reclaim": reclaim,
     "release": release,
     "remove": remove,
     "renew": renew,
     "replay": replay,
     "resign": resign,
+    "resume": go_on,
     "restore": restore,
     "settle": settle,
     "split": split,
