@@ -64,7 +64,7 @@ COMMANDS = {
 }
 """The commands of each file; in the order in which help shows them."""
 
-GROUPS = ("dead", "variants", "lake")
+GROUPS = ("dead", "variants", "checkpoint", "lake")
 """Files that are a command with commands of its own."""
 
 

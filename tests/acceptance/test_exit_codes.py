@@ -29,6 +29,9 @@ ASKING = {
     "pause": ["pause", "numbers"],
     "resume": ["resume", "numbers", "--consumers"],
     "audit": ["audit", "--json"],
+    "checkpoint show": ["checkpoint", "show", "numbers"],
+    "checkpoint set": ["checkpoint", "set", "numbers", '"7"', "--yes"],
+    "checkpoint reset": ["checkpoint", "reset", "numbers", "--yes"],
     "verify": ["verify"],
     "verify the files": ["verify", "--sink"],
     "verify for a while": ["verify", "--follow", "--for", "1s"],
@@ -69,7 +72,9 @@ def commands() -> set[str]:
 
 
 def test_every_command_is_looked_at_here() -> None:
-    walked = {" ".join(words[: 2 if words[0] in ("dead", "variants") else 1]) for words in ASKING.values()}
+    walked = {
+        " ".join(words[: 2 if words[0] in ("dead", "variants", "checkpoint") else 1]) for words in ASKING.values()
+    }
     walked |= {words[0] for words in NEED_NONE.values()} | ELSEWHERE
     assert {name for name in commands() if name not in walked and name.partition(" ")[0] not in ELSEWHERE} == set()
 

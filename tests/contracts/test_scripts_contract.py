@@ -18,6 +18,7 @@ from millrace_pipeline.flows.project import Project
 from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Claim, DeadLetters, Done, Variants
 from millrace_pipeline.queue.changes import By
+from millrace_pipeline.queue.checkpoints import move
 from millrace_pipeline.queue.history import History
 from millrace_pipeline.queue.marks import mark
 from millrace_pipeline.queue.pausing import pause, resume
@@ -207,6 +208,13 @@ def go_on(queue: Queue) -> Verb:
     return lambda: resume(queue, by=by)
 
 
+def moved(queue: Queue) -> Verb:
+    by = By.here(queue)
+    queue.publish(lines(1), checkpoint=("s", 1))
+    queue.ask(("HSET", queue.keys.steering, "moves", "3"))
+    return lambda: move(queue, "s", 7, by=by)
+
+
 def replay(queue: Queue) -> Verb:
     letter = next(letters(queue).newest(reason="foreign"))
     return lambda: DeadLetters(queue).replay(letter)
@@ -226,6 +234,7 @@ CASES: dict[str, Callable[[Queue], Verb]] = {
     "history": history,
     "lead": lambda queue: lambda: queue.lead(30),
     "mark": own,
+    "move": moved,
     "pause": hold_still,
     "reclaim": reclaim,
     "release": release,

@@ -21,6 +21,7 @@ from millrace_pipeline.flows.project import Project
 from millrace_pipeline.moment import now
 from millrace_pipeline.queue import DeadLetters, Done, Variants, audit
 from millrace_pipeline.queue.changes import changes_of
+from millrace_pipeline.queue.checkpoints import move, written_of
 from millrace_pipeline.queue.history import History
 from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.marks import mark, mark_of
@@ -263,6 +264,9 @@ def steer(url: str, key: str = KEY) -> None:
     try:
         assert pause(queue, note="a test").keys() == {"producers", "consumers"}
         assert resume(queue)["consumers"].by.user.startswith("operator")
+        assert move(queue, "s", "8") == "7"
+        assert move(queue, "s", None) == "8"
+        assert written_of(queue, None) is not None
         letters = DeadLetters(queue)
         first, second = list(letters.newest())[:2]
         assert letters.replay(first)

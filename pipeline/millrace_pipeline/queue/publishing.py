@@ -182,6 +182,7 @@ class Publishing:
             self.hear(paused, moves)
         except CheckpointMoved:
             self._publishes = applied
+            self._fence.close()  # so that the next publish looks again
             raise
         return applied
 

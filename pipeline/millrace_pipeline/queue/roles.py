@@ -103,11 +103,11 @@ OPERATOR = Role(
     ),
     writes=lambda keys: [
         *(keys.ready, keys.woken, keys.counters, keys.dead, keys.variants, keys.history),
-        *(keys.steering, keys.changes),
+        *(keys.steering, keys.changes, keys.checkpoints),
     ],
     reads=READER.reads,
 )
-"""A person who steers: `millrace pause`, `resume`, `dead replay`, `drop` and `edit`, `variants replay` and `drop`."""
+"""A person who steers: `millrace pause`, `resume`, `checkpoint set` and `reset`, and what `dead` and `variants` do."""
 
 DURABLE = ("waitaof",)
 """To wait until what was written is on disk."""
