@@ -54,6 +54,7 @@ COMMANDS = {
     "dryrun": ("test",),
     "status": ("status",),
     "pause": ("pause", "resume"),
+    "purge": ("purge", "requeue"),
     "audit": ("audit",),
     "top": ("top",),
     "where": ("where",),

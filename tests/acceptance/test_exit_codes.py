@@ -29,6 +29,8 @@ ASKING = {
     "pause": ["pause", "numbers"],
     "resume": ["resume", "numbers", "--consumers"],
     "audit": ["audit", "--json"],
+    "purge": ["purge", "numbers", "--away", "--yes"],
+    "requeue": ["requeue", "numbers", "b", "--whole"],
     "checkpoint show": ["checkpoint", "show", "numbers"],
     "checkpoint set": ["checkpoint", "set", "numbers", '"7"', "--yes"],
     "checkpoint reset": ["checkpoint", "reset", "numbers", "--yes"],

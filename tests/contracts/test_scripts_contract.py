@@ -23,6 +23,7 @@ from millrace_pipeline.queue.history import History
 from millrace_pipeline.queue.marks import mark
 from millrace_pipeline.queue.pausing import pause, resume
 from millrace_pipeline.queue.presence import Doing, beat
+from millrace_pipeline.queue.purging import purge, requeue
 from millrace_pipeline.redis.connection import Connection
 from millrace_pipeline.redis.external import ExternalList
 from millrace_pipeline.redis.remote import RemoteRedis
@@ -215,6 +216,20 @@ def moved(queue: Queue) -> Verb:
     return lambda: move(queue, "s", 7, by=by)
 
 
+def purged(queue: Queue) -> Verb:
+    by = By.here(queue)
+    queue.publish(lines(1, 2, 3))
+    return lambda: purge(queue, 3, to_dead=True, by=by)
+
+
+def requeued(queue: Queue) -> Verb:
+    by = By.here(queue)
+    found = claimed(queue)
+    queue.fill(found, 2)
+    queue.release(found)
+    return lambda: requeue(queue, found.id, by=by)
+
+
 def replay(queue: Queue) -> Verb:
     letter = next(letters(queue).newest(reason="foreign"))
     return lambda: DeadLetters(queue).replay(letter)
@@ -236,11 +251,13 @@ CASES: dict[str, Callable[[Queue], Verb]] = {
     "mark": own,
     "move": moved,
     "pause": hold_still,
+    "purge": purged,
     "reclaim": reclaim,
     "release": release,
     "remove": remove,
     "renew": renew,
     "replay": replay,
+    "requeue": requeued,
     "resign": resign,
     "resume": go_on,
     "restore": restore,

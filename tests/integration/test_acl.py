@@ -19,7 +19,7 @@ from millrace_pipeline.envelope import DeadLetter, Record, encode
 from millrace_pipeline.errors import QueueMisuse, RetryLater, SinkUnavailable
 from millrace_pipeline.flows.project import Project
 from millrace_pipeline.moment import now
-from millrace_pipeline.queue import DeadLetters, Done, Variants, audit
+from millrace_pipeline.queue import DeadLetters, Done, Variants, audit, books_of
 from millrace_pipeline.queue.changes import changes_of
 from millrace_pipeline.queue.checkpoints import move, written_of
 from millrace_pipeline.queue.history import History
@@ -27,6 +27,7 @@ from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.marks import mark, mark_of
 from millrace_pipeline.queue.pausing import pause, resume
 from millrace_pipeline.queue.presence import Doing, beat, leave
+from millrace_pipeline.queue.purging import purge, requeue
 from millrace_pipeline.queue.roles import CONSUMER, OPERATOR, PRODUCER, READER, RELOADER, Role, user
 from millrace_pipeline.queue.spans import read_notes
 from millrace_pipeline.queue.troubles import end_trouble, tell_trouble, troubles_of
@@ -264,6 +265,12 @@ def steer(url: str, key: str = KEY) -> None:
     try:
         assert pause(queue, note="a test").keys() == {"producers", "consumers"}
         assert resume(queue)["consumers"].by.user.startswith("operator")
+        batch = next(iter(books_of(queue).leases), None)
+        if batch is not None:
+            assert requeue(queue, batch.batch, whole=True, force=True) == batch.records
+            assert requeue(queue, batch.batch) == batch.records
+        assert purge(queue, 2, to_dead=True) == 2
+        assert purge(queue, 1, to_dead=False) == 1
         assert move(queue, "s", "8") == "7"
         assert move(queue, "s", None) == "8"
         assert written_of(queue, None) is not None
@@ -405,9 +412,12 @@ def test_nothing_in_a_role_can_be_left_out(guarded: Guarded, name: str, rule: st
     if name != "producer":
         produce(guarded.url("producer"))
     if name == "operator":
-        produce(guarded.url("producer"))
-        produce(guarded.url("producer"))
-        produce(guarded.url("producer"))
+        for _ in range(3):
+            produce(guarded.url("producer"))
+        queue = Queue(guarded.url("consumer"), KEY)
+        for _ in range(2):
+            assert queue.claim(1) is not None
+        queue.close_all()
     try:
         with pytest.raises((QueueMisuse, AssertionError)):
             work(name, guarded)

@@ -98,16 +98,16 @@ READER = Role(
 OPERATOR = Role(
     commands=(
         *(*READER.commands, *_SCRIPT, "acl|whoami"),
-        *("lpush", "rpush", "lrem", "lset", "ltrim"),
-        *("hset", "hdel", "hincrby", "xdel"),
+        *("lpush", "rpush", "lrem", "lset", "ltrim", "lmove"),
+        *("hset", "hdel", "hincrby", "xadd", "xdel", "zadd", "zrem"),
     ),
     writes=lambda keys: [
         *(keys.ready, keys.woken, keys.counters, keys.dead, keys.variants, keys.history),
-        *(keys.steering, keys.changes, keys.checkpoints),
+        *(keys.steering, keys.changes, keys.checkpoints, keys.leases, keys.claims, keys.batch("*")),
     ],
     reads=READER.reads,
 )
-"""A person who steers: `millrace pause`, `resume`, `checkpoint set` and `reset`, and what `dead` and `variants` do."""
+"""A person who steers: pauses, moves a checkpoint, purges, requeues, and puts back, edits or drops dead letters."""
 
 DURABLE = ("waitaof",)
 """To wait until what was written is on disk."""
