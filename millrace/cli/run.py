@@ -23,6 +23,7 @@ from millrace.cli.endpoint import endpoint_for
 from millrace.cli.exits import PAUSED, TOO_MANY_DEAD
 from millrace.cli.outcome import FailOnDeadOption, books_of, tell_outcome, tell_paused
 from millrace.cli.practising import practising, say_practising
+from millrace.cli.reloading import Reloading
 from millrace.cli.running import RunningFlow
 from millrace.cli.screen import screen_for
 from millrace.cli.services import FlowsOption, choose, leave, look_before, settings_with
@@ -71,6 +72,9 @@ def run(
     practice: Annotated[
         bool, typer.Option("--practice", help="On the bundled web site and event stream instead of the real ones.")
     ] = False,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Start the services again when flows.yaml or a module beside it changes.")
+    ] = False,
 ) -> None:
     """Runs these flows here: a process for each producer and each consumer; restarts what fails.
 
@@ -93,6 +97,9 @@ def run(
 
     With MILLRACE_HTTP /metrics, /livez and /readyz of all services answer there, at one place.
 
+    --reload is for development: saved changes are checked, and where they are well all services stop as they do at
+    SIGTERM and start anew. What is wrong is said, and the services go on as they were. It ends at Ctrl-C alone.
+
     What `millrace pause` holds stands still, also here; with --until-empty it ends once nothing else is left to do.
 
     Exit codes: 0 stopped, or all done; 1 a service failed too often, or --inline failed; 2 a flow or the Redis is
@@ -107,6 +114,8 @@ def run(
         leave(_run_inline(settings, chosen, records))
     if records is not None:
         raise ConfigError("--records says where --inline ends: add --inline")
+    if reload and until_empty:
+        raise ConfigError("--reload runs until Ctrl-C, and --until-empty ends by itself: leave one of them out")
     build_all(chosen)  # a mistake is said once, here, and not by every child
     logs.configure(settings.log, settings.log_level, service="run")
     if practice:
@@ -127,7 +136,13 @@ def run(
         threading.Thread(target=_hurry, args=(supervisor, at_once), name="hurry", daemon=True).start()
         running = [RunningFlow(flow, supervisor, settings, consumers=consumers, take_over=take_over) for flow in chosen]
         paused: dict[str, str] = {}
-        while not stopping.wait(LOOK_SECONDS) and not _all_over(running, settings, until_empty, paused):
+        reloading = Reloading(settings.flows, names or []) if reload else None
+        while not stopping.wait(LOOK_SECONDS):
+            if reloading is None and _all_over(running, settings, until_empty, paused):
+                break
+            if reloading is not None and (fresh := reloading.changed()) is not None:
+                chosen = fresh
+                running = _start_anew(running, chosen, supervisor, settings, consumers=consumers, take_over=take_over)
             supervisor.look()
             for flow in running:
                 flow.look()
@@ -147,6 +162,24 @@ def run(
             tell_paused(name, why)
         if over or (paused and not stopping.is_set()):
             sys.exit(TOO_MANY_DEAD if over else PAUSED)
+
+
+def _start_anew(
+    running: list[RunningFlow],
+    flows: list[Flow],
+    supervisor: Supervisor,
+    settings: Settings,
+    *,
+    consumers: int,
+    take_over: bool,
+) -> list[RunningFlow]:
+    """Stop all services, producers first, as they stop at SIGTERM, and start those of these flows."""
+    log.info("run_reloads", flows=[flow.name for flow in flows])
+    grace = settings.grace_seconds + 5
+    supervisor.stop([flow.producer.name for flow in running if flow.producer], grace_seconds=grace)
+    supervisor.stop(grace_seconds=grace)
+    supervisor.forget()
+    return [RunningFlow(flow, supervisor, settings, consumers=consumers, take_over=take_over) for flow in flows]
 
 
 def _all_over(running: list[RunningFlow], settings: Settings, until_empty: bool, paused: dict[str, str]) -> bool:

@@ -280,6 +280,10 @@ class Supervisor:
         for child in chosen:
             child.wait(deadline - time.monotonic())
 
+    def forget(self) -> None:
+        """Know of none of them any more: they were stopped, and others take their place."""
+        self.children = {}  # whoever walks the others at this moment still may
+
     @property
     def failed(self) -> list[str]:
         """The services that were given up or ended badly."""
