@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace.cli.books import read_books
-from millrace.cli.meter import Meter
 from millrace.cli.running import RunningFlow
+from millrace.meter import Meter
 from millrace_pipeline.errors import QueueError
 from millrace_pipeline.process import logs
 from millrace_pipeline.process.settings import Settings

@@ -11,7 +11,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from millrace.cli.ages import age
+from millrace.ages import age
 from millrace.cli.asked import Asked
 from millrace.cli.books import read_books, read_troubles
 from millrace.cli.completion import flow_names

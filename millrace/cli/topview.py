@@ -12,8 +12,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from millrace.cli.columns import COLUMNS, GAP, Column, columns_for, number, rate, since
-from millrace.cli.observing import ConsumerSeen, FlowSeen
+from millrace.cli.columns import COLUMNS, GAP, Column, columns_for, since
+from millrace.figures import number, rate
+from millrace.observing import ConsumerSeen, FlowSeen
 
 SENTENCE_LINES = 8
 """So many lines at most tell what holds flows up, the worst first."""

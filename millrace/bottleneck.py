@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from millrace.cli.ages import span
+from millrace.ages import span
 
 BUSY_SHARE = 0.6
 """Who spends that much of the time on one thing is held up by it."""
