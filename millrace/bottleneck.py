@@ -19,6 +19,19 @@ QUIET = 0.05
 LEVEL = 0.01
 """A list that grows or falls by less than this part of what comes stays as it is."""
 
+WORST_FIRST = ("Redis", "stopped", "no consumer", "stuck", "sink", "transform", "consumer", "held", "source", "idle")
+"""How sentences begin: first those that want a person, then those that name who is slow."""
+
+
+def badness(sentence: str) -> int:
+    """Return where a sentence stands among the others: 0 is the worst."""
+    return next((at for at, word in enumerate(WORST_FIRST) if sentence.startswith(word)), len(WORST_FIRST))
+
+
+def wants_somebody(sentence: str) -> bool:
+    """Return True where nothing goes on until a person does something."""
+    return badness(sentence) < WORST_FIRST.index("sink")
+
 
 @dataclass(frozen=True)
 class Load:

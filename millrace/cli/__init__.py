@@ -54,6 +54,7 @@ COMMANDS = {
     "dryrun": ("test",),
     "status": ("status",),
     "top": ("top",),
+    "ui": ("ui",),
     "where": ("where",),
     "history": ("history",),
     "verify": ("verify",),
