@@ -10,8 +10,8 @@ from math import floor, log10
 from millrace.figures import number, rate
 from millrace_pipeline.queue.spans import Note, Span, spans
 
-WIDTH, HEIGHT = 720, 132
-LEFT, RIGHT, TOP, BOTTOM = 48, 8, 10, 20
+WIDTH, HEIGHT = 560, 116
+LEFT, RIGHT, TOP, BOTTOM = 42, 6, 8, 17
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Range:
 
 
 RANGES = (
+    Range("10m", "ten minutes", 600, 10, "%H:%M", 120),
     Range("1h", "an hour", 3600, 30, "%H:%M", 600),
     Range("24h", "a day", 24 * 3600, 900, "%H:%M", 4 * 3600),
     Range("7d", "a week", 7 * 24 * 3600, 2 * 3600, "%d %b", 24 * 3600),
@@ -35,9 +36,9 @@ RANGES = (
 )
 
 
-def range_of(name: str) -> Range:
-    """Return the range of this name, or else the shortest."""
-    return next((one for one in RANGES if one.name == name), RANGES[0])
+def range_of(name: str) -> Range | None:
+    """Return the range of this name; None where there is none."""
+    return next((one for one in RANGES if one.name == name), None)
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class History:
 
 def history_of(notes: Sequence[Note], name: str, starts: Sequence[tuple[float, str]] = ()) -> History:
     """Return the charts of these notes. `starts` are when consumers were started, in seconds since 1970, and which."""
-    range = range_of(name)
+    range = range_of(name) or _fitting(notes)
     if not notes:
         return History(range, (), (), None)
     end = notes[-1].moment
@@ -128,6 +129,12 @@ def history_of(notes: Sequence[Note], name: str, starts: Sequence[tuple[float, s
     )
     moving = [one for one in found if one.published or one.foreign or one.delivered or one.filtered or one.discarded]
     return History(range, charts, moving[::-1][:60], _total(found))
+
+
+def _fitting(notes: Sequence[Note]) -> Range:
+    """The shortest time that shows all that there is, up to an hour."""
+    young = not notes or notes[-1].moment - notes[0].moment < RANGES[0].seconds
+    return RANGES[0] if young else RANGES[1]
 
 
 class _Axis:

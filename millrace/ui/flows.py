@@ -17,7 +17,7 @@ from millrace.bottleneck import badness
 from millrace.equation import lines_of, verdict_of
 from millrace.observing import FlowSeen
 from millrace.ui.charts import HEIGHT, RANGES, WIDTH, history_of, range_of
-from millrace.ui.letters import within
+from millrace.ui.letters import Group, grouped, within
 from millrace.ui.site import Site
 from millrace.ui.states import place_of, state_of
 from millrace.ui.watch import Looked
@@ -41,8 +41,8 @@ COLUMNS = (
     ("ready", "Ready", True),
     ("in_flight", "In flight", True),
     ("oldest", "Oldest", True),
-    ("in", "In a second", True),
-    ("out", "Out a second", True),
+    ("in", "In/s", True),
+    ("out", "Out/s", True),
     ("dead", "Dead", True),
 )
 NEWEST_LETTERS, NEWEST_BYTES = 200, 8 * 1024 * 1024
@@ -124,16 +124,17 @@ def _sums(chosen: Sequence[FlowSeen], all_flows: int) -> dict[str, Any]:
 def flow_page(site: Site, request: Request) -> Response:
     """The page of one flow."""
     flow = flow_of(site, request)
-    back = range_of(request.query_params.get("range", ""))
+    found = range_of(request.query_params.get("range", ""))
+    back = found.name if found else ""
     looked = site.watch.look([flow.name], [flow.name])
     well = not (looked.flows[flow.name].unreachable or site.watch.waits_seconds)
     return site.page(
         request,
         "flow.html",
-        live=f"/live?flow={flow.name}&range={back.name}",
+        live=f"/live?flow={flow.name}&range={back}",
         ranges=RANGES,
         reasons=_reasons(site, flow) if well else [],
-        it=_values(looked, flow, back.name),
+        it=_values(looked, flow, back),
     )
 
 
@@ -179,12 +180,12 @@ def _values(looked: Looked, flow: Flow, back: str) -> dict[str, Any]:
     }
 
 
-def _reasons(site: Site, flow: Flow) -> list[tuple[str, int]]:
+def _reasons(site: Site, flow: Flow) -> list[Group]:
     """The most frequent reasons of the flow's newest dead letters; none where Redis doesn't answer."""
     try:
         with site.reading(flow) as queue:
             newest = within(DeadLetters(queue).newest(), NEWEST_LETTERS, NEWEST_BYTES)
-            return Counter(letter.reason for letter in newest).most_common(5)
+            return grouped(Counter(letter.reason for letter in newest))[:5]
     except QueueError:
         return []
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 from urllib.parse import urlencode
 
 from millrace_pipeline.flows.units import seconds
@@ -21,6 +21,11 @@ DOING_SECONDS = 20.0
 """So long a page works at most; what is left is said, and goes on at the next click."""
 
 ID = re.compile(r"\d{1,20}-\d{1,20}")
+
+
+DIGITS = re.compile(r"\d+")
+OWN = re.compile(r"(?P<quote>['\"]).*?(?P=quote)")
+"""What reasons of one kind differ in: numbers, and what is quoted."""
 
 
 class Sized(Protocol):
@@ -86,6 +91,34 @@ class Count:
         """How many there are."""
         return sum(self.reasons.values())
 
+    @property
+    def groups(self) -> list[Group]:
+        """Reasons of one kind together."""
+        return grouped(self.reasons)
+
+
+class Group(NamedTuple):
+    """Reasons that differ only in numbers and in what is quoted: how many letters, and what all of them begin with."""
+
+    begins: str
+    letters: int
+    kinds: int
+    """How many different reasons."""
+
+    @property
+    def words(self) -> str:
+        """The reason, or what all of them begin with."""
+        return self.begins + ("…" if self.kinds > 1 else "")
+
+
+def grouped(reasons: Counter[str]) -> list[Group]:
+    """Return reasons of one kind together, the most frequent kind first."""
+    kinds: dict[str, dict[str, int]] = {}
+    for reason, count in reasons.items():
+        kinds.setdefault(DIGITS.sub("0", OWN.sub("''", reason)), {})[reason] = count
+    groups = [Group(_common(list(kind)), sum(kind.values()), len(kind)) for kind in kinds.values()]
+    return sorted(groups, key=lambda group: -group.letters)
+
 
 def within(letters: Iterable[L], most: int, most_bytes: int) -> Iterator[L]:
     """Yield so many letters at most, and no more once they are so large together."""
@@ -111,6 +144,12 @@ def behind(id: str) -> str:
     """Return the id just behind this one: letters before it are this one and older ones."""
     moment, _, number = id.partition("-")
     return f"{moment}-{int(number) + 1}"
+
+
+def _common(texts: Sequence[str]) -> str:
+    """What all these texts begin with."""
+    least, most = min(texts), max(texts)
+    return next((least[:at] for at, letter in enumerate(least) if letter != most[at]), least)
 
 
 def _ago(text: str, errors: list[str]) -> datetime | None:
