@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import socket
-from collections.abc import Collection
-from types import FrameType
+from collections.abc import Collection, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp
 from millrace.ui.watch import Watch
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.process.listening import family
+from millrace_pipeline.process.signals import on_signal
 
 LONGEST_HEADERS = 16 * 1024
 
@@ -36,13 +38,23 @@ def hosts_of(host: str, more: Collection[str]) -> set[str]:
 
 
 class _Server(uvicorn.Server):
+    """Ends at a signal as all commands do: with what it has in hand done, and exit code 0."""
+
     def __init__(self, config: uvicorn.Config, watch: Watch) -> None:
         super().__init__(config)
         self._watch = watch
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `stop`: uvicorn would raise them again when all is done."""
+        on_signal(lambda _: self.stop(), signal.SIGTERM, signal.SIGINT)
+        yield
+
+    def stop(self) -> None:
+        """End; at once where it was told so before."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
         self._watch.close()  # streams of events have no end of their own
-        super().handle_exit(sig, frame)
 
 
 def serve(app: ASGIApp, watch: Watch, listening: socket.socket) -> None:
