@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from millrace.ages import age
 from millrace_pipeline.queue import Books
 
 DEBIT = ("published", "foreign", "foreign_waiting")
-CREDIT = ("delivered", "filtered", "ready", "in_flight", "dead", "variants", "discarded")
-SHOWN_WHERE_ANY = ("foreign", "foreign_waiting", "variants", "discarded")
+CREDIT = ("delivered", "filtered", "ready", "in_flight", "delayed", "dead", "variants", "discarded")
+SHOWN_WHERE_ANY = ("foreign", "foreign_waiting", "delayed", "variants", "discarded")
 
 
 class Line(NamedTuple):
@@ -47,3 +48,16 @@ def verdict_of(books: Books) -> Verdict:
     if books.exact:
         return Verdict(f"{books.difference:,} too many", "double")
     return Verdict(f"surplus {books.difference:,}", "surplus")
+
+
+def delays(found: Books) -> str:
+    """Return in words what is put off, until when and why; empty where nothing is."""
+    leases = sorted((lease for lease in found.leases if lease.delayed), key=lambda lease: lease.seconds_left)
+    if not leases:
+        return ""
+    batches = f" in {len(leases):,} batches" if len(leases) > 1 else ""
+    first = f"the first for {age(leases[0].seconds_left)} more" if leases[0].seconds_left > 0 else "the first is due"
+    others = len({lease.note for lease in leases}) - 1
+    return f"{found.delayed:,} delayed{batches}, {first}: {leases[0].note}" + (
+        f" (and {others:,} more reasons)" if others else ""
+    )

@@ -6,6 +6,7 @@ import secrets
 import time
 from datetime import UTC, datetime
 from itertools import count
+from typing import NamedTuple
 
 import structlog
 
@@ -26,6 +27,15 @@ from millrace_producer.sources import SOURCES
 from millrace_producer.sources.base import Source
 
 log = structlog.get_logger(__name__)
+
+
+class _Delayed(NamedTuple):
+    """A record that a transform wants to be given again, at `due` by our clock."""
+
+    due: float
+    attempts: int
+    line: bytes
+    why: str
 
 
 class Inline:
@@ -62,6 +72,7 @@ class Inline:
             contract=Contract.of(flow),
         )
         self._batches = (f"{session}-{number:06d}" for number in count(1))
+        self._delayed: list[_Delayed] = []
         self._seen_seconds = dedupe_seconds(flow, self.source)
         self._seen: dict[str, float] = {}
         self._yielded: list[Record | DeadLetter] = []
@@ -83,6 +94,7 @@ class Inline:
                 self._take(record)
                 self._write_if_due()
             self._write()
+            self._wait_for_the_delayed()
         finally:
             reading.stop()
             self.source.close()
@@ -135,6 +147,7 @@ class Inline:
         full = len(self._lines) >= limit.records or self._size >= limit.bytes
         if self._yielded and (full or self._left <= 0):
             self._write()
+        self._try_delayed_again()
 
     def _is_duplicate(self, id: str) -> bool:
         if not self._seen_seconds:
@@ -147,20 +160,50 @@ class Inline:
 
     def _write(self) -> None:
         if self._lines:
-            self._deliver(Claim(next(self._batches), "inline", 1, 1, self._lines))
+            self._deliver(self._lines)
             self._lines, self._size = [], 0
         if self._yielded:
             self.source.published(self._yielded)
             self._yielded = []
 
-    def _deliver(self, claim: Claim) -> None:
+    def _deliver(self, lines: list[bytes], *, attempts: int = 1) -> None:
+        claim = Claim(next(self._batches), "inline", attempts, 1, lines)
         delivery = prepare(claim, self._plan)
+        if delivery.later:
+            for place, later in delivery.later.items():
+                self._delayed.append(_Delayed(time.monotonic() + later.seconds, attempts, lines[place], str(later)))
+            claim.lines = [line for place, line in enumerate(lines) if place not in delivery.later]
+            delivery.let_go()
         delivery.offer(self.sink.write)
         self.delivered += delivery.delivered
         self.filtered += delivery.filtered
         for letter in delivery.dead:
             self._set_aside(letter)
         log.info("batch_delivered", flow=self.flow.name, batch=claim.id, records=delivery.delivered)
+
+    def _try_delayed_again(self) -> None:
+        """Deliver the records whose time has come, those of one attempt together."""
+        now = time.monotonic()
+        due = [delayed for delayed in self._delayed if delayed.due <= now]
+        if due:
+            self._delayed = [delayed for delayed in self._delayed if delayed.due > now]
+            for attempts in sorted({delayed.attempts for delayed in due}):
+                lines = [delayed.line for delayed in due if delayed.attempts == attempts]
+                self._deliver(lines, attempts=attempts + 1)
+
+    def _wait_for_the_delayed(self) -> None:
+        """Return once none is left; or when we are stopped, having said how many are lost to this run."""
+        told = False
+        while self._delayed and not self._stopping:
+            if not told:
+                log.info(
+                    "records_delayed", flow=self.flow.name, records=len(self._delayed), reason=self._delayed[0].why
+                )
+                told = True
+            time.sleep(min(LOOK_SECONDS, max(0.0, min(delayed.due for delayed in self._delayed) - time.monotonic())))
+            self._try_delayed_again()
+        if self._delayed:
+            log.warning("records_left", flow=self.flow.name, left=len(self._delayed), reason=self._delayed[0].why)
 
     def _set_aside(self, letter: DeadLetter) -> None:
         self.dead.append(letter)

@@ -215,6 +215,8 @@ def consumers_seen(leases: Sequence[Lease], there: Sequence[Presence]) -> list[C
             one.out_a_second = doing.records_a_second
             one.trouble, one.trouble_since = doing.trouble, doing.trouble_since
     for lease in leases:
+        if lease.delayed:
+            continue  # nobody holds it
         one = found.setdefault(lease.consumer, ConsumerSeen(lease.consumer))
         one.in_flight += lease.records
         one.held_seconds = max(one.held_seconds, lease.age_seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from millrace_pipeline.queue import Books, Claiming, Leading, Leases, Publishing, Session, Settling, books_of
+from millrace_pipeline.queue import Books, Claiming, Delaying, Leading, Leases, Publishing, Session, Settling, books_of
 from millrace_pipeline.queue.session import Fsync
 
 
@@ -27,6 +27,7 @@ class Queue(Session):
         self.leases = Leases(self, lease_seconds)
         self.claiming = Claiming(self.leases)
         self.settling = Settling(self)
+        self.delaying = Delaying(self.leases)
 
         self.lead, self.resign, self.stand_by = self.leading.lead, self.leading.resign, self.leading.stand_by
         self.publish, self.checkpoint = self.publishing.publish, self.publishing.checkpoint
@@ -41,6 +42,7 @@ class Queue(Session):
         self.keep_ahead, self.release_ahead = self.claiming.ahead.keep, self.claiming.ahead.give_back
         self.begin, self.renew, self.ack = self.leases.begin, self.leases.renew, self.leases.ack
         self.release, self.abandon, self.split = self.leases.release, self.leases.abandon, self.leases.split
+        self.delay, self.put_off = self.delaying.delay, self.delaying.put_off
         self.settle, self.state = self.settling.settle, self.settling.state
 
     @property

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
+
+import msgspec
 
 from millrace_consumer.batch import Batch
 from millrace_consumer.plan import Plan
 from millrace_consumer.transforms import apply
 from millrace_pipeline import envelope
 from millrace_pipeline.envelope import DeadLetter, Envelope
-from millrace_pipeline.errors import EnvelopeError, RecordsRejected
+from millrace_pipeline.errors import EnvelopeError, RecordsRejected, RetryLater
 from millrace_pipeline.mark import foreign_among
 from millrace_pipeline.queue import Claim, Done
 
@@ -23,7 +25,8 @@ class Delivery:
     """A claim that is prepared for the sink, and the account of its records.
 
     `batch` is what the sink gets, under the claim's id; `origin` has for each record of it the place in the claim.
-    Each record of the claim ends as delivered, filtered or dead; one that a transform made several of is dead if the
+    Each record of the claim ends as delivered, filtered or dead, or is tried again: by place in the claim, `later` says
+    when, of those that have an attempt left; one that a transform made several of is dead if the
     sink rejects any of them. `foreign` counts the records that don't bear the `mark` of their list: somebody else
     pushed them. `reasons` says by place in the claim why records can't be delivered.
     """
@@ -35,6 +38,7 @@ class Delivery:
     filtered: int
     foreign: int
     reasons: dict[int, str]
+    later: dict[int, RetryLater] = field(default_factory=dict)
 
     def offer(self, take: Callable[[Batch], T]) -> T | None:
         """Return what `take` makes of the batch without the records that it rejects; None where none is left.
@@ -70,7 +74,30 @@ class Delivery:
     @property
     def delivered(self) -> int:
         """Records of the claim that the sink holds once `batch` is written."""
-        return len(self.claim.lines) - self.filtered - len(self.reasons)
+        return len(self.claim.lines) - self.filtered - len(self.reasons) - len(self.later)
+
+    def let_go(self) -> None:
+        """Forget the records that are to be tried `later`: the claim has only the lines of the others by now."""
+        lines = self.claim.lines
+        kept = [place for place in range(len(lines) + len(self.later)) if place not in self.later]
+        now_at = {place: number for number, place in enumerate(kept)}
+        self.reasons = {now_at[place]: reason for place, reason in self.reasons.items()}
+        self._name_by_place(now_at)
+        self.origin = [now_at[place] for place in self.origin]
+        self.foreign = foreign_among(lines, self.mark) if self.foreign else 0
+        self.later = {}
+
+    def _name_by_place(self, now_at: Mapping[int, int]) -> None:
+        """Name the records that have no id of their own by the place that they have now, as when the batch comes again.
+
+        Nothing has asked for a form of the batch yet.
+        """
+        envelopes = self.batch.envelopes if self.foreign else ()
+        for index, (place, opened) in enumerate(zip(self.origin, envelopes, strict=False)):
+            before = _id_by_place(self.claim, place)
+            if opened.id == before or opened.id.startswith(f"{before}:"):  # one of several that it became
+                name = _id_by_place(self.claim, now_at[place]) + opened.id.removeprefix(before)
+                self.batch.envelopes[index] = msgspec.structs.replace(opened, id=name)
 
     def part(self, start: int, stop: int) -> Done:
         """What became of the records of the claim from one place up to another."""
@@ -96,6 +123,12 @@ def prepare(claim: Claim, plan: Plan) -> Delivery:
         envelopes, places = list(found.values()), list(found)
     outcome = apply(envelopes, plan.transforms, plan.model, evolves=plan.evolves)
     reasons |= {places[index]: reason for index, reason in outcome.rejected.items()}
+    later = {places[index]: error for index, error in outcome.later.items()}
+    if claim.attempts >= plan.attempts:
+        reasons |= {
+            place: f"RetryLater: {error}: no attempt is left of {plan.attempts}" for place, error in later.items()
+        }
+        later = {}
     origin = outcome.origin if published is not None else [places[index] for index in outcome.origin]
     originals: Sequence[bytes | None] = lines
     if outcome.envelopes is not published:
@@ -111,7 +144,13 @@ def prepare(claim: Claim, plan: Plan) -> Delivery:
         filtered=len(outcome.filtered),
         foreign=0 if published is not None else foreign_among(lines, plan.mark),
         reasons=reasons,
+        later=later,
     )
+
+
+def _id_by_place(claim: Claim, place: int) -> str:
+    """Return the id of a record that has none, since somebody pushed it by hand: its place in the batch is as good."""
+    return f"{claim.id}:{place}"
 
 
 def _open_one_by_one(claim: Claim, reasons: dict[int, str]) -> dict[int, Envelope]:
@@ -119,8 +158,7 @@ def _open_one_by_one(claim: Claim, reasons: dict[int, str]) -> dict[int, Envelop
     found: dict[int, Envelope] = {}
     for place, line in enumerate(claim.lines):
         try:
-            # A record that somebody pushed by hand has no id: its place in the batch is as good as one.
-            found[place] = envelope.decode(line, foreign_id=lambda place=place: f"{claim.id}:{place}")  # type: ignore[misc]
+            found[place] = envelope.decode(line, foreign_id=lambda place=place: _id_by_place(claim, place))  # type: ignore[misc]
         except EnvelopeError as error:
             reasons[place] = str(error)
     return found

@@ -13,7 +13,13 @@ log = structlog.get_logger(__name__)
 
 
 def tell_taken(flow: Flow, claim: Claim) -> None:
-    """Say that a batch was taken over: by how it was taken, for one whose consumer never began has no attempt yet."""
+    """Say that a batch was taken over: by how it was taken, for one whose consumer never began has no attempt yet.
+
+    Nobody lost one that was put off.
+    """
+    if claim.unseen:
+        log.info("batch_tried_again", flow=flow.name, batch=claim.id, attempts=claim.attempts)
+        return
     metrics.reclaimed.labels(flow.name).inc()
     log.info("batch_reclaimed", flow=flow.name, batch=claim.id, attempts=claim.attempts)
 

@@ -26,10 +26,14 @@ class Plan:
     transforms: Sequence[Callable[..., Any]] = ()
     model: type[BaseModel] | None = None
     evolves: bool = False
+    attempts: int = 1
+    """So often a record is tried that a transform wants to be given again later."""
 
     @classmethod
     def of(cls, flow: Flow) -> Plan:
         """Return the flow's plan. Raises ConfigError for a transform or a model that can't be had or called."""
         transforms = flow.load_transforms(TRANSFORMS, Transform)
         stages(tuple(transforms))
-        return cls(flow.name, flow.queue.key, transforms, flow.load_model(), flow.contract == "evolve")
+        return cls(
+            flow.name, flow.queue.key, transforms, flow.load_model(), flow.contract == "evolve", flow.max_attempts
+        )

@@ -14,6 +14,7 @@ import msgspec
 import structlog
 from pydantic import BaseModel
 
+from millrace_consumer.delaying import put_off
 from millrace_consumer.delivery import Delivery, prepare
 from millrace_consumer.handover import tell_lost, tell_taken
 from millrace_consumer.isolation import isolate
@@ -26,7 +27,7 @@ from millrace_pipeline.extras import need
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process import metrics
 from millrace_pipeline.process.repeats import repeats
-from millrace_pipeline.queue import Claim, Claiming, Client, Done, Leases, Session, Settling
+from millrace_pipeline.queue import Claim, Claiming, Client, Delaying, Done, Leases, Session, Settling
 from millrace_pipeline.queue.marks import mark
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Reader:
         self._leases = Leases(self.queue, flow.lease)
         self._claiming = Claiming(self._leases)
         self._settling = Settling(self.queue)
+        self._delaying = Delaying(self._leases)
         self._plan = Plan.of(flow)
         self._until_empty = until_empty
         self._sizing = Sizing(flow.batch)
@@ -237,6 +239,9 @@ class Reader:
             self._claiming.fill(claim, self._room(claim))
         self._claiming.secure(claim)
         delivery = prepare(claim, self._plan)
+        if not put_off(delivery, self._delaying, self.flow):
+            lease.drop()
+            return False
         self._held.append(_Held(delivery, lease))
         if len(self._held) % BATCHES_TO_WARN_OF == 0:
             log.warning("reader_without_checkpoint", flow=self.flow.name, batches=len(self._held))

@@ -31,7 +31,7 @@ class Output(msgspec.Struct):
 
 
 class Rehearsed(msgspec.Struct):
-    """What would become of a record: `verdict` is delivered, filtered, or with a `reason` dead or variant."""
+    """What would become of a record: `verdict` is delivered, filtered, or with a `reason` delayed, dead or variant."""
 
     verdict: str
     reason: str | None
@@ -59,6 +59,8 @@ class Rehearsal:
         outputs = delivery.offer(self._outputs) or []
         if delivery.dead:
             return Rehearsed("dead", delivery.dead[0].reason, [])
+        if delivery.later:
+            return Rehearsed("delayed", str(delivery.later[0]), [])
         return Rehearsed("filtered" if delivery.filtered else "delivered", None, outputs)
 
     def _outputs(self, batch: Batch) -> list[Output]:

@@ -7,6 +7,7 @@ import time
 
 import structlog
 
+from millrace_consumer.delaying import put_off
 from millrace_consumer.delivery import prepare
 from millrace_consumer.fanout import sink_of
 from millrace_consumer.handover import give_back, tell_lost, tell_taken
@@ -21,7 +22,7 @@ from millrace_pipeline.errors import LeaseLost, QueueError, QueueUnavailable, Si
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.process.watchdog import Watchdog
-from millrace_pipeline.queue import Claim, Claiming, Leases, Session
+from millrace_pipeline.queue import Claim, Claiming, Delaying, Leases, Session
 from millrace_pipeline.queue.marks import mark
 
 log = structlog.get_logger(__name__)
@@ -60,6 +61,7 @@ class Consumer:
         self.leases = Leases(self.session, flow.lease)
         self.claiming = Claiming(self.leases)
         self.ended = threading.Event()
+        self._delaying = Delaying(self.leases)
         self._renewal = Renewal(self.claiming, watchdog)
         self._sizing = Sizing(flow.batch)
         self._writer = Writer(flow, self.sink, self.leases, self._sizing, stopping=stopping)
@@ -164,9 +166,12 @@ class Consumer:
                 self._linger(claim)
             self.claiming.secure(claim)
             if claim.attempts <= self.flow.max_attempts or self._sink_has(claim):
-                self._writer.deliver(prepare(claim, self._plan), lease, beside=full)
-                return
-            isolate(self.leases, self.flow, claim)
+                delivery = prepare(claim, self._plan)
+                if put_off(delivery, self._delaying, self.flow):
+                    self._writer.deliver(delivery, lease, beside=full)
+                    return
+            else:
+                isolate(self.leases, self.flow, claim)
         except LeaseLost as error:
             tell_lost(self.flow, claim, error)
         except BaseException:

@@ -95,6 +95,7 @@ COLUMNS: dict[str, Column] = {
         Column("consumers", "cons", 4, lambda s: str(_there(s)) if s.consumers else NOTHING, _there),
         Column("ready", "ready", 7, *_count("ready")),
         Column("flight", "flight", 7, *_count("in_flight"), lambda c: number(c.in_flight) if c.in_flight else NOTHING),
+        Column("delayed", "delay", 6, *_count("delayed")),
         Column("dead", "dead", 6, *_count("dead")),
         Column(
             "age",

@@ -31,6 +31,7 @@ SESSION = "test"
 SAID = {
     "delivered": "would be written",
     "filtered": "would be left out: a transform returns nothing for it",
+    "delayed": "would be tried again later",
     "dead": "would become a dead letter",
     "variant": "would be set aside on the variant list",
 }

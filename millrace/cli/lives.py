@@ -109,6 +109,9 @@ class Lives:
         is_dead = isinstance(spot, SetAside)
         if delivery.dead:
             return "" if is_dead else f"dead: {delivery.dead[0].reason}"
+        if delivery.later:
+            is_delayed = isinstance(spot, InFlight) and spot.lease.delayed
+            return "" if is_delayed else f"delayed: {delivery.later[0]}"
         return "filtered" if delivery.filtered else "delivered" if is_dead else ""
 
     @cached_property

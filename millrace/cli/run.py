@@ -165,7 +165,7 @@ def _drain(running: list[RunningFlow], settings: Settings, at_once: threading.Ev
             books = {flow: read_books(settings, flow.flow) for flow in running if flow.delivers}
         except QueueError:
             return
-        left = sum(found.lag for found in books.values())
+        left = sum(found.ready + found.in_flight for found in books.values())
         if all(is_nearly_empty(found) for found in books.values()):
             return
         if not told:
@@ -181,7 +181,7 @@ def is_nearly_empty(books: Books) -> bool:
 
     That batch may only linger for more. A second one they would give back.
     """
-    held = Counter(lease.consumer for lease in books.leases)
+    held = Counter(lease.consumer for lease in books.leases if not lease.delayed)
     return not books.ready and all(count == 1 for count in held.values())
 
 

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from millrace.cli.books import read_books
 from millrace.cli.running import RunningFlow
+from millrace.equation import delays
 from millrace.meter import Meter
 from millrace_pipeline.errors import QueueError
 from millrace_pipeline.process import logs
@@ -116,7 +117,13 @@ class TableScreen(PrettyScreen):
             return [], ["Redis doesn't answer"]
         rate = self._meters.setdefault(flow.flow.name, Meter()).rate(now, books.delivered)
         counts = (books.ready, books.in_flight, books.dead, books.delivered)
-        waits = [f"waits: {note}" for note in dict.fromkeys(lease.note for lease in books.leases) if note]
+        waits = [
+            f"waits: {note}"
+            for note in dict.fromkeys(lease.note for lease in books.leases if not lease.delayed)
+            if note
+        ]
+        if words := delays(books):
+            waits.append(words)
         return [*(f"{count:,}" for count in counts), f"{rate:,.0f}"], waits
 
 

@@ -67,6 +67,25 @@ class Held(Sighting, frozen=True, tag="in_flight"):
         return words + (f"; {self.note}" if self.note else "")
 
 
+class Delayed(Sighting, frozen=True, tag="delayed"):
+    """In a batch that nobody may take over before its time, since a transform asked for that."""
+
+    batch: str
+    number: int
+    of: int
+    attempt: int
+    seconds_left: float
+    reason: str
+
+    def told(self) -> str:
+        """See `Sighting.told`."""
+        time = f"for {age(self.seconds_left)} more" if self.seconds_left > 0 else "until the next consumer looks"
+        return (
+            f"delayed {time} in batch {self.batch}, record {self.number:,} of {self.of:,}, "
+            f"after attempt {self.attempt}: {self.reason}"
+        )
+
+
 class Dead(Sighting, frozen=True, tag="dead"):
     """A dead letter."""
 
@@ -129,6 +148,10 @@ def sighting_in_redis(spot: Spot, reason: str, becomes: str, *, exact: bool) -> 
         return OnList(spot.position, spot.of, exact=exact, becomes=becomes)
     if isinstance(spot, InFlight):
         lease = spot.lease
+        if lease.delayed:
+            left = round(lease.seconds_left, 3)
+            place = (lease.batch, spot.number, lease.records)
+            return Delayed(*place, lease.attempts, left, lease.note, exact=exact, becomes=becomes)
         return Held(
             lease.batch,
             spot.number,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -17,6 +18,9 @@ from millrace.cli.books import read_books, read_troubles
 from millrace.cli.completion import flow_names
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.tables import console_for_all, table
+from millrace.equation import delays
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.queue import Books
 
 app = typer.Typer()
 
@@ -50,9 +54,8 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
         _print_json(rows_of)
         return
     screen = console_for_all(highlight=True)
-    variants = any(found.variants for _, found in books.values())
     rows = table("flow")
-    aside = ("dead", "variants") if variants else ("dead",)
+    aside = [column for column in ("delayed", "dead", "variants") if _is_shown(column, books)]
     for column in ("ready", "in flight", "oldest", *aside, "published", "delivered", "filtered"):
         rows.add_column(column, justify="right")
     for name, (_, found) in books.items():
@@ -71,12 +74,21 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
                 f"{name}: {trouble.part} fails since {_moment(trouble.since_seconds)} ({age(trouble.since_seconds)}), "
                 f"last {age(trouble.last_seconds)} ago: {trouble.reason}",
             )
+        if words := delays(found):
+            _say(screen, f"{name}: {words}")
         for lease in found.leases:
+            if lease.delayed:
+                continue
             _say(
                 screen,
                 f"{name}: batch {lease.batch}, {lease.records:,} records, held by {lease.consumer} "
                 f"for {age(lease.age_seconds)}, attempt {lease.attempts}" + (f": {lease.note}" if lease.note else ""),
             )
+
+
+def _is_shown(column: str, books: Mapping[str, tuple[Flow, Books]]) -> bool:
+    """Return True for what always is, and for what there are some of."""
+    return column == "dead" or any(getattr(found, column) for _, found in books.values())
 
 
 def _say(screen: Console, line: str) -> None:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from millrace.ages import span
 from millrace.bottleneck import badness
-from millrace.equation import lines_of, verdict_of
+from millrace.equation import delays, lines_of, verdict_of
 from millrace.observing import FlowSeen
 from millrace.ui.charts import HEIGHT, RANGES, WIDTH, history_of, range_of
 from millrace.ui.letters import Group, grouped, within
@@ -173,6 +173,7 @@ def _values(looked: Looked, flow: Flow, back: str) -> dict[str, Any]:
             (name, msgspec.json.encode(value).decode())
             for name, value in (seen.books.checkpoints if seen.books else {}).items()
         ],
+        "delays": delays(seen.books) if seen.books else "",
         "leases": seen.books.leases if seen.books else [],
         "working": sum(one.works for one in seen.consumers),
         "write_share": sum(shares) / len(shares) if shares else None,

@@ -4,6 +4,7 @@ MillraceError
 ├── ConfigError            a flow, setting or option is wrong: names the place and the mend
 ├── EnvelopeError          bytes that are not a record; becomes a dead letter
 ├── RecordError            a record that Millrace can't put on the wire or fit to its model
+├── RetryLater             raised by a transform: this record can't be had now, try it again after so many seconds
 ├── QueueError
 │   ├── QueueUnavailable   Redis can't be reached, or can't take writes now: the same call may work later
 │   ├── QueueFull          Redis is at maxmemory: producers hold back until consumers have drained it
@@ -24,6 +25,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+LONGEST_DELAY_SECONDS = 31 * 24 * 3600
+
 
 class MillraceError(Exception):
     """The root: `except MillraceError` catches all that is raised on purpose."""
@@ -39,6 +42,20 @@ class EnvelopeError(MillraceError):
 
 class RecordError(MillraceError):
     """A record can't be written as JSON, or doesn't fit its model."""
+
+
+class RetryLater(MillraceError):
+    """Raise it in a transform for a record that can't be transformed now: a lookup that is down, or asks to wait.
+
+    The record is put off for at least so many seconds, to a month, and then tried again, `max_attempts` times in all;
+    the others of its batch are delivered. `reason` tells people what it waits for.
+    """
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        if not 0 <= seconds <= LONGEST_DELAY_SECONDS:
+            raise ValueError(f"RetryLater: expected 0 to {LONGEST_DELAY_SECONDS:,} seconds, not {seconds}")
+        super().__init__(reason or f"again after {seconds:g} s")
+        self.seconds = seconds
 
 
 class QueueError(MillraceError):

@@ -12,6 +12,7 @@ import msgspec
 from pydantic import BaseModel
 
 from millrace_pipeline.errors import EnvelopeError, RecordError
+from millrace_pipeline.number import ExactFloat, read_float
 from millrace_pipeline.surrogates import decode_surrogates, encode_surrogates, well_formed
 
 
@@ -24,6 +25,10 @@ def _other_types(value: Any) -> Any:
     raise TypeError(f"{type(value).__qualname__} is not something JSON can say")
 
 
+def _builtin_types(value: Any) -> Any:
+    return float(value) if isinstance(value, ExactFloat) else _other_types(value)
+
+
 def _absent(value: BaseModel) -> set[str] | None:
     """Return the fields that nobody has set and that are null only by default: what isn't there is not null."""
     unset = type(value).model_fields.keys() - value.model_fields_set
@@ -34,6 +39,7 @@ def _absent(value: BaseModel) -> set[str] | None:
 _PLAIN: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (str, str.__str__),
     (int, int.__pos__),
+    (ExactFloat, lambda value: msgspec.Raw(value.text.encode())),
     (float, float.__pos__),
     (Integral, int),
     (deque, list),
@@ -41,7 +47,7 @@ _PLAIN: tuple[tuple[type, Callable[[Any], Any]], ...] = (
 )
 
 encoder = msgspec.json.Encoder(enc_hook=_other_types)
-_decoder = msgspec.json.Decoder()
+_decoder = msgspec.json.Decoder(float_hook=read_float)
 _LINE_BREAKS = re.compile(rb"[\r\n]+")
 
 
@@ -49,13 +55,15 @@ def encode_json(value: Any) -> bytes:
     """Compact UTF-8 JSON on one line.
 
     Datetimes become ISO 8601, Decimals strings, bytes base64, NaN and infinities null, which are what JSON has for
-    them; subclasses of text, numbers and mappings what they are subclasses of. A pydantic model's field that nobody has
-    set, and that is null by default, is left out. Raises RecordError naming what can't be said in JSON.
+    them; a number that was read from JSON keeps its digits; subclasses of text, numbers and mappings become what they
+    are subclasses of. A pydantic model's field that nobody has set, and that is null by default, is left out. Raises
+    RecordError naming what can't be said in JSON.
     """
     try:
         return encoder.encode(value)
     except UnicodeEncodeError:
-        return encode_surrogates(msgspec.to_builtins(value, enc_hook=_other_types, str_keys=True))
+        # Which of the two a number with more digits than a float has then loses: only its float is left.
+        return encode_surrogates(msgspec.to_builtins(value, enc_hook=_builtin_types, str_keys=True))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise RecordError(f"not JSON: {error}") from error
 

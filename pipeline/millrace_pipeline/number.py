@@ -18,6 +18,43 @@ _LETTERS = DIGITS + 100  # a sign, a point, an exponent, and white space around 
 _TOO_LARGE = 10**DIGITS
 
 
+_SAFE_LETTERS = 16
+"""A number of so many letters, one of which is the point, has at most 15 digits, which every float keeps."""
+
+
+class ExactFloat(float):
+    """A float that remembers how it was written, since it can't hold all of it: 95000.123456789012345, or 1e-999.
+
+    It counts as any float does; `str` of it, and JSON, have all its digits again.
+    """
+
+    __slots__ = ("text",)
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return read_float, (self.text,)
+
+
+def read_float(text: str) -> float:
+    """Return the float that a JSON text says, as an ExactFloat where that holds less than the text.
+
+    Raises ValueError for one beyond all floats: as infinity, which JSON hasn't, it would be lost.
+    """
+    value = float(text)
+    if value - value:  # NaN, which is true, for an infinity
+        raise ValueError("number out of range")
+    if len(text) <= _SAFE_LETTERS and value:
+        return value
+    if Decimal(repr(value)) == Decimal(text):
+        return value
+    found = ExactFloat(text)
+    found.text = text
+    return found
+
+
 class OutOfBounds(ValueError):
     """A number that is too long to be worked with. The message names the bound, and nothing of the number."""
 
@@ -34,6 +71,8 @@ def exact(value: Any) -> Decimal:
         number = value
     elif isinstance(value, str):
         number = _read(value)
+    elif isinstance(value, ExactFloat):
+        number = _read(value.text)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         number = _read(repr(bounded(value)))
     else:

@@ -13,16 +13,19 @@ import redis
 from millrace.embedded import Embedded
 from millrace_pipeline.envelope import DeadLetter, Record, encode
 from millrace_pipeline.errors import (
+    LONGEST_DELAY_SECONDS,
     LeaseLost,
     ProducerFenced,
     PublishesLost,
     QueueMisuse,
     QueueUnavailable,
+    RetryLater,
     SinkUnavailable,
 )
 from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Claim, DeadLetters, Done
 from millrace_pipeline.queue.ahead import DEEPER, Ahead
+from millrace_pipeline.queue.delaying import rounded_up
 from millrace_pipeline.queue.fence import Fence
 from millrace_pipeline.redis.connection import Command, Connection
 from tests.conftest import eventually
@@ -558,6 +561,103 @@ class TestSplit:
         assert Queue(redis_url, key).reclaim() is not None
         with pytest.raises(LeaseLost):
             queue.split(claim, attempts=2)
+
+
+class TestDelay:
+    def test_records_that_are_put_off_leave_the_batch_and_come_again_with_their_time(
+        self, queue: Queue, client: redis.Redis
+    ) -> None:
+        queue.publish(lines(*range(6)))
+        claim = taken(queue.claim(2))
+        queue.fill(claim, 4)
+        before = list(claim.lines)
+        queue.delay(claim, {0: RetryLater(5, "busy"), 3: RetryLater(600), 4: RetryLater(4.2)})
+        assert claim.lines == [before[1], before[2], before[5]]
+        assert [line for part in queue.keys.parts(claim.id, 2) for line in client.lrange(part, 0, -1)] == claim.lines
+        books = queue.books()
+        assert (books.in_flight, books.delayed, books.lag, books.difference) == (3, 3, 6, 0)
+        delayed = [lease for lease in books.leases if lease.delayed]
+        assert sorted((lease.records, round(lease.seconds_left), lease.note) for lease in delayed) == [
+            (1, 640, "again after 600 s"),
+            (2, 5, "busy"),
+        ]
+        queue.ack(claim, delivered=3)
+        assert queue.reclaim() is None
+        soon = min(delayed, key=lambda lease: lease.seconds_left)
+        client.zadd(queue.keys.leases, {soon.batch: 1})
+        again = taken(queue.reclaim())
+        assert (again.id, again.lines, again.attempts, again.unseen) == (soon.batch, [before[0], before[4]], 2, True)
+        assert queue.books().delayed == 1
+        queue.ack(again, delivered=2)
+        assert_balanced(queue)
+
+    def test_a_batch_of_which_all_is_put_off_is_gone(self, queue: Queue, client: redis.Redis) -> None:
+        queue.publish(lines(1, 2))
+        claim = taken(queue.claim(2))
+        queue.delay(claim, {0: RetryLater(1), 1: RetryLater(9)})
+        assert claim.lines == []
+        assert not client.hexists(queue.keys.claims, claim.id)
+        assert not client.exists(queue.keys.batch(claim.id))
+        assert [lease.records for lease in queue.books().leases] == [1, 1]
+        with pytest.raises(LeaseLost):
+            queue.renew(claim)
+        assert_balanced(queue)
+
+    def test_a_lost_reply_does_not_put_off_others(self, remote: Queue, proxy: Proxy) -> None:
+        remote.publish(lines(*range(4)))
+        claim = taken(remote.claim(4))
+        before = list(claim.lines)
+        proxy.lose_reply_to(b"EVALSHA")
+        remote.delay(claim, {1: RetryLater(60)})
+        assert claim.lines == [before[0], before[2], before[3]]
+        assert (remote.books().in_flight, remote.books().delayed) == (3, 1)
+        assert_balanced(remote)
+
+    def test_of_a_batch_that_was_taken_over_nothing_is_put_off(self, queue: Queue, redis_url: str, key: str) -> None:
+        queue.publish(lines(*range(3)))
+        claim = taken(queue.claim(3))
+        queue.release(claim)
+        other = Queue(redis_url, key)
+        again = taken(other.reclaim())
+        assert not again.unseen
+        with pytest.raises(LeaseLost):
+            queue.delay(claim, {1: RetryLater(60)})
+        assert (queue.books().in_flight, queue.books().delayed) == (3, 0)
+        other.close_all()
+
+    def test_one_that_dies_with_what_was_put_off_leaves_it_as_one_that_a_sink_may_have(
+        self, queue: Queue, client: redis.Redis
+    ) -> None:
+        queue.publish(lines(1))
+        queue.delay(taken(queue.claim(1)), {0: RetryLater(1)})
+        for unseen in (True, False):
+            (lease,) = queue.books().leases
+            client.zadd(queue.keys.leases, {lease.batch: 1})
+            assert taken(queue.reclaim()).unseen is unseen
+
+    def test_put_off_whole_a_batch_keeps_its_id_and_its_attempt_counts(self, queue: Queue, client: redis.Redis) -> None:
+        queue.publish(lines(1, 2))
+        claim = taken(queue.claim(2))
+        queue.put_off(claim, RetryLater(30, "the lookup is down"))
+        (lease,) = queue.books().leases
+        assert (lease.batch, lease.delayed, lease.note, lease.records) == (claim.id, True, "the lookup is down", 2)
+        assert queue.reclaim() is None
+        client.zadd(queue.keys.leases, {claim.id: 1})
+        again = taken(queue.reclaim())
+        assert (again.id, again.lines, again.attempts, again.unseen) == (claim.id, claim.lines, 2, False)
+
+    def test_delays_are_rounded_up_to_few(self) -> None:
+        assert [rounded_up(seconds) for seconds in (0, 0.2, 1, 7.5, 8, 17, 60, 61, 3600)] == [
+            *(1, 1, 1, 8, 8, 18, 60, 64, 3840),
+        ]
+        month = range(1, LONGEST_DELAY_SECONDS, 997)
+        assert all(0 <= rounded_up(seconds) - seconds <= seconds / 8 + 1 for seconds in month)
+        assert len({rounded_up(seconds) for seconds in month}) < 150
+
+    @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), LONGEST_DELAY_SECONDS + 1])
+    def test_a_delay_that_is_none_is_refused(self, seconds: float) -> None:
+        with pytest.raises(ValueError, match="expected 0 to 2,678,400 seconds"):
+            RetryLater(seconds)
 
 
 class TestAck:

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from millrace_pipeline.envelope import DeadLetter, Record, encode
+from millrace_pipeline.errors import RetryLater
 from millrace_pipeline.flows.project import Project
 from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Claim, DeadLetters, Done, Variants
@@ -171,6 +172,13 @@ def split(queue: Queue) -> Verb:
     return lambda: queue.split(found, attempts=2)
 
 
+def delay(queue: Queue) -> Verb:
+    found = claimed(queue)
+    queue.fill(found, 3)
+    places = {0: RetryLater(5, "busy"), 4: RetryLater(600), 6: RetryLater(5)}
+    return lambda: queue.delay(found, places)
+
+
 def discard(queue: Queue) -> Verb:
     variant = next(variants(queue).newest())
     return lambda: Variants(queue).drop(variant)
@@ -196,6 +204,7 @@ CASES: dict[str, Callable[[Queue], Verb]] = {
     "beat": present,
     "begin": begin,
     "claim": claim,
+    "delay": delay,
     "deliver": deliver,
     "discard": discard,
     "drop": drop,
@@ -333,9 +342,11 @@ def assert_no_odd_numbers(script: Script) -> None:
 @pytest.mark.parametrize("before", [10**14, 10**15, 2**53 - 10])
 def test_a_session_that_counted_far_goes_on_counting(queue: Queue, client: redis.Redis, before: int) -> None:
     queue.claiming._asking.last = queue.claiming._reclaims = queue.settling._settles = before
-    queue.publish(lines(*range(6)))
-    claim = queue.claim(6)
+    queue.delaying._delays = before
+    queue.publish(lines(*range(7)))
+    claim = queue.claim(7)
     assert claim is not None
+    queue.delay(claim, {6: RetryLater(3600)})
     queue.settle([Done(claim, 2, 2)], name="r", state=1)
     queue.settle([Done(claim, 2, 2)], name="r", state=2)
     queue.release(claim)
@@ -343,10 +354,10 @@ def test_a_session_that_counted_far_goes_on_counting(queue: Queue, client: redis
     assert again is not None
     queue.ack(again, delivered=2)
     session = client.hgetall(queue.key)
-    assert {session[field] for field in (b"claimed", b"reclaimed")} == {b"%d" % (before + 1)}
+    assert {session[field] for field in (b"claimed", b"reclaimed", b"delayed")} == {b"%d" % (before + 1)}
     assert session[b"settled"] == b"%d" % (before + 2)
     books = queue.books()
-    assert (books.delivered, books.lag, books.difference) == (6, 0, 0)
+    assert (books.delivered, books.delayed, books.difference) == (6, 1, 0)
 
 
 def test_counters_go_on_beyond_what_lua_prints_in_digits(queue: Queue, client: redis.Redis) -> None:

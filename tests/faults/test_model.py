@@ -25,11 +25,14 @@ from hypothesis.stateful import (
 )
 
 from millrace_pipeline.envelope import DeadLetter, Record, encode
-from millrace_pipeline.errors import LeaseLost, ProducerFenced
+from millrace_pipeline.errors import LeaseLost, ProducerFenced, RetryLater
 from millrace_pipeline.mark import is_foreign
 from millrace_pipeline.queue import Claim
 from tests.faults.faulty import FAULTS, Fault, FaultyQueue
 from tests.queues import Queue
+
+DELAYS = st.dictionaries(st.integers(0, 8), st.sampled_from([0, 60, 600]))
+"""By place in a batch how many seconds a record is put off."""
 
 
 class Flow(RuleBasedStateMachine):
@@ -271,6 +274,28 @@ class Flow(RuleBasedStateMachine):
         except LeaseLost:
             self.assert_lost(claim)
 
+    @rule(
+        pick=st.integers(0, 7), places=st.dictionaries(st.integers(0, 8), st.sampled_from([0, 60, 600])), faults=FAULTS
+    )
+    def delay(self, pick: int, places: dict[int, int], faults: list[Fault]) -> None:
+        who, claim = self.held(pick)
+        later = {place: RetryLater(seconds) for place, seconds in places.items() if place < len(claim.lines)}
+        if claim.id in self.sink or not claim.unseen or not later:
+            return  # of what a sink may have seen nothing is taken out
+        self.consumers[who].suffer(faults)
+        try:
+            self.consumers[who].delay(claim, later)
+        except LeaseLost:
+            self.assert_lost(claim)
+        if not claim.lines:
+            self.claims = [held for held in self.claims if held[1] is not claim]
+
+    @rule(pick=st.integers(0, 7), seconds=st.sampled_from([0, 600]), faults=FAULTS)
+    def put_off(self, pick: int, seconds: int, faults: list[Fault]) -> None:
+        who, claim = self.held(pick, last=True)
+        self.consumers[who].suffer(faults)
+        self.consumers[who].put_off(claim, RetryLater(seconds))
+
     @rule(who=st.integers(0, 2), faults=FAULTS)
     def reclaim(self, who: int, faults: list[Fault]) -> None:
         self.consumers[who].suffer(faults)
@@ -324,7 +349,7 @@ class Flow(RuleBasedStateMachine):
         keys = self.reader.keys
         books = self.reader.books()
         held = [line for lease in books.leases for line in self.lines_of(lease.batch)]
-        assert books.in_flight == len(held) == sum(lease.records for lease in books.leases)
+        assert books.in_flight + books.delayed == len(held) == sum(lease.records for lease in books.leases)
         waiting = [*held, *self.client.lrange(keys.ready, 0, -1), *self.client.lrange(keys.woken, 0, -1)]
         assert books.difference == len(self.pushed.intersection(waiting)), books
         places: Counter[bytes] = Counter(self.settled)

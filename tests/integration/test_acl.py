@@ -16,7 +16,7 @@ import redis
 
 from millrace.embedded import Embedded
 from millrace_pipeline.envelope import DeadLetter, Record, encode
-from millrace_pipeline.errors import QueueMisuse, SinkUnavailable
+from millrace_pipeline.errors import QueueMisuse, RetryLater, SinkUnavailable
 from millrace_pipeline.flows.project import Project
 from millrace_pipeline.moment import now
 from millrace_pipeline.queue import DeadLetters, Done, Variants, audit
@@ -216,7 +216,18 @@ def consume(url: str, key: str = KEY) -> None:
         queue.abandon(other, "failed")
         rest = queue.reclaim()
         assert rest is not None
-        queue.ack(rest, delivered=1)
+        queue.delay(rest, {0: RetryLater(0)})
+        (lease,) = queue.books().leases
+        assert lease.delayed
+        for _ in range(2):
+            queue.ask(("ZADD", queue.keys.leases, 0, lease.batch))  # its time has come
+            delayed = queue.reclaim()
+            assert delayed is not None
+            queue.put_off(delayed, RetryLater(60))
+        queue.ask(("ZADD", queue.keys.leases, 0, lease.batch))
+        delayed = queue.reclaim()
+        assert delayed is not None
+        queue.ack(delayed, delivered=1)
         assert audit(queue).difference == queue.books().difference == 0
         assert mark_of(queue) == MINE
         assert troubles_of(queue) == []

@@ -19,6 +19,7 @@ from millrace_consumer.readback import ENVELOPE_ID, WHOLE, Readback
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
 from millrace_consumer.sinks.deltafit import fitted, names_in
 from millrace_consumer.sinks.deltaupsert import append, merged_by_key, upsert
+from millrace_consumer.sinks.namedfield import NamedField
 from millrace_consumer.sinks.placed import PlacedSink
 from millrace_consumer.sinks.places.writable import check_folder
 from millrace_consumer.sinks.upserting import UpsertingSink
@@ -27,7 +28,6 @@ from millrace_pipeline.extras import Extra
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.moment import read_moment
 from millrace_pipeline.objectstore import is_url
-from millrace_pipeline.pointer import resolve
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable
@@ -219,9 +219,9 @@ class DeltaSink(UpsertingSink, PlacedSink):
         return dict(sorted(reasons.items()))
 
     def _moment(self, batch: Batch, index: int) -> datetime | None:
-        return read_moment(
-            batch.envelopes[index].time if self.time is None else resolve(self.time, batch.records[index])
-        )
+        if self.time is None:
+            return read_moment(batch.envelopes[index].time)
+        return NamedField("time", self.time).moment_of(batch.records[index])
 
 
 def _part_of(when: datetime | None, name: str) -> Any:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, Field, PrivateAttr, field_validator
 
 from millrace_consumer.batch import Batch
 from millrace_consumer.readback import Readback
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
+from millrace_consumer.sinks.namedfield import NamedField
 from millrace_consumer.sinks.partition import NAME_LIMIT, component, directory_names, field_name, partition_text
 from millrace_consumer.sinks.placed import PlacedSink
 from millrace_consumer.sinks.places import Place, place_of
 from millrace_pipeline.errors import ConfigError, RecordError
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.moment import read_moment
-from millrace_pipeline.pointer import resolve
 
 EVENT_TIME = ("date", "hour")
 """The two partitions that are not a field of the record but the day and the hour (UTC) in which it happened."""
@@ -148,14 +148,14 @@ class FileSink(PlacedSink):
     def _values(self, name: str, batch: Batch) -> Callable[[int], str | None]:
         """How a record's value of one partition is found by its index, decoding no record without need."""
         if name not in EVENT_TIME:
-            return lambda index: partition_text(resolve(name, batch.records[index]))
+            field = NamedField("partition", name)
+            return lambda index: partition_text(field.of(batch.records[index]))
         place = slice(0, 10) if name == "date" else slice(11, 13)
 
-        def time_of(index: int) -> Any:
-            return batch.envelopes[index].time if self.time is None else resolve(self.time, batch.records[index])
+        time = None if self.time is None else NamedField("time", self.time)
 
         def value(index: int) -> str | None:
-            when = read_moment(time_of(index))
+            when = read_moment(batch.envelopes[index].time) if time is None else time.moment_of(batch.records[index])
             return when.isoformat()[place] if when else None
 
         return value

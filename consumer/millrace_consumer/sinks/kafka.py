@@ -10,11 +10,11 @@ from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import RecordsRejected
 from millrace_consumer.sinks.kafkanotes import session_of
 from millrace_consumer.sinks.kafkaoptions import KafkaOptions
+from millrace_consumer.sinks.namedfield import NamedField
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.kafkacluster import told_of
 from millrace_pipeline.killpoints import killpoint
-from millrace_pipeline.pointer import resolve
 
 if TYPE_CHECKING:
     from millrace_consumer.sinks.kafkasession import KafkaSession
@@ -118,8 +118,8 @@ class KafkaSink(KafkaOptions):
     def _keys(self, batch: Batch) -> list[bytes | None]:
         if self.key is None:
             return [id.encode() for id in batch.ids]
-        pointer = self.key
-        return [_key(resolve(pointer, record)) for record in batch.records]
+        key = NamedField("key", self.key)
+        return [_key(key.of(record)) for record in batch.records]
 
 
 def _key(found: Any) -> bytes | None:

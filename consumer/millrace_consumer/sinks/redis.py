@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model
 
 from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import Command, RecordsRejected, Sink, SinkUnavailable
+from millrace_consumer.sinks.namedfield import NamedField
 from millrace_pipeline.errors import ConfigError, QueueError, QueueMisuse
 from millrace_pipeline.flows.units import Duration
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.mark import unmarked
-from millrace_pipeline.pointer import resolve
 from millrace_pipeline.redis.remote import RemoteRedis
 
 RECORDS_A_COMMAND = 500
@@ -145,10 +145,10 @@ class RedisSink(Sink):
     def _names(self, batch: Batch) -> list[str]:
         if self.name is None:
             return [envelope.id for envelope in batch.envelopes]
-        pointer = self.name
-        found = [resolve(pointer, record) for record in batch.records]
+        field = NamedField("name", self.name)
+        found = [field.of(record) for record in batch.records]
         bad = {
-            index: f"no text or number at {pointer} to name it by"
+            index: f"no text or number at {self.name} to name it by"
             for index, name in enumerate(found)
             if isinstance(name, bool) or not isinstance(name, str | int | float)
         }

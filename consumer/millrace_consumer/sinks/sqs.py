@@ -13,12 +13,12 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import RecordsRejected, Sink, SinkUnavailable
+from millrace_consumer.sinks.namedfield import NamedField
 from millrace_consumer.sinks.taken import Taken
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.units import Duration, Size
 from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.killpoints import killpoint
-from millrace_pipeline.pointer import resolve
 from millrace_pipeline.sqsaddress import SqsAddress
 
 ENTRIES = 10
@@ -132,7 +132,7 @@ class SqsSink(SqsAddress, Sink):
             if self.fifo:
                 entry |= {"MessageDeduplicationId": _name(envelope.id), "MessageGroupId": batch.flow or "millrace"}
             if self.group is not None:
-                found = resolve(self.group, batch.records[index])
+                found = NamedField("group", self.group).of(batch.records[index])
                 entry["MessageGroupId"] = _name(found if isinstance(found, str) else encode_json(found).decode())
             entries.append(entry)
         if large:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
@@ -19,9 +19,10 @@ from millrace_consumer.transforms.concurrent import Concurrent, at_once
 from millrace_consumer.transforms.each import Each
 from millrace_consumer.transforms.enveloped import Enveloped, EnvelopeFields
 from millrace_consumer.transforms.frames import FRAMES, LISTS, Frame
-from millrace_consumer.transforms.stage import Row, Stage
+from millrace_consumer.transforms.stage import Failed, Row, Stage
 from millrace_consumer.transforms.whole import Whole
 from millrace_pipeline.envelope import Envelope
+from millrace_pipeline.errors import RetryLater
 from millrace_pipeline.extras import need
 from millrace_pipeline.fitting import all_fitted, fitted, in_unicode
 from millrace_pipeline.jsontext import encode_json
@@ -31,7 +32,7 @@ Function: TypeAlias = Callable[[Any], Any]
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the records of a batch. Each of them is in exactly one of `origin`, `filtered` and `rejected`."""
+    """What became of the records of a batch: each is in exactly one of `origin`, `filtered`, `rejected` and `later`."""
 
     envelopes: list[Envelope]
     """What goes to the sink. Of a record that became several: `<id>:0`, `<id>:1`, ... in order."""
@@ -44,8 +45,10 @@ class Outcome:
     rejected: dict[int, str]
     """Reasons by index of the records that a transform failed on, or that don't fit the model.
 
-    Of a record that became several nothing goes to the sink when one of them is rejected.
+    Of a record that became several nothing goes to the sink when one of them is rejected, or to be tried later.
     """
+    later: dict[int, RetryLater] = field(default_factory=dict)
+    """By index the records that a transform wants to be given again."""
 
 
 def apply(
@@ -145,13 +148,13 @@ def _validated(transform: Function, model: type[BaseModel], record: Any) -> Any:
 
 
 def _transformed(envelopes: Sequence[Envelope], through: Sequence[Stage]) -> Outcome:
-    rejected: dict[int, str] = {}
+    failed: dict[int, Failed] = {}
     given = [Row(index, envelope.text) for index, envelope in enumerate(envelopes)]
     rows = given
     for stage in through:
         stage = stage.of(envelopes) if isinstance(stage, Enveloped) else stage
-        rows = [row for row in stage.run(rows, rejected) if row.origin not in rejected]
-    rows = [row for row in rows if row.origin not in rejected]
+        rows = [row for row in stage.run(rows, failed) if row.origin not in failed]
+    rows = [row for row in rows if row.origin not in failed]
     made: dict[int, list[Row]] = {}
     for row in rows:
         made.setdefault(row.origin, []).append(row)
@@ -162,8 +165,10 @@ def _transformed(envelopes: Sequence[Envelope], through: Sequence[Stage]) -> Out
         if row is not given[row.origin] or name != envelope.id:
             envelope = msgspec.structs.replace(envelope, id=name, data=msgspec.Raw(row.text))
         came.append(envelope)
-    filtered = [index for index in range(len(envelopes)) if index not in made and index not in rejected]
-    return Outcome(came, None, [row.origin for row in rows], filtered, dict(sorted(rejected.items())))
+    filtered = [index for index in range(len(envelopes)) if index not in made and index not in failed]
+    rejected = {index: str(failure) for index, failure in sorted(failed.items()) if not failure.later}
+    later = {index: failure.later for index, failure in sorted(failed.items()) if failure.later}
+    return Outcome(came, None, [row.origin for row in rows], filtered, rejected, later)
 
 
 def _names(id: str, count: int) -> typing.Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from millrace_consumer.transforms.stage import Failed, Row, Stage, opened, reason, several, written
+from millrace_consumer.transforms.stage import Failed, Row, Stage, failure_of, opened, several, written
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,7 +47,7 @@ class Concurrent(Stage):
         self._function = function
         self._at_once = at_once(function)
 
-    def run(self, rows: Sequence[Row], rejected: dict[int, str]) -> list[Row]:
+    def run(self, rows: Sequence[Row], failed: dict[int, Failed]) -> list[Row]:
         """What the rows became."""
         if inspect.iscoroutinefunction(self._function):
             results = asyncio.run(self._gathered(rows))
@@ -57,7 +57,7 @@ class Concurrent(Stage):
         came: list[Row] = []
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, Failed):
-                rejected.setdefault(row.origin, str(result))
+                failed.setdefault(row.origin, result)
             else:
                 came += result
         return came
@@ -71,7 +71,7 @@ class Concurrent(Stage):
                     value, before = opened(row.text)
                     return _came(row, before, await self._function(value))
                 except Exception as error:
-                    return _failure(error)
+                    return _failed(error)
 
         return await asyncio.gather(*map(call, rows))
 
@@ -80,7 +80,7 @@ class Concurrent(Stage):
             value, before = opened(row.text)
             return _came(row, before, self._function(value))
         except Exception as error:
-            return _failure(error)
+            return _failed(error)
 
 
 def _came(row: Row, before: bytes, result: Any) -> list[Row]:
@@ -88,7 +88,7 @@ def _came(row: Row, before: bytes, result: Any) -> list[Row]:
     return [row] if texts == [before] else [Row(row.origin, text) for text in texts]
 
 
-def _failure(error: Exception) -> Failed:
+def _failed(error: Exception) -> Failed:
     if isinstance(error, MemoryError):
         raise error  # this machine's trouble, not the record's
-    return error if isinstance(error, Failed) else Failed(reason(error))
+    return error if isinstance(error, Failed) else failure_of(error)

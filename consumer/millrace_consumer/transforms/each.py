@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from millrace_consumer.transforms.stage import Failed, Row, Stage, opened, reason, several, written
+from millrace_consumer.transforms.stage import Failed, Row, Stage, failure_of, opened, several, written
 
 
 class Each(Stage):
@@ -14,14 +14,14 @@ class Each(Stage):
     def __init__(self, functions: Sequence[Callable[[Any], Any]]) -> None:
         self._functions = functions
 
-    def run(self, rows: Sequence[Row], rejected: dict[int, str]) -> list[Row]:
+    def run(self, rows: Sequence[Row], failed: dict[int, Failed]) -> list[Row]:
         """What the rows became."""
         came: list[Row] = []
         for row in rows:
             try:
                 came += self._through(row)
             except Failed as failure:
-                rejected.setdefault(row.origin, str(failure))
+                failed.setdefault(row.origin, failure)
         return came
 
     def _through(self, row: Row) -> list[Row]:
@@ -33,6 +33,6 @@ class Each(Stage):
         except MemoryError:
             raise  # this machine's trouble, not the record's
         except Exception as error:
-            raise Failed(reason(error)) from error
+            raise failure_of(error) from error
         texts = written(values)
         return [row] if texts == [before] else [Row(row.origin, text) for text in texts]

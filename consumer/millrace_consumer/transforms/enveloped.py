@@ -9,7 +9,7 @@ from pydantic import Field
 
 from millrace_consumer.transforms.base import an_object
 from millrace_consumer.transforms.naming import NamingTransform
-from millrace_consumer.transforms.stage import Failed, Row, Stage, opened, reason, written
+from millrace_consumer.transforms.stage import Failed, Row, Stage, failure_of, opened, written
 from millrace_pipeline.envelope import Envelope
 
 Attribute = Literal["id", "time", "type", "source"]
@@ -47,14 +47,14 @@ class Enveloped(Stage):
         """Return the same for records that came in these envelopes."""
         return Enveloped(self._transform, envelopes)
 
-    def run(self, rows: Sequence[Row], rejected: dict[int, str]) -> list[Row]:
+    def run(self, rows: Sequence[Row], failed: dict[int, Failed]) -> list[Row]:
         """Return what the rows became."""
         came = []
         for row in rows:
             try:
                 came.append(Row(row.origin, self._text(row)))
             except Failed as failure:
-                rejected.setdefault(row.origin, str(failure))
+                failed.setdefault(row.origin, failure)
         return came
 
     def _text(self, row: Row) -> bytes:
@@ -62,6 +62,6 @@ class Enveloped(Stage):
         try:
             added = self._transform.added(value, self._envelopes[row.origin])
         except Exception as error:
-            raise Failed(reason(error)) from error
+            raise failure_of(error) from error
         (text,) = written([added])
         return text

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from millrace_pipeline.errors import EnvelopeError, RecordError
+from millrace_pipeline.errors import EnvelopeError, RecordError, RetryLater
 from millrace_pipeline.fitting import REASON_LIMIT, frames_of
 from millrace_pipeline.jsontext import decode_json, encode_json
 
@@ -19,14 +19,21 @@ class Row(NamedTuple):
 
 
 class Failed(Exception):
-    """A record that can't be decoded, transformed or encoded. The message is its reason."""
+    """A record that can't be decoded, transformed or encoded. The message is its reason.
+
+    `later` is what the transform raised, where it asks for the record to be tried again.
+    """
+
+    def __init__(self, reason: str, later: RetryLater | None = None) -> None:
+        super().__init__(reason)
+        self.later = later
 
 
 class Stage(ABC):
-    """Takes all rows and gives what they became, in order. `rejected` gets a reason for each origin that failed."""
+    """Takes all rows and gives what they became, in order. `failed` gets why, for each origin that failed."""
 
     @abstractmethod
-    def run(self, rows: Sequence[Row], rejected: dict[int, str]) -> list[Row]:
+    def run(self, rows: Sequence[Row], failed: dict[int, Failed]) -> list[Row]:
         """What the rows became. A row whose text is the very object that came in was left as it was."""
 
 
@@ -56,6 +63,7 @@ def several(result: Any) -> Iterable[Any]:
     return (result,)
 
 
-def reason(error: BaseException) -> str:
-    """A dead letter's reason: what was raised, and by which of the user's lines."""
-    return f"{type(error).__qualname__}: {error} ({frames_of(error)})"[:REASON_LIMIT]
+def failure_of(error: Exception) -> Failed:
+    """Return what a user's function raised as a dead letter's reason: the error, and by which of the user's lines."""
+    told = f"{type(error).__qualname__}: {error} ({frames_of(error)})"[:REASON_LIMIT]
+    return Failed(told, error if isinstance(error, RetryLater) else None)

@@ -6,40 +6,42 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from millrace_consumer.transforms.frames import Frame, origins
-from millrace_consumer.transforms.stage import Failed, Row, Stage, opened, reason, written
+from millrace_consumer.transforms.stage import Failed, Row, Stage, failure_of, opened, written
 
 
 class Whole(Stage):
     """One function of all records as a table, or a list.
 
     Where it raises, the records that make it do so are found by halves and rejected, and it is called again with the
-    others. Each call gets records of its own, so a call that fails halfway leaves nothing behind.
+    others. Where it asks to be called later, that is meant for all. Each call gets records of its own, so a call that
+    fails halfway leaves nothing behind.
     """
 
     def __init__(self, function: Callable[[Any], Any], frame: Frame) -> None:
         self._function = function
         self._frame = frame
 
-    def run(self, rows: Sequence[Row], rejected: dict[int, str]) -> list[Row]:
+    def run(self, rows: Sequence[Row], failed: dict[int, Failed]) -> list[Row]:
         """What the rows became."""
-        rows = self._readable(rows, rejected)
+        rows = self._readable(rows, failed)
         while rows:
             try:
                 return self._called(rows)
             except Failed as failure:
-                blamed = self._narrowed(rows, str(failure))
+                # What asks to wait is not called again and again to find out for which of them.
+                blamed = dict.fromkeys(rows, failure) if failure.later else self._narrowed(rows, failure)
                 for row, why in blamed.items():
-                    rejected.setdefault(row.origin, why)
-                rows = [row for row in rows if row not in blamed and row.origin not in rejected]
+                    failed.setdefault(row.origin, why)
+                rows = [row for row in rows if row not in blamed and row.origin not in failed]
         return []
 
-    def _readable(self, rows: Sequence[Row], rejected: dict[int, str]) -> list[Row]:
+    def _readable(self, rows: Sequence[Row], failed: dict[int, Failed]) -> list[Row]:
         readable = []
         for row in rows:
             try:
                 opened(row.text)
             except Failed as failure:
-                rejected.setdefault(row.origin, str(failure))
+                failed.setdefault(row.origin, failure)
             else:
                 readable.append(row)
         return readable
@@ -51,22 +53,22 @@ class Whole(Stage):
         except MemoryError:
             raise  # this machine's trouble, not a record's
         except Exception as error:
-            raise Failed(reason(error)) from error
+            raise failure_of(error) from error
         places = origins(len(rows), labels, len(records))
         came = []
         for place, text in zip(places, written(records), strict=True):
             came.append(rows[place] if text == pairs[place][1] else Row(rows[place].origin, text))
         return came
 
-    def _narrowed(self, rows: Sequence[Row], why: str) -> dict[Row, str]:
+    def _narrowed(self, rows: Sequence[Row], why: Failed) -> dict[Row, Failed]:
         """The fewest rows that halving finds the function to fail on, each with its reason."""
         if len(rows) == 1:
             return {rows[0]: why}
         middle = len(rows) // 2
-        blamed: dict[Row, str] = {}
+        blamed: dict[Row, Failed] = {}
         for half in (rows[:middle], rows[middle:]):
             try:
                 self._called(half)
             except Failed as failure:
-                blamed |= self._narrowed(half, str(failure))
+                blamed |= self._narrowed(half, failure)
         return blamed or dict.fromkeys(rows, why)  # only together do they make it fail

@@ -9,6 +9,7 @@ from millrace_pipeline.queue.books import Books, Lease, books_of
 from millrace_pipeline.queue.claim import Claim
 from millrace_pipeline.queue.claiming import Claiming
 from millrace_pipeline.queue.dead_letters import DeadLetters, SetAside
+from millrace_pipeline.queue.delaying import Delaying
 from millrace_pipeline.queue.leading import Leading
 from millrace_pipeline.queue.leases import Leases
 from millrace_pipeline.queue.publishing import Published, Publishing
@@ -23,6 +24,7 @@ __all__ = [
     "Claiming",
     "Client",
     "DeadLetters",
+    "Delaying",
     "Done",
     "Leading",
     "Lease",

@@ -107,7 +107,7 @@ class Ahead:
         with suppress(IndexError):  # another thread may take of it meanwhile
             while True:
                 given.append(self._asked.pop())  # the youngest first, so that what is older is taken first
-        self._ask_of_each("release", given)
+        self._ask_of_each("release", given, 0, "")
 
     def await_disk(self, moment: int) -> None:
         """Return once that round of the disk watch has ended.

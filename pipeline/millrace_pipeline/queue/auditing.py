@@ -120,7 +120,8 @@ def _lists(keys: Keys, claims: Sequence[bytes]) -> list[str]:
 
 def _seen(books: Books, lengths: Sequence[int], foreign: int) -> Books:
     """The books with what the lists hold, the first two of which are what is ready."""
-    return msgspec.structs.replace(books, in_flight=sum(lengths[2:]), foreign_waiting=foreign, unread=0)
+    in_flight = sum(lengths[2:]) - books.delayed
+    return msgspec.structs.replace(books, in_flight=in_flight, foreign_waiting=foreign, unread=0)
 
 
 def _standing(books: Books) -> dict[str, Any]:

@@ -26,6 +26,8 @@ class Lease(msgspec.Struct, frozen=True):
     seconds_left: float
     note: str = ""
     """What keeps it waiting, where its consumer said so."""
+    delayed: bool = False
+    """Put off: nobody holds it, nor may take it for `seconds_left`."""
 
 
 class Books(msgspec.Struct, frozen=True):
@@ -37,6 +39,7 @@ class Books(msgspec.Struct, frozen=True):
     filtered: int
     ready: int
     in_flight: int
+    """In batches that consumers hold, or left behind."""
     dead: int
     discarded: int
     oldest_seconds: float
@@ -46,6 +49,8 @@ class Books(msgspec.Struct, frozen=True):
     variants: int = 0
     foreign_waiting: int = 0
     """Of the ready and in flight those that somebody else pushed; they count as `foreign` once they are acked."""
+    delayed: int = 0
+    """Records that are put off, to be tried again; they are not among `in_flight`."""
     moment: float = 0.0
     """The instant, in seconds since 1970 by Redis' clock."""
     unread: int | None = None
@@ -54,7 +59,7 @@ class Books(msgspec.Struct, frozen=True):
     @property
     def lag(self) -> int:
         """Records that are on the list and not yet delivered."""
-        return self.ready + self.in_flight
+        return self.ready + self.in_flight + self.delayed
 
     @property
     def difference(self) -> int:
@@ -63,7 +68,7 @@ class Books(msgspec.Struct, frozen=True):
         Above 0 it is doubles where it is `exact`; else it may as well be records that others pushed and that no
         consumer has acked yet.
         """
-        held = self.delivered + self.filtered + self.ready + self.in_flight + self.dead + self.variants + self.discarded
+        held = self.delivered + self.filtered + self.lag + self.dead + self.variants + self.discarded
         return held - self.published - self.foreign - self.foreign_waiting
 
     @property
@@ -100,6 +105,7 @@ def leases_from(claims: Mapping[bytes, bytes], deadlines: Mapping[bytes, float],
                 max(0.0, (now_ms - claim["since"]) / 1000),
                 (deadline - now_ms) / 1000,
                 claim.get("note", ""),
+                bool(claim.get("delayed")),
             )
             for id, claim, deadline in held
         ),
@@ -132,6 +138,7 @@ def books_with(session: Session, *more: Command) -> tuple[Books, list[Any]]:
     count = {name.decode(): int(value) for name, value in pairs(counters).items()}
     now_ms = milliseconds(clock)
     leases = leases_from(pairs(claims), {id: float(score) for id, score in pairs(deadlines).items()}, now_ms)
+    delayed = sum(lease.records for lease in leases if lease.delayed)
     oldest_batch = session.ask(("LINDEX", keys.batch(leases[0].batch), 0))[0] if leases else None
     books = Books(
         published=count.get("published", 0),
@@ -139,7 +146,8 @@ def books_with(session: Session, *more: Command) -> tuple[Books, list[Any]]:
         delivered=count.get("delivered", 0),
         filtered=count.get("filtered", 0),
         ready=ready + woken,
-        in_flight=count.get("in_flight", 0),
+        in_flight=count.get("in_flight", 0) - delayed,
+        delayed=delayed,
         dead=dead,
         discarded=count.get("discarded", 0),
         oldest_seconds=max(age_of(oldest, now_ms), age_of(oldest_batch, now_ms)),

@@ -20,8 +20,20 @@ class Claim(msgspec.Struct):
     steps: int
     lines: list[bytes]
     begun: bool = True
+    unseen: bool = True
+    """No sink has seen any of it, so records may still be taken out of it."""
     moment: int = 0
     """The round of the disk watch after which the claim is on disk; 0 where nobody asks, or it is known to be."""
+
+
+def delayed_id(session: str, number: int) -> str:
+    """Return the id of the batch that a session puts off as its so many'th."""
+    return f"{session}-d{number:06d}"
+
+
+def is_delayed(id: str) -> bool:
+    """Return True where the batch, or the one that it was split off from, was put off."""
+    return id.rpartition("-")[2].startswith("d")
 
 
 class Asking:
@@ -40,7 +52,7 @@ class Asking:
 
     def claim(self, number: int, lines: list[bytes], *, begun: bool = True, moment: int = 0) -> Claim:
         """Return the claim of that number, with its records."""
-        return Claim(*self.names(number), 1, 1, lines, begun, moment)
+        return Claim(*self.names(number), 1, 1, lines, begun, moment=moment)
 
     def names(self, number: int) -> tuple[str, str]:
         """Return the id and the token of our claim of that number."""

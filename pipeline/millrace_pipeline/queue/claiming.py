@@ -112,12 +112,12 @@ class Claiming:
         if found is None:
             self.leases.overdue = False
             return None
-        id, attempts, steps, records = found[0].decode(), *map(int, found[1:])
+        id, attempts, steps, records, unseen = found[0].decode(), *map(int, found[1:])
         parts = session.ask(*(("LRANGE", part, 0, -1) for part in session.keys.parts(id, steps)))
         lines = [line for part in parts for line in part]
         if len(lines) != records:
             return None  # lost again while we read it
-        claim = Claim(id, token, attempts, steps, lines, moment=self._moment())
+        claim = Claim(id, token, attempts, steps, lines, unseen=bool(unseen), moment=self._moment())
         return claim if self.leases.is_replicated(claim) else None
 
     def close(self) -> None:

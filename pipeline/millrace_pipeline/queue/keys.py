@@ -18,7 +18,8 @@ class Keys:
         self.leases = self.beside("leases")
         """zset: batch id → deadline, in milliseconds of Redis time"""
         self.claims = self.beside("claims")
-        """hash: batch id → who holds it, as JSON {token, consumer, attempts, steps, records, since}"""
+        """hash: batch id → who holds it, as JSON {token, consumer, attempts, steps, records, since}, and `delayed`
+        while nobody may take it"""
         self.counters = self.beside("counters")
         """hash: published, foreign, delivered, filtered, in_flight, discarded, bytes_in, bytes_out"""
         self.checkpoints = self.beside("checkpoints")

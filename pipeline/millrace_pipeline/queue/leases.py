@@ -40,7 +40,11 @@ class Leases:
 
     def release(self, claim: Claim) -> None:
         """Give the batch back, whole and under its id, for whoever comes next; the attempt is not counted."""
-        self._ask("release", claim)
+        self._ask("release", claim, 0, "")
+
+    def put_off(self, claim: Claim, ms: int, note: str) -> None:
+        """Give the batch back, whole and under its id, for whoever comes after so long; the attempt counts."""
+        self._ask("release", claim, ms, note)
 
     def abandon(self, claim: Claim, note: str) -> None:
         """Give a batch up after a failure: whoever comes next may take it at once, and the attempt counts.

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from millrace_pipeline.queue.books import Lease, books_of, leases_from
+from millrace_pipeline.queue.claim import is_delayed
 from millrace_pipeline.queue.dead_letters import DeadLetters, SetAside
 from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.pages import PAGE_RECORDS, Pages
@@ -64,7 +65,7 @@ def standing(queue: Session) -> tuple[int, ...]:
     """Return what stays the same while no record moves: to tell whether one may have slipped by. Raises QueueError."""
     books = books_of(queue)
     counted = (books.published, books.delivered, books.filtered, books.foreign, books.discarded)
-    return (*counted, books.ready, books.in_flight, books.dead, books.variants)
+    return (*counted, books.ready, books.in_flight + books.delayed, books.dead, books.variants)
 
 
 def published_at(queue: Session, ids: list[str]) -> dict[str, float]:
@@ -103,8 +104,10 @@ def _in_flight(queue: Session) -> Iterator[tuple[bytes, Spot]]:
         held = pairs(claims)
         scores = {id: float(score) for id, score in pairs(deadlines).items()}
         leases = leases_from(held, scores, milliseconds(clock))
-        # What was claimed since was on the list when that was read, or not yet published. Only halves are new.
-        found = [lease for lease in leases if not looked or (lease.batch not in looked and lease.batch[:-1] in looked)]
+        # What was claimed since was on the list when that was read, or not yet published. Halves are new, and what was
+        # put off.
+        fresh = [lease for lease in leases if lease.batch not in looked]
+        found = [lease for lease in fresh if not looked or lease.batch[:-1] in looked or is_delayed(lease.batch)]
         if not found:
             return
         for lease in found:

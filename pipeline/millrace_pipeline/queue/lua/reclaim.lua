@@ -6,7 +6,8 @@
 --
 -- KEYS  1 leases  2 claims  3 session
 -- ARGV  1 token  2 number  3 lease (ms)  4 consumer  5 session time to live (s)
--- Returns {id, attempts, steps, records}, or nothing where no lease has run out.
+-- Returns {id, attempts, steps, records, 1 if it was put off and no sink has seen it}, or nothing where no lease has
+-- run out.
 local leases, claims, session = KEYS[1], KEYS[2], KEYS[3]
 local token, number = ARGV[1], tonumber(ARGV[2])
 
@@ -16,7 +17,7 @@ local function whole(number) -- in text, never -0 or 1e+15; an error where it is
 end
 
 local function answer(id, claim)
-  return {id, claim.attempts, claim.steps, claim.records}
+  return {id, claim.attempts, claim.steps, claim.records, claim.unseen == token and 1 or 0}
 end
 
 local before = redis.call('HMGET', session, 'reclaimed', 'reclaimed_batch')
@@ -38,6 +39,10 @@ local claim = cjson.decode(redis.call('HGET', claims, id))
 claim.token = token
 claim.consumer = ARGV[4]
 claim.attempts = claim.attempts + 1
+if claim.delayed then
+  claim.unseen = claim.delayed == 'new' and token or nil
+  claim.delayed, claim.note = nil, nil
+end
 local until_then, seconds = whole(now + ARGV[3]), whole(ARGV[5])
 local reclaimed = whole(number)
 redis.call('HSET', claims, id, cjson.encode(claim))

@@ -1,0 +1,67 @@
+"""The field of a record that an option of a sink names."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from millrace_pipeline.moment import read_moment
+from millrace_pipeline.pointer import place_of, steps_of
+from millrace_pipeline.process.repeats import repeats
+
+_ABSENT = object()
+_SHOWN_LETTERS = 80
+
+
+class NamedField:
+    """What a name or JSON pointer finds in records: by the letter, else without regard to case where one name is alike.
+
+    A record without it has None there; that is said once for the option, and counted.
+    """
+
+    def __init__(self, option: str, pointer: str) -> None:
+        self._pointer = pointer
+        self._steps = steps_of(pointer)
+        self._said: dict[str, Any] = {"option": option, "field": pointer}
+        self._kind = f"{option} {pointer}"
+
+    def of(self, record: Any) -> Any:
+        """Return what the record has there."""
+        found = record
+        for step in self._steps:
+            found = _inner(found, step)
+        if found is not _ABSENT:
+            return found
+        mend = self._mend(record)
+        repeats.warn("field_not_found", kind=self._kind, **self._said, **mend)
+        return None
+
+    def moment_of(self, record: Any) -> datetime | None:
+        """Return the time that the record has there, read as any; None for what is none, said once and counted."""
+        found = self.of(record)
+        moment = read_moment(found)
+        if found is not None and moment is None:
+            shown = repr(found)[:_SHOWN_LETTERS]
+            repeats.warn("time_not_understood", kind=self._kind, **self._said, found=shown)
+        return moment
+
+    def _mend(self, record: Any) -> dict[str, Any]:
+        nested = record
+        for step in self._pointer.split("."):
+            nested = _inner(nested, step)
+        is_nested = not self._pointer.startswith("/") and "." in self._pointer and nested is not _ABSENT
+        if is_nested:
+            return {"mend": f"a nested field is named as /{self._pointer.replace('.', '/')}"}
+        return {}
+
+
+def _inner(holder: Any, step: str) -> Any:
+    if isinstance(holder, dict):
+        if step in holder:
+            return holder[step]
+        folded = step.casefold()
+        alike = [name for name in holder if isinstance(name, str) and name.casefold() == folded]
+        return holder[alike[0]] if len(alike) == 1 else _ABSENT
+    if isinstance(holder, list) and (place := place_of(step)) < len(holder):
+        return holder[place]
+    return _ABSENT
