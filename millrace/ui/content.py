@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,8 @@ import msgspec
 from markupsafe import Markup
 
 from millrace.ui.visible import number_of, visible
+from millrace_pipeline.envelope import decode
+from millrace_pipeline.errors import EnvelopeError
 
 CUT_BYTES = 64 * 1024
 """So much of a record is shown; all of it can be had as a file."""
@@ -52,7 +55,10 @@ def content_of(record: bytes, wanted: str = "") -> Content:
 
 
 def preview(record: bytes) -> str:
-    """Return how a record begins, on one line."""
+    """Return how a record begins, on one line: its data, where it is an envelope."""
+    if len(record) <= CUT_BYTES:
+        with contextlib.suppress(EnvelopeError):
+            record = bytes(decode(record, foreign_id=str).text)
     begin = record[: 4 * PREVIEW_LETTERS]
     text = (_text(begin, cut=len(begin) < len(record)) or begin.decode(errors="replace")).strip()
     return text if len(record) <= len(begin) and len(text) <= PREVIEW_LETTERS else text[:PREVIEW_LETTERS] + "…"

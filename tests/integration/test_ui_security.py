@@ -34,9 +34,9 @@ def a_letter(place: Place, content: bytes = b"{", reason: str = "no JSON") -> st
         return f"/flows/numbers/dead/{next(DeadLetters(queue).newest()).id}"
 
 
-def a_variant(place: Place, data: object, reason: str, id: str = "v-1") -> None:
-    with place.queue() as queue, redis.Redis.from_url(place.redis_url) as client:
-        line = encode(Record(data), id=id, source="numbers", time=now(), mark=queue.keys.ready)
+def a_variant(place: Place, data: object, reason: str, id: str = "v-1", flow: str = "numbers") -> None:
+    with place.queue(flow) as queue, redis.Redis.from_url(place.redis_url) as client:
+        line = encode(Record(data), id=id, source=flow, time=now(), mark=queue.keys.ready)
         client.lpush(queue.keys.variants, variant_of(line, reason))
         client.hincrby(queue.keys.counters, "published", 1)
 

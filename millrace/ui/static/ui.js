@@ -7,7 +7,9 @@ const away = document.getElementById("away");
 const pulse = document.getElementById("pulse");
 const words = document.getElementById("pulse-words");
 const parser = new DOMParser();
-const SILENT_MS = 5000;
+// The server says something every two seconds.
+const SILENT_MS = 6000;
+const CUT_MS = 2000;
 let stream = null;
 let heard = 0;
 
@@ -87,9 +89,11 @@ function leave() {
 // A browser gives up on a stream that was refused, and some networks drop one without a word.
 setInterval(() => {
   if (document.hidden || !body.dataset.live) return;
-  if (stream && heard && Date.now() - heard > SILENT_MS) {
+  const silent = Date.now() - heard;
+  if (stream && (silent > SILENT_MS || (silent > CUT_MS && stream.readyState !== EventSource.OPEN))) {
     say("millrace ui doesn't answer. This page goes on by itself once it does.");
     leave();
+    heard = Date.now();
   }
   follow();
 }, 1000);
