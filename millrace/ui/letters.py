@@ -17,7 +17,7 @@ PAGE = 25
 COUNTED_BYTES = 512 * 1024 * 1024
 """So much is read at most to count letters before something is done with them."""
 
-DOING_SECONDS = 20.0
+DOING_SECONDS = 60.0
 """So long a page works at most; what is left is said, and goes on at the next click."""
 
 ID = re.compile(r"\d{1,20}-\d{1,20}")

@@ -108,6 +108,7 @@ def test_three_thousand_dead_letters_go_back_by_one_answer(shop: Place, ui: Ui, 
             queue.publish([], dead=[DeadLetter(b'{"n": %d}' % n, "model: x") for n in range(begin, begin + 500)])
     person = Person(opened(ui.address))
     person.sign_in()
+    person.page.set_default_timeout(90_000)  # three thousand scripts, on a machine that is busy
     person.page.goto(f"{ui.address}flows/prices/dead")
     person.sees("3,000 in all")
     person.follow("Put back on the list…")
