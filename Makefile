@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --require-ha
 WORKERS ?= 4
 say = @echo "· $(1)"
 
-.PHONY: help demo test check fmt acceptance faults servers soak bench bench-quick docs tables lock clean
+.PHONY: help demo test check fmt browser screenshots acceptance faults servers soak bench bench-quick docs tables lock clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -34,6 +34,12 @@ check: $(VENV)/all ## Lint, format, types, and who may import whom
 
 fmt: $(VENV)/all ## Format the code, and mend what can be mended
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+
+browser: $(VENV)/all ## The page in a real Chromium (Debian: apt install chromium): by keyboard, on a phone, with axe
+	@$(BIN)/python -m pytest -q -n 2 tests/browser $(ARGS)
+
+screenshots: $(VENV)/all ## Take the pictures of the page in the docs anew, of flows that run; some minutes, with Chromium
+	@$(BIN)/python -m docs.screenshots
 
 acceptance: $(VENV)/all ## The real stack in Docker: up, scale, kill, restart, count
 	@$(BIN)/python -m pytest -q -m docker tests/acceptance $(ARGS)
@@ -85,7 +91,7 @@ lock: $(VENV)/runtime ## Resolve all dependencies anew into requirements/
 	@printf -- '-r %s.txt\n' $(EXTRAS) > requirements/all.txt
 	@$(BIN)/python requirements/subtract requirements/dev.txt requirements/all.txt requirements/build.txt
 	@$(BIN)/python requirements/subtract bench/requirements.txt requirements/base.txt
-EXTRAS = aws delta duckdb kafka objects pandas polars postgres schedule websocket
+EXTRAS = aws delta duckdb kafka objects pandas polars postgres schedule ui websocket
 # No address of any index ends up in the files: they hold on every machine, whatever its pip is told.
 RESOLVE = $(VENV)/uv/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 

@@ -14,8 +14,10 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-SHOWN = ("*.md", "flows.yaml", "docs/**/*.md", "docs/**/*.svg", "examples/*/README.md")
+SHOWN = ("*.md", "flows.yaml", "docs/**/*.md", "docs/**/*.svg", "docs/**/*.webp", "examples/*/README.md")
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^()#\s:]+)\)")
+PICTURE = re.compile(r'(?<=["])docs/(?=images/[\w-]+\.webp")')
+"""A picture in two colours is HTML, whose addresses mkdocs leaves alone."""
 FOLDERS = {
     "docs/decisions": ("Decisions", "Why it is as it is, where that surprises: one page for each decision.", "*.md"),
     "examples": ("Examples", "A folder each, with a flow to copy; `millrace check` passes all of them.", "*/README.md"),
@@ -52,7 +54,7 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
             return text
         return link[0]
 
-    markdown = LINK.sub(mended, markdown).replace("<details>", '<details markdown="1">')
+    markdown = PICTURE.sub("", LINK.sub(mended, markdown)).replace("<details>", '<details markdown="1">')
     if path.parent.parent.name == "examples":
         for beside in sorted(path.parent.glob("flows.*"), reverse=True):
             kind = {".py": "python", ".yaml": "yaml"}[beside.suffix]

@@ -57,6 +57,7 @@ COMMANDS = {
     "purge": ("purge", "requeue"),
     "audit": ("audit",),
     "top": ("top",),
+    "ui": ("ui",),
     "where": ("where",),
     "history": ("history",),
     "verify": ("verify",),

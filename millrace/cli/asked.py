@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from millrace.server import Server, server_of, without_secrets
-from millrace_pipeline.errors import ConfigError
+from millrace.ours import may_change
+from millrace.server import Server, server_of
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.queue import Session
-from millrace_pipeline.queue.marks import mark_of, theirs
+from millrace_pipeline.queue.marks import mark_of
 
 AnyProjectOption = Annotated[
     bool, typer.Option("--any-project", help="Also on a list that another project's flows file uses.")
@@ -54,22 +54,9 @@ class Asked:
                 sys.stderr.flush()
 
     def may_change(self, flow: Flow, queue: Session, *, any_project: bool) -> None:
-        """Returns if a command may change this list: the folder's own, or one that bears this flows file's mark.
-
-        A list without a mark is left alone only where nobody said that this is the server. Raises ConfigError naming
-        both, and the mend.
-        """
-        if any_project or self.server.kind == "embedded":
-            return
-        found = mark_of(queue)
-        if found is None and self.server.kind == "default":
-            raise ConfigError(
-                f"list {flow.queue.key} on {self.server} bears no mark of this flows file ({flow.project}). Nothing "
-                "was changed. Set REDIS_URL to the Redis that you mean; --any-project does it all the same"
-            )
-        if found is not None and not flow.project.is_of(found):
-            words = theirs(queue, flow.project, found, "Nothing was changed", "--any-project does it all the same")
-            raise ConfigError(f"on {without_secrets(self.server.url)}, {words}")
+        """Return if a command may change this list, as `millrace.ours` says. Raises ConfigError."""
+        if not any_project:
+            may_change(self.server, flow, queue, "--any-project does it all the same")
 
     def never_heard_of(self, flow: Flow) -> bool:
         """Return True where no service of ours has ever used the flow's list there. Raises QueueError."""

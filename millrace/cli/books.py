@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from millrace.cli.ages import age
 from millrace.cli.tables import console_for_all, table
+from millrace.equation import CREDIT, DEBIT, SHOWN_WHERE_ANY, sign_of, verdict_of
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.queue import Books, Session, audit, books_of
@@ -16,9 +16,7 @@ from millrace_pipeline.queue.troubles import Trouble, troubles_of
 
 T = TypeVar("T")
 
-DEBIT = ("published", "foreign", "foreign_waiting")
-CREDIT = ("delivered", "filtered", "ready", "in_flight", "delayed", "dead", "variants", "discarded")
-SHOWN_WHERE_ANY = ("foreign", "foreign_waiting", "delayed", "variants", "discarded")
+COLOURS = {"balanced": "green", "loss": "bold red", "double": "bold red", "surplus": "yellow"}
 
 
 def read_books(settings: Settings, flow: Flow) -> Books:
@@ -59,8 +57,7 @@ def print_books(books: Mapping[str, Books], screen: Console | None = None) -> No
         counts = [getattr(found, row) for found in books.values()]
         if row in SHOWN_WHERE_ANY and not any(counts):
             continue
-        sign = "" if row == "published" else "+ " if row in DEBIT else "− "
-        rows.add_row(sign + row.replace("_", " "), *(f"{count:,}" for count in counts))
+        rows.add_row(f"{sign_of(row)} {row.replace('_', ' ')}".strip(), *(f"{count:,}" for count in counts))
     rows.add_row("", *("─" * 9 for _ in books))
     rows.add_row("[bold]books[/bold]", *(verdict(found) for found in books.values()))
     screen = screen or console_for_all(highlight=True)
@@ -70,28 +67,10 @@ def print_books(books: Mapping[str, Books], screen: Console | None = None) -> No
             screen.print(f"{name}: {not_looked_at(found)}", soft_wrap=True)
 
 
-def delays(found: Books) -> str:
-    """Return in words what is put off, until when and why; empty where nothing is."""
-    leases = sorted((lease for lease in found.leases if lease.delayed), key=lambda lease: lease.seconds_left)
-    if not leases:
-        return ""
-    batches = f" in {len(leases):,} batches" if len(leases) > 1 else ""
-    first = f"the first for {age(leases[0].seconds_left)} more" if leases[0].seconds_left > 0 else "the first is due"
-    others = len({lease.note for lease in leases}) - 1
-    return f"{found.delayed:,} delayed{batches}, {first}: {leases[0].note}" + (
-        f" (and {others:,} more reasons)" if others else ""
-    )
-
-
 def verdict(found: Books) -> str:
     """What the books come to, in a word and rich's colours."""
-    if found.difference == 0:
-        return "[green]balanced[/green]"
-    if found.difference > 0 and found.exact:
-        return f"[bold red]{found.difference:,} too many[/bold red]"
-    if found.difference > 0:
-        return f"[yellow]surplus {found.difference:,}[/yellow]"
-    return f"[bold red]{-found.difference:,} missing[/bold red]"
+    words, kind = verdict_of(found)
+    return f"[{COLOURS[kind]}]{words}[/{COLOURS[kind]}]"
 
 
 def not_looked_at(found: Books) -> str:

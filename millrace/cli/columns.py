@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from millrace.cli.ages import age
-from millrace.cli.observing import ConsumerSeen, FlowSeen
+from millrace.ages import age
+from millrace.figures import NOTHING, number, rate, share
+from millrace.observing import ConsumerSeen, FlowSeen
 from millrace_pipeline.errors import ConfigError
-
-NOTHING = "–"
 
 
 @dataclass(frozen=True)
@@ -29,29 +28,6 @@ class Column:
     by: Callable[[FlowSeen], Any]
     consumer: Callable[[ConsumerSeen], str] = lambda _: ""
     right: bool = True
-
-
-def number(count: float) -> str:
-    """A count in at most seven characters: 99,999, 123.4k, 1.23M."""
-    if count < 100_000:
-        return f"{count:,.0f}"
-    for size, letter in ((1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T")):
-        if count < 1000 * size or letter == "T":
-            scaled = count / size
-            return f"{scaled:.2f}{letter}" if scaled < 10 else f"{scaled:.1f}{letter}"
-    raise AssertionError
-
-
-def rate(a_second: float | None) -> str:
-    """A rate in at most seven characters."""
-    if a_second is None:
-        return NOTHING
-    return f"{a_second:.1f}" if 0 < a_second < 9.95 else number(a_second)
-
-
-def share(of_time: float | None) -> str:
-    """A share of time in percent."""
-    return NOTHING if of_time is None else f"{of_time * 100:.0f}%"
 
 
 def since(moment: float) -> str:

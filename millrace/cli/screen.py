@@ -17,9 +17,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from millrace.cli.books import delays, read_books
-from millrace.cli.meter import Meter
+from millrace.cli.books import read_books
 from millrace.cli.running import RunningFlow
+from millrace.equation import delays
+from millrace.meter import Meter
 from millrace_pipeline.errors import QueueError
 from millrace_pipeline.process import logs
 from millrace_pipeline.process.settings import Settings

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from millrace.cli.ages import age
+from millrace.ages import age
 from millrace_pipeline.queue import SetAside
 from millrace_pipeline.queue.walk import Aside, InFlight, Ready, Spot
 

@@ -12,12 +12,13 @@ import msgspec
 import typer
 from rich.console import Console
 
-from millrace.cli.ages import age
+from millrace.ages import age
 from millrace.cli.asked import Asked
-from millrace.cli.books import delays, read_books, read_troubles
+from millrace.cli.books import read_books, read_troubles
 from millrace.cli.completion import flow_names
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.tables import console_for_all, table
+from millrace.equation import delays
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Books
 

@@ -18,11 +18,11 @@ from rich.live import Live
 from millrace.cli.asked import Asked
 from millrace.cli.columns import COLUMNS, WIDE, column_of, columns_for
 from millrace.cli.keyboard import keys
-from millrace.cli.observing import FlowSeen, Observer, as_dict
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.status import JsonOption, NamesArgument
 from millrace.cli.tables import console_for_all
 from millrace.cli.topview import View, table_of
+from millrace.observing import FlowSeen, Observer, as_dict
 from millrace.server import without_secrets
 from millrace_pipeline.errors import ConfigError, QueueUnavailable
 from millrace_pipeline.flows.units import seconds

@@ -12,25 +12,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from millrace.cli.columns import COLUMNS, GAP, Column, columns_for, number, rate, since
-from millrace.cli.observing import ConsumerSeen, FlowSeen
+from millrace.bottleneck import badness, wants_somebody
+from millrace.cli.columns import COLUMNS, GAP, Column, columns_for, since
+from millrace.figures import number, rate
+from millrace.observing import ConsumerSeen, FlowSeen
 
 SENTENCE_LINES = 8
 """So many lines at most tell what holds flows up, the worst first."""
-
-WORST_FIRST = (
-    "Redis",
-    "stopped",
-    "no consumer",
-    "stuck",
-    "sink",
-    "transform",
-    "consumer",
-    "held",
-    "source",
-    "paused",
-    "idle",
-)
 
 
 @dataclass
@@ -96,9 +84,9 @@ class View:
 
     def _sentences(self, flows: Sequence[FlowSeen], width: int, lines: int) -> Iterator[Text]:
         chosen = [seen for seen in self.chosen(flows) if seen.bottleneck and not seen.unreachable]
-        chosen.sort(key=lambda seen: (_badness(seen), -(seen.books.lag if seen.books else 0)))
+        chosen.sort(key=lambda seen: (badness(seen.bottleneck), -(seen.books.lag if seen.books else 0)))
         for seen in chosen:
-            style = "red" if _badness(seen) < 4 else "yellow" if _badness(seen) < 8 else "dim"
+            style = "red" if wants_somebody(seen.bottleneck) else "yellow" if badness(seen.bottleneck) < 8 else "dim"
             sentence = f"{seen.name}: {' '.join(seen.bottleneck.split())}"
             wrapped = textwrap.wrap(sentence, width, subsequent_indent="  ", max_lines=3, placeholder=" …")
             if (lines := lines - len(wrapped)) < 0:
@@ -144,11 +132,7 @@ def _style(seen: FlowSeen, one: ConsumerSeen | None) -> str:
         return "dim"
     if one is not None:
         return "red" if one.trouble or not one.works else "dim"
-    return "red" if _badness(seen) < 4 else ""
-
-
-def _badness(seen: FlowSeen) -> int:
-    return next((at for at, word in enumerate(WORST_FIRST) if seen.bottleneck.startswith(word)), len(WORST_FIRST))
+    return "red" if wants_somebody(seen.bottleneck) else ""
 
 
 def _line(text: str, style: str) -> Text:

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 import redis
 
-from millrace.cli.observing import FlowSeen, Observer
 from millrace.embedded import Embedded
+from millrace.observing import FlowSeen, Observer
 from millrace_consumer import pulse
 from millrace_consumer.runner import Consumer
 from millrace_pipeline import envelope
@@ -30,6 +30,7 @@ from millrace_pipeline.flows.flow import load
 from millrace_pipeline.process.supervisor import SERVICE
 from millrace_pipeline.queue.presence import Doing, beat, leave, presences
 from millrace_pipeline.queue.roles import READER
+from millrace_pipeline.queue.troubles import tell_trouble
 from tests.conftest import eventually
 from tests.integration.test_acl import version_of
 from tests.queues import Queue
@@ -148,6 +149,15 @@ def test_idle_unconsumed_and_broken_flows_look_different(place: Place) -> None:
     assert 0 < time.time() - since < 120
     (place.folder / "broken").unlink()
     eventually(lambda: not told()["bad"].startswith("stopped"), 60)
+
+
+def test_what_keeps_a_source_from_giving_anything_is_told_with_since_when(place: Place) -> None:
+    place.flow()
+    with place.queue() as queue:
+        tell_trouble(queue, "no route to host", int(time.time() * 1000) - 90_000)
+    (told,) = json.loads(once(place, "--json"))["flows"]
+    assert told["trouble"] == "source: no route to host"
+    assert 80 < time.time() - told["trouble_since"] < 120
 
 
 def test_a_consumer_says_that_it_is_there_and_takes_itself_off_when_it_ends(

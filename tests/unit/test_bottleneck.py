@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from millrace.cli.ages import age, span
-from millrace.cli.bottleneck import Load, bottleneck
+from millrace.ages import age, span
+from millrace.bottleneck import Load, bottleneck
 
 
 def load(**known: Any) -> Load:

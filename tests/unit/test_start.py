@@ -12,7 +12,21 @@ import pytest
 from millrace import cli
 from millrace_producer.sources import SOURCES
 
-HEAVY = {"scrapy", "twisted", "itemadapter", "lxml", "pyarrow", "numpy", "pandas", "polars", "boto3", "obstore"}
+HEAVY = {
+    "scrapy",
+    "twisted",
+    "itemadapter",
+    "lxml",
+    "pyarrow",
+    "numpy",
+    "pandas",
+    "polars",
+    "boto3",
+    "obstore",
+    "starlette",
+    "uvicorn",
+    "jinja2",
+}
 
 
 def loaded_by(code: str) -> set[str]:

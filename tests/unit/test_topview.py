@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from millrace.cli.bottleneck import bottleneck
-from millrace.cli.columns import COLUMNS, NARROW, WIDE, columns_for, number, rate
-from millrace.cli.observing import ConsumerSeen, FlowSeen, load_of
+from millrace.bottleneck import bottleneck
+from millrace.cli.columns import COLUMNS, NARROW, WIDE, columns_for
 from millrace.cli.top import press
 from millrace.cli.topview import View, table_of
+from millrace.figures import number, rate
+from millrace.observing import ConsumerSeen, FlowSeen, load_of
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.queue import Books
 

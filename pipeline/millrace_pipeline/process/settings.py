@@ -14,6 +14,8 @@ from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.process.listening import places_in
 
 DEFAULT_REDIS_URL = "redis://localhost:6379/0"
+LEAST_TOKEN = 16
+"""A token of so many characters is not guessed."""
 _NO_URL = (
     "expected redis://user:password@host:6379/0, rediss://… for TLS, unix:///path/to/socket, "
     "redis+cluster://host:6379,host2:6379/ or redis+sentinel://host:26379,host2:26379/primary/0 "
@@ -32,6 +34,10 @@ def _addresses(value: Any) -> Any:
 
 def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
+
+
+def _names(value: Any) -> Any:
+    return tuple(filter(None, map(str.strip, value.lower().split(",")))) if isinstance(value, str) else value
 
 
 Addresses = Annotated[tuple[tuple[str, int], ...], BeforeValidator(_addresses)]
@@ -61,6 +67,16 @@ class Settings(BaseSettings):
     http: Annotated[Addresses | None, NoDecode] = None
     """MILLRACE_HTTP: where /metrics, /livez and /readyz answer; None is nowhere. Port 0 is any free one. Of a name's
     addresses those of this machine."""
+    operator_url: SecretStr | None = None
+    """MILLRACE_OPERATOR_URL: that Redis as the user by whom `millrace ui` changes things."""
+    operator_url_file: Path | None = None
+    """MILLRACE_OPERATOR_URL_FILE: a file that holds it. MILLRACE_OPERATOR_URL goes before it."""
+    ui_token: SecretStr | None = None
+    """MILLRACE_UI_TOKEN: who knows it may change things by `millrace ui`."""
+    ui_token_file: Path | None = None
+    """MILLRACE_UI_TOKEN_FILE: a file that holds it. MILLRACE_UI_TOKEN goes before it."""
+    ui_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()
+    """MILLRACE_UI_HOSTS: names, with commas between, by which browsers may ask for the page besides localhost."""
     log: Annotated[Literal["auto", "json", "pretty"], BeforeValidator(_lower)] = "auto"
     """MILLRACE_LOG: `auto` is pretty on a terminal and JSON elsewhere."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
@@ -70,7 +86,7 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(20.0, ge=0, le=86_400, allow_inf_nan=False)
     """MILLRACE_GRACE_SECONDS: how long a service drains after SIGTERM before it gives back what it holds."""
 
-    @field_validator("redis_url")
+    @field_validator("redis_url", "operator_url")
     @classmethod
     def _a_redis_url(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None and not _is_redis_url(url.get_secret_value()):
@@ -107,18 +123,47 @@ class Settings(BaseSettings):
             return self.redis_url.get_secret_value()
         if self.redis_url_file is None:
             return self.default_redis_url.get_secret_value()
-        try:
-            url = self.redis_url_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise ConfigError(f"REDIS_URL_FILE: can't read {self.redis_url_file}: {reason}") from None
-        if not _is_redis_url(url):
-            raise ConfigError(f"REDIS_URL_FILE: in {self.redis_url_file}: {_NO_URL}")
-        return url
+        return _url_in(self.redis_url_file, "REDIS_URL_FILE")
+
+    @property
+    def operator(self) -> str | None:
+        """The address for who changes things, secrets included; None where nothing says it. Raises ConfigError."""
+        if self.operator_url is not None:
+            return self.operator_url.get_secret_value()
+        file = self.operator_url_file
+        return None if file is None else _url_in(file, "MILLRACE_OPERATOR_URL_FILE")
+
+    @property
+    def token(self) -> str | None:
+        """What one has to know to change things by `millrace ui`; None where nothing says it. Raises ConfigError."""
+        told, name = None, "MILLRACE_UI_TOKEN"
+        if self.ui_token is not None:
+            told = self.ui_token.get_secret_value().strip()
+        elif self.ui_token_file is not None:
+            name = f"MILLRACE_UI_TOKEN_FILE: in {self.ui_token_file}"
+            told = _text_in(self.ui_token_file, "MILLRACE_UI_TOKEN_FILE")
+        if told is not None and not (len(told) >= LEAST_TOKEN and told.isascii() and told.isprintable()):
+            raise ConfigError(f"{name}: expected {LEAST_TOKEN} letters or digits or more: `openssl rand -hex 32`")
+        return told
 
     def with_redis_url(self, url: str) -> Settings:
         """The same settings for another Redis."""
         return self.model_copy(update={"redis_url": SecretStr(url), "redis_url_file": None})
+
+
+def _text_in(file: Path, variable: str) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(f"{variable}: can't read {file}: {reason}") from None
+
+
+def _url_in(file: Path, variable: str) -> str:
+    url = _text_in(file, variable)
+    if not _is_redis_url(url):
+        raise ConfigError(f"{variable}: in {file}: {_NO_URL}")
+    return url
 
 
 def _is_redis_url(url: str) -> bool:

@@ -42,10 +42,10 @@ class DeadLetters:
     def __len__(self) -> int:
         return int(self._session.ask(("XLEN", self._keys.dead))[0])
 
-    def newest(self, *, since: datetime | None = None, reason: str = "") -> Iterator[SetAside]:
-        """Letters from the newest on, back to `since`, whose reason holds these words."""
+    def newest(self, *, since: datetime | None = None, before: str = "", reason: str = "") -> Iterator[SetAside]:
+        """Letters from the newest on, or from the one before this id, back to `since`, whose reason has these words."""
         oldest = str(int(since.timestamp() * 1000)) if since else "-"
-        newest, pages = "+", Pages()
+        newest, pages = f"({before}" if before else "+", Pages()
         while True:
             (page,) = self._session.ask(("XREVRANGE", self._keys.dead, newest, oldest, "COUNT", pages.count))
             for id, fields in page:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-FIRST_RECORDS = 16
+FIRST_RECORDS = 4
 PAGE_RECORDS = 500
 PAGE_BYTES = 4 * 1024 * 1024
 """So much is asked for at once, as far as the page before tells how large records are."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from millrace_pipeline.queue.replies import milliseconds, pairs
@@ -48,11 +50,15 @@ def end_trouble(queue: Session, part: str = SOURCE) -> None:
 def troubles_of(queue: Session) -> list[Trouble]:
     """Return what goes wrong now. Raises QueueError."""
     found, clock = queue.ask(("HGETALL", queue.keys.troubles), ("TIME",))
-    now = milliseconds(clock)
+    return troubles_in(found, milliseconds(clock))
+
+
+def troubles_in(found: Sequence[bytes], now_ms: int) -> list[Trouble]:
+    """Return what a reply to HGETALL tells of."""
     troubles = []
     for part, text in pairs(found).items():
         if text:
             told = msgspec.json.decode(text, type=_Told)
-            ages = (max(0.0, (now - moment) / 1000) for moment in (told.since, told.last))
+            ages = (max(0.0, (now_ms - moment) / 1000) for moment in (told.since, told.last))
             troubles.append(Trouble(part.decode(), told.reason, *ages))
     return troubles

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from millrace.cli.ages import span
+from millrace.ages import span
 
 BUSY_SHARE = 0.6
 """Who spends that much of the time on one thing is held up by it."""
@@ -18,6 +18,31 @@ QUIET = 0.05
 
 LEVEL = 0.01
 """A list that grows or falls by less than this part of what comes stays as it is."""
+
+WORST_FIRST = (
+    "Redis",
+    "stopped",
+    "no consumer",
+    "stuck",
+    "sink",
+    "transform",
+    "consumer",
+    "held",
+    "source",
+    "paused",
+    "idle",
+)
+"""How sentences begin: first those that want a person, then those that name who is slow."""
+
+
+def badness(sentence: str) -> int:
+    """Return where a sentence stands among the others: 0 is the worst."""
+    return next((at for at, word in enumerate(WORST_FIRST) if sentence.startswith(word)), len(WORST_FIRST))
+
+
+def wants_somebody(sentence: str) -> bool:
+    """Return True where nothing goes on until a person does something."""
+    return badness(sentence) < WORST_FIRST.index("sink")
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import msgspec
 
-from millrace.cli.bottleneck import Load, bottleneck
-from millrace.cli.meter import Meter
+from millrace.bottleneck import Load, bottleneck
+from millrace.meter import Meter
 from millrace_pipeline.errors import QueueError, QueueUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Books, Lease, Session
 from millrace_pipeline.queue.books import books_with
 from millrace_pipeline.queue.presence import Presence, presences
+from millrace_pipeline.queue.troubles import Trouble, troubles_in
 
 REMEMBERED = 600
 """So many looks back it is known how many records had come by then."""
@@ -37,6 +38,7 @@ class ConsumerSeen(msgspec.Struct, omit_defaults=True):
     write_share: float | None = None
     cpu_share: float | None = None
     restarts: int | None = None
+    up_seconds: float | None = None
     trouble: str = ""
     trouble_since: float = 0.0
     silent_seconds: float = 0.0
@@ -61,6 +63,8 @@ class FlowSeen(msgspec.Struct):
     age_known: str = ""
     """Empty where that is so to about a second, `<=` or `>=` where it is a bound."""
     consumers: list[ConsumerSeen] = []
+    troubles: list[Trouble] = []
+    """What keeps the source from giving anything."""
     bottleneck: str = ""
     unreachable: str = ""
     """Why Redis couldn't be asked; all else is then from before."""
@@ -69,14 +73,17 @@ class FlowSeen(msgspec.Struct):
     @property
     def trouble(self) -> str:
         """Return what is in the way of it."""
-        return self.unreachable or next((one.trouble for one in self.consumers if one.trouble), "")
+        told = (one.trouble for one in self.consumers if one.trouble)
+        return self.unreachable or next(told, "") or next((f"{one.part}: {one.reason}" for one in self.troubles), "")
 
     @property
     def trouble_since(self) -> float:
         """Since when, in seconds since 1970; 0 where that isn't known."""
         if self.unreachable:
             return self.unreachable_since
-        return min((one.trouble_since for one in self.consumers if one.trouble_since), default=0.0)
+        if any(one.trouble for one in self.consumers) or not self.troubles or not self.books:
+            return min((one.trouble_since for one in self.consumers if one.trouble_since), default=0.0)
+        return self.books.moment - self.troubles[0].since_seconds
 
 
 class Observer:
@@ -85,10 +92,12 @@ class Observer:
     def __init__(self, url: str, flows: Sequence[Flow], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._flows = [_Watched(Session(url, flow.queue.key), flow, clock) for flow in flows]
 
-    def look(self) -> list[FlowSeen]:
-        """Look at all of them. Where Redis doesn't answer for one, the others are not waited for in this round."""
+    def look(self, names: Container[str] | None = None) -> list[FlowSeen]:
+        """Look at all of them, or at these. Where Redis doesn't answer for one, the others are not waited for."""
         away: QueueUnavailable | None = None
         for watched in self._flows:
+            if names is not None and watched.seen.name not in names:
+                continue
             if away is not None:
                 watched.unreachable(away)
                 continue
@@ -126,7 +135,7 @@ class _Watched:
 
     def look(self) -> None:
         keys = self._queue.keys
-        books, (found,) = books_with(self._queue, ("HGETALL", keys.consumers))
+        books, (found, troubles) = books_with(self._queue, ("HGETALL", keys.consumers), ("HGETALL", keys.troubles))
         now = self._clock()
         done = books.delivered + books.filtered + books.dead + books.variants + books.discarded
         came = done + books.lag
@@ -136,6 +145,7 @@ class _Watched:
         seen = FlowSeen(self.seen.name, self.seen.key, books, self._in.rate(now, came), self._out.rate(now, done))
         seen.age_seconds, seen.age_known = self._age(books, now, came)
         seen.consumers = consumers_seen(books.leases, presences(found, round(books.moment * 1000)))
+        seen.troubles = troubles_in(troubles, round(books.moment * 1000))
         seen.bottleneck = bottleneck(load_of(seen))
         self.seen = seen
 
@@ -199,6 +209,7 @@ def consumers_seen(leases: Sequence[Lease], there: Sequence[Presence]) -> list[C
             continue  # killed, and perhaps started again under another name
         one = found[doing.consumer] = ConsumerSeen(doing.consumer)
         one.restarts = presence.starts - 1
+        one.up_seconds = doing.up_seconds
         one.silent_seconds = round(presence.silent_seconds, 1) if presence.silent else 0.0
         if not presence.silent:
             one.write_share, one.cpu_share = doing.write_share, doing.cpu_share
