@@ -58,6 +58,7 @@ COMMANDS = {
     "audit": ("audit",),
     "top": ("top",),
     "ui": ("ui",),
+    "tap": ("tap",),
     "where": ("where",),
     "history": ("history",),
     "verify": ("verify",),
