@@ -297,6 +297,8 @@ def steer(url: str, key: str = KEY) -> None:
         assert letters.drop(fourth)
         assert all(change.by.user.startswith("operator") for change in changes_of(queue))
         assert next(change.what for change in changes_of(queue)) == "dead drop"
+        for tap in (queue.keys.tap_in, queue.keys.tap_out):
+            Listener(queue, tap).look()
         keep_history(queue)
     finally:
         queue.close_all()

@@ -80,7 +80,7 @@ CONSUMER = Role(
     ],
     reads=lambda keys: [keys.checkpoints, keys.troubles],
 )
-"""`millrace consume`, `status`, `verify`, `tap` and `dead ls`: takes, sets aside, and puts back nothing but what it holds."""
+"""`millrace consume`, `tap` and all that looks: takes, sets aside, and puts back nothing but what it holds."""
 
 READER = Role(
     commands=(
@@ -109,7 +109,7 @@ OPERATOR = Role(
     ],
     reads=READER.reads,
 )
-"""A person who steers: pauses, moves a checkpoint, purges, requeues, puts back, edits or drops dead letters, and taps."""
+"""A person who steers: pauses, moves a checkpoint, purges, requeues, and puts back, edits or drops dead letters."""
 
 DURABLE = ("waitaof",)
 """To wait until what was written is on disk."""
