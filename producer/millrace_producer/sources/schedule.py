@@ -67,6 +67,11 @@ class ScheduleSource(Timed, Source):
             raise ValueError("arguments are those of a function, and there is none")
         return self
 
+    @property
+    def ends(self) -> bool:
+        """See `Source.ends`."""
+        return self.until is not None
+
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """See `Source.read`. A position is a tick whose records have all come, or a tick and how many of them have."""
         self._began = self._began or now()

@@ -48,6 +48,11 @@ class StdinSource(RecordOptions, Source):
         description="A longer line becomes a dead letter that holds its beginning; reading goes on after it.",
     )
 
+    @property
+    def ends(self) -> bool:
+        """See `Source.ends`."""
+        return True
+
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:  # noqa: ARG002
         """See `Source.read`. There is no going back: what is left of the input is read, whatever was before."""
         if os.environ.get(SUPERVISED):
