@@ -33,6 +33,8 @@ COMMANDS = [
     "scale",
     "logs",
     "ps",
+    "access",
+    "render",
 ]
 
 
