@@ -34,7 +34,6 @@ COMMANDS = [
     "logs",
     "ps",
     "access",
-    "render",
 ]
 
 
