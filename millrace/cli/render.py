@@ -73,6 +73,45 @@ def swarm(
     sys.stdout.write(text(_plan("swarm", flows, values, replicas, name=name, image=image, access=access)))
 
 
+@app.command(epilog="Example: `millrace render kubernetes --values values.yaml | kubectl apply -f -`")
+def kubernetes(
+    flows: FlowsOption = None,
+    values: ValuesOption = None,
+    name: NameOption = None,
+    image: ImageOption = None,
+    access: AccessOption = None,
+    replicas: ReplicasOption = None,
+) -> None:
+    """Prints manifests for Kubernetes, 1.31 and later. `millrace render secrets` prints the Secrets that they name.
+
+    Exit codes: 0 printed; 2 the flows file, a value or a secret is wrong or missing.
+    """
+    from millrace.render.kubernetes import kubernetes as text
+
+    sys.stdout.write(text(_plan("kubernetes", flows, values, replicas, name=name, image=image, access=access)))
+
+
+@app.command(epilog="Example: `millrace render secrets --values values.yaml | kubectl apply -f -`")
+def secrets(
+    flows: FlowsOption = None,
+    values: ValuesOption = None,
+    name: NameOption = None,
+    access: AccessOption = None,
+    version: Annotated[
+        bool, typer.Option("--version-only", help="Only what their names end with, for the chart's `access_version`.")
+    ] = False,
+) -> None:
+    """Prints the Secrets of Kubernetes, passwords and all: for a pipe, and for no file.
+
+    Exit codes: 0 printed; 2 the flows file, a value or a secret is wrong or missing.
+    """
+    from millrace.render.kubernetes import access_version
+    from millrace.render.kubernetes import secrets as text
+
+    plan = _plan("kubernetes", flows, values, None, name=name, access=access)
+    sys.stdout.write(f"{access_version(plan)}\n" if version else text(plan))
+
+
 def _plan(engine: Engine, flows: Path | None, values: Path | None, replicas: list[str] | None, **given: Any) -> Plan:
     """Return what is to run, having said on standard error what there is to say of it. Raises ConfigError."""
     from millrace.render.plan import plan
