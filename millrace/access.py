@@ -75,7 +75,7 @@ def main() -> None:
         if options.folders:
             make_folders(options.folder, flows)
             return
-        if (options.folder / "postgres").is_dir():
+        if _is_wanted(options.folder / "postgres"):
             grant_tables(options.folder, flows)
         grant(options.folder, settings.url, flows, version=options.redis)
     except ConfigError as error:
