@@ -223,8 +223,11 @@ def _environment(plan: Plan, service: Planned, version: str) -> list[dict[str, A
     }
     kept = named(plan.values, f"env-{version}")
     return [
-        *(Inline(name=name, value=value) for name, value in plain.items()),
-        *(Inline(name=name, valueFrom=Inline(secretKeyRef=Inline(name=kept, key=name))) for name in service.secrets),
+        *(Inline(name=name, value=value) for name, value in sorted(plain.items())),
+        *(
+            Inline(name=name, valueFrom=Inline(secretKeyRef=Inline(name=kept, key=name)))
+            for name in sorted(service.secrets)
+        ),
     ]
 
 
