@@ -50,7 +50,7 @@ REDIS_NODE = {"millrace-redis": "true"}
 
 UPDATE: dict[str, Any] = {
     "delay": "2s",
-    "monitor": "60s",
+    "monitor": "45s",
     "failure_action": "rollback",
     "max_failure_ratio": 0.5,
 }
@@ -163,7 +163,7 @@ def _redis(plan: Plan) -> Service:
                 limits=Amounts(memory=mebibytes(redis.memory)), reservations=Amounts(memory=mebibytes(redis.memory))
             ),
             restart_policy=Restart(condition="any"),
-            update_config=Rollout(order="stop-first", monitor="60s", failure_action="pause"),
+            update_config=Rollout(order="stop-first", monitor="45s", failure_action="pause"),
             rollback_config=Rollout(order="stop-first", failure_action="pause"),
         ),
     )

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.acceptance.stackrun import CommandFailed, until
@@ -21,6 +21,9 @@ HOST = f"{NETWORK}.254"
 """Where a node reaches what listens on this machine."""
 
 TOOLS = ("docker", "dockerd", "ip", "nsenter", "unshare", "iptables")
+NOBODY = "http://127.0.0.1:1"
+"""The way to any registry: a node asks for an image that it has, too, and is refused at once."""
+
 RUN = Path("/run/millrace-swarm")  # short, since a socket's path is at most 107 characters
 PARENT = "millrace-node"
 PATIENCE = 180.0
@@ -72,8 +75,8 @@ class Nodes:
         socket = {**os.environ, "DOCKER_HOST": f"unix://{RUN}/{number}.sock"}
         return run("docker", *words, environ=socket, stdin=stdin, patience=patience)
 
-    def load(self, *images: str) -> None:
-        """Copies images of this machine's own engine to every node."""
+    def load(self, *images: str, onto: Iterable[int] = ()) -> None:
+        """Copies images of this machine's own engine to every node, or to these."""
         packed = self.folder / "images.tar"
         run("docker", "save", "--output", str(packed), *images, patience=600)
         failed: list[Exception] = []
@@ -84,7 +87,7 @@ class Nodes:
             except Exception as error:
                 failed.append(error)
 
-        threads = [threading.Thread(target=take, args=(number,)) for number in self.numbers]
+        threads = [threading.Thread(target=take, args=(number,)) for number in (onto or self.numbers)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -108,6 +111,7 @@ class Nodes:
         with (self.folder / f"node{number}.log").open("ab") as log:
             self.engines[number] = subprocess.Popen(
                 ["nsenter", f"--net=/run/netns/{name}", "unshare", "--uts", "sh", "-c", engine],
+                env={**os.environ, "HTTP_PROXY": NOBODY, "HTTPS_PROXY": NOBODY},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -127,11 +131,8 @@ class Nodes:
 
     def kill(self, number: int) -> None:
         """SIGKILL to the engine and all its containers at once, as when the power fails."""
-        here = RUN / str(number)
-        own = [self.engines[number].pid, int((here / "containerd" / "containerd.pid").read_text())]
-        for pid in (*own, *_inside(number), *_inside(number)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self.engines[number].kill()
+        _kill_all(number)
         self.engines[number].wait()
 
     def down(self) -> None:
@@ -143,9 +144,7 @@ class Nodes:
                 engine.wait(30)
             if engine.poll() is None:
                 engine.kill()
-            for pid in _inside(number):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            _kill_all(number)
         for number in self.numbers:
             _perhaps("ip", "netns", "del", f"mrnode{number}")
         _perhaps("ip", "link", "del", BRIDGE)
@@ -168,11 +167,28 @@ def _perhaps(*command: str) -> None:
         run(*command, patience=300)
 
 
+def _kill_all(number: int) -> None:
+    """SIGKILL to all that runs on a node, until there is nothing left."""
+    while left := {*_inside(number), *_beside(number)}:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        threading.Event().wait(0.05)
+
+
 def _inside(number: int) -> Iterator[int]:
     """The processes of a node's containers."""
     for file in Path("/sys/fs/cgroup").rglob(f"{PARENT}{number}/**/cgroup.procs"):
         with contextlib.suppress(OSError):
             yield from (int(line) for line in file.read_text().split())
+
+
+def _beside(number: int) -> Iterator[int]:
+    """The engine's own, such as containerd and what it starts beside each container."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if f"{RUN}/{number}/".encode() in file.read_bytes():
+                yield int(file.parent.name)
 
 
 def _mounted(folder: Path) -> list[str]:

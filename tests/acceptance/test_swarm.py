@@ -146,7 +146,8 @@ def evidence(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     stream: subprocess.Popen[bytes] | None = None
     try:
         nodes.up()
-        nodes.load(REDIS, *IMAGES)
+        nodes.load(*IMAGES)
+        nodes.load(REDIS, onto=[1])
         with socket.create_server((HOST, 0)) as free:
             port = free.getsockname()[1]
         command = [sys.executable, "-m", "millrace.practice.stream", "--host", HOST, "--port", str(port)]
