@@ -133,9 +133,8 @@ def _service(plan: Plan, service: Planned) -> Service:
 def _replaced(service: Planned) -> dict[str, Rollout]:
     """How it is updated and taken back. A consumer takes nothing of another's, and a producer of which one leads stands
     by: the new one is there before the old one goes. A source that only one may read is left by the old one first."""
-    order: Any = "start-first" if service.role == "consumer" or service.exclusive else "stop-first"
-    if service.ends:
-        order = "stop-first"
+    stands_by = service.exclusive and not service.ends
+    order: Any = "start-first" if service.role == "consumer" or stands_by else "stop-first"
     return {
         "update_config": Rollout(order=order, parallelism=max(1, service.replicas // 4), **UPDATE),
         "rollback_config": Rollout(order=order, delay=UPDATE["delay"], failure_action="pause"),

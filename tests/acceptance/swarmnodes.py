@@ -44,10 +44,12 @@ class Nodes:
         self.folder = folder
         self.numbers = range(1, count + 1)
         self.engines: dict[int, subprocess.Popen[bytes]] = {}
+        self.made = False
 
     def up(self) -> None:
-        """Starts all engines, and makes a swarm of them."""
-        RUN.mkdir(parents=True, exist_ok=True)
+        """Starts all engines, and makes a swarm of them. Raises FileExistsError where others run such nodes here."""
+        RUN.mkdir()
+        self.made = True
         run("ip", "link", "add", BRIDGE, "type", "bridge")
         run("ip", "addr", "add", f"{HOST}/24", "dev", BRIDGE)
         run("ip", "link", "set", BRIDGE, "up")
@@ -136,7 +138,9 @@ class Nodes:
         self.engines[number].wait()
 
     def down(self) -> None:
-        """Ends all there is, and leaves nothing behind."""
+        """Ends all that there is of these nodes, and leaves nothing behind."""
+        if not self.made:
+            return
         for engine in self.engines.values():
             engine.terminate()
         for number, engine in self.engines.items():
@@ -146,7 +150,11 @@ class Nodes:
                 engine.kill()
             _kill_all(number)
         for number in self.numbers:
+            _perhaps("ip", "link", "del", f"mrsw{number}")
             _perhaps("ip", "netns", "del", f"mrnode{number}")
+            for group in sorted(Path("/sys/fs/cgroup").rglob(f"{PARENT}{number}/**/"), reverse=True):
+                with contextlib.suppress(OSError):
+                    group.rmdir()
         _perhaps("ip", "link", "del", BRIDGE)
         _perhaps("iptables", "-D", "FORWARD", "-i", BRIDGE, "-o", BRIDGE, "-j", "ACCEPT")
         for place in sorted(_mounted(self.folder), reverse=True):

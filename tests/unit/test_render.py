@@ -66,10 +66,13 @@ def flow(source: str = "{type: sse, url: 'http://a/'}", sink: str = BUCKET, more
 def test_two_renders_are_equal_whatever_the_environment_says(
     folder: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    flow(
+        "{type: files, path: 's3://bucket/x', format: jsonl, mode: '${MODE:-watch}'}", more="    lease: ${LEASE:-5s}\n"
+    )
     access()
     first = TEXT[engine](planned(engine))
-    monkeypatch.setenv("DATA", "/elsewhere")
-    monkeypatch.setenv("LEASE", "5s")
+    for name, value in (("DATA", "/elsewhere"), ("LEASE", "9s"), ("MODE", "once")):
+        monkeypatch.setenv(name, value)
     assert TEXT[engine](planned(engine)) == first
 
 
@@ -168,6 +171,8 @@ def test_a_swarm_starts_the_new_before_the_old_ends_where_two_do_no_harm(folder:
         "consumer-quotes": "start-first",
         "consumer-wikipedia": "start-first",
     }
+    flow("{type: rest, url: 'http://a/'}")  # asked once, and then it ends
+    assert rendered("swarm")["services"]["producer-one"]["deploy"]["update_config"]["order"] == "stop-first"
     assert services["producer-wikipedia"]["deploy"]["replicas"] == 2
     assert services["producer-quotes"]["deploy"]["restart_policy"]["condition"] == "on-failure"
 
@@ -242,6 +247,12 @@ def test_users_that_redis_would_refuse_are_found_before_anything_is_printed(fold
     assert "leads to db.example, and the Redis of these services is redis" in refusal("swarm")
     access()
     swarm(planned("swarm"))
+    kept = Path("secrets/consumer-quotes/url")
+    url = kept.read_text()
+    kept.chmod(0o600)
+    kept.write_text(url.replace(url.partition("@")[0][-8:], "deadbeef"))
+    assert "doesn't let consumer-quotes at the list DATA-PIPELINE-KEY" in refusal("swarm")
+    kept.write_text(url)
     Path("flows.yaml").write_text(Path("flows.yaml").read_text().replace("key: DATA-PIPELINE-KEY", "key: NEW"))
     assert "doesn't let producer-quotes at the list NEW" in refusal("swarm")
     assert swarm(planned("swarm", "redis: {bundled: false}"))
