@@ -63,11 +63,12 @@ COMMANDS = {
     "history": ("history",),
     "verify": ("verify",),
     "chaos": ("chaos",),
+    "access": ("access",),
     "stack": ("up", "down", "scale", "logs", "ps"),
 }
 """The commands of each file; in the order in which help shows them."""
 
-GROUPS = ("dead", "variants", "checkpoint", "lake")
+GROUPS = ("dead", "variants", "checkpoint", "lake", "render")
 """Files that are a command with commands of its own."""
 
 
