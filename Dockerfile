@@ -34,7 +34,7 @@ RUN /opt/build/bin/pip wheel -q --no-deps --no-build-isolation --wheel-dir /tmp 
 FROM python:3.13-slim AS millrace
 # A fixed number, so that volumes stay readable from one image to the next.
 RUN groupadd --gid 10001 millrace && useradd --uid 10001 --gid millrace --no-create-home --home-dir /tmp --shell /usr/sbin/nologin millrace \
- && install -d -o millrace -g millrace /data /access /access/redis /access/producer /access/consumer /access/postgres \
+ && install -d -o millrace -g millrace /data /access /access/redis /access/producer /access/consumer /access/operator /access/postgres \
     /access/producer-quotes-postgres /access/consumer-quotes-postgres
 COPY --from=build /opt/millrace /opt/millrace
 COPY flows.yaml flows.py /app/

@@ -21,7 +21,7 @@ demo: $(VENV)/runtime ## See it work: both flows, a killed consumer, balanced bo
 	@$(BIN)/millrace demo $(ARGS)
 
 test: $(VENV)/all ## All tests that need no Docker, up to 3 minutes; ARGS='-k name' for some
-	@$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not docker' tests/unit tests/contracts tests/integration tests/acceptance tests/faults/test_model.py $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not docker' tests/unit tests/contracts tests/integration tests/acceptance tests/faults/test_model.py tests/faults/test_power_model.py $(ARGS)
 
 check: $(VENV)/all ## Lint, format, types, and who may import whom
 	$(call say,ruff)
@@ -56,11 +56,11 @@ SERVERS := redis-7.0 redis-8.0
 ON_EACH := tests/servers tests/contracts/test_queue_contract.py tests/contracts/test_scripts_contract.py \
 	tests/contracts/test_redis_contract.py tests/contracts/test_redis_source_contract.py tests/integration/test_acl.py \
 	tests/integration/test_preflight.py tests/integration/test_cluster.py tests/integration/test_sentinel.py \
-	tests/faults/test_model.py tests/faults/test_redis_faults.py \
+	tests/faults/test_model.py tests/faults/test_power_model.py tests/faults/test_redis_faults.py \
 	'tests/faults/test_power_loss.py::test_a_power_cut_of_redis_loses_no_record_of_a_source[redis list-acknowledge-write]'
 
 soak: $(VENV)/all ## The queue against its model, for hours if you like: SEQUENCES=20000
-	@MILLRACE_SEQUENCES=$(or $(SEQUENCES),3000) $(BIN)/python -m pytest -q -n $(WORKERS) tests/faults/test_model.py $(ARGS)
+	@MILLRACE_SEQUENCES=$(or $(SEQUENCES),3000) $(BIN)/python -m pytest -q -n $(WORKERS) tests/faults/test_model.py tests/faults/test_power_model.py $(ARGS)
 
 bench: $(VENV)/bench/ready ## Millrace beside its peers, every row of docs/how-to/benchmarks.md; half an hour; ARGS='--only 3' for one
 	@$(VENV)/bench/bin/python -m bench $(ARGS)

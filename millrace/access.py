@@ -9,6 +9,7 @@ is to be. Into those that are there it writes
     producer-FLOW/url            REDIS_URL_FILE of a producer, or a consumer, of this flow, whose user can reach no
     consumer-FLOW/url            other; the password in it is made at the first start and stays
     producer/url, consumer/url   the same of users who can reach all flows
+    operator/url                 that of a person who steers all flows; operator-FLOW of one who steers this flow alone
     redis/users.acl              the ACL file of Redis: passwords as hashes only, the keys those of the flows of today
     redis/reload                 the URL of a user who can only make Redis read users.acl again; Redis can't read it
 
@@ -42,12 +43,22 @@ from millrace_pipeline.flows.flow import Flow, load
 from millrace_pipeline.process import logs
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.queue import Session
-from millrace_pipeline.queue.roles import CONSUMER, DURABLE, PRODUCER, READER, RELOADER, REPLICATED, SINCE, user
+from millrace_pipeline.queue.roles import (
+    CONSUMER,
+    DURABLE,
+    OPERATOR,
+    PRODUCER,
+    READER,
+    RELOADER,
+    REPLICATED,
+    SINCE,
+    user,
+)
 
 log = structlog.get_logger(__name__)
 
 OWN, ALL = 0o400, 0o444
-ROLES = {"producer": PRODUCER, "consumer": CONSUMER}
+ROLES = {"producer": PRODUCER, "consumer": CONSUMER, "operator": OPERATOR}
 
 _ROLES = """\
 -- Written anew at each `docker compose up`, and run by psql.
@@ -87,7 +98,7 @@ def main() -> None:
 
 
 def make_folders(folder: Path, flows: Sequence[Flow]) -> None:
-    """Makes the folder of Redis, and for each flow those of its producer and its consumer."""
+    """Makes the folder of Redis, and for each flow those of its producer, its consumer and its operator."""
     for name in ("redis", *(f"{role}-{flow.name}" for flow in flows for role in ROLES)):
         (folder / name).mkdir(parents=True, exist_ok=True)
 

@@ -19,7 +19,10 @@ QUIET = 0.05
 LEVEL = 0.01
 """A list that grows or falls by less than this part of what comes stays as it is."""
 
-WORST_FIRST = ("Redis", "stopped", "no consumer", "stuck", "sink", "transform", "consumer", "held", "source", "idle")
+WORST_FIRST = (
+    *("Redis", "stopped", "no consumer", "stuck"),
+    *("sink", "transform", "consumer", "held", "source", "paused", "idle"),
+)
 """How sentences begin: first those that want a person, then those that name who is slow."""
 
 
@@ -49,6 +52,8 @@ class Load:
     cpu_share: float | None = None
     trouble: str = ""
     """What a consumer says is in its way."""
+    paused: str = ""
+    """What a person has paused, and who."""
 
     @property
     def lag(self) -> int:
@@ -58,6 +63,8 @@ class Load:
 
 def bottleneck(load: Load) -> str:
     """Return the sentence: what the flow is bound by, and what is to be expected."""
+    if load.paused:
+        return f"paused: {load.paused}" + (f"; {load.lag:,} wait" if load.lag else "")
     if load.trouble:
         return f"stopped: {load.trouble}" + (f"; {load.lag:,} wait" if load.lag else "")
     if not load.consumers:

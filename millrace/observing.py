@@ -196,6 +196,7 @@ def load_of(seen: FlowSeen) -> Load:
         sum(writes) / len(writes) if writes else None,
         sum(computes) / len(computes) if computes else None,
         next((one.trouble for one in there if one.trouble), ""),
+        ", ".join(f"{part} {pause}" for part, pause in books.paused.items()),
     )
 
 

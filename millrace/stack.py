@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from python_on_whales import DockerClient
+from python_on_whales import Container, DockerClient
 from python_on_whales.exceptions import DockerException
 
 from millrace_pipeline.errors import StackError
@@ -119,6 +119,25 @@ class Stack:
     def start(self, containers: Sequence[str]) -> None:
         """Starts containers that have ended, by name, as they were made."""
         self._say(lambda: self._docker.start(list(containers)))
+
+    def process_of(self, container: str) -> int:
+        """The process of a container, as the engine's machine numbers it; 0 where none runs."""
+        return self._inspected(container).state.pid or 0
+
+    def place_of(self, container: str, path: str) -> Path | None:
+        """Where on the engine's machine lies what is mounted in a container at this path."""
+        mounts = self._inspected(container).mounts
+        return next((Path(mount.source or "") for mount in mounts if str(mount.destination) == path), None)
+
+    def command_of(self, container: str) -> list[str]:
+        """What runs in a container, with its arguments."""
+        found = self._inspected(container)
+        return [found.path, *(found.args or [])]
+
+    def _inspected(self, container: str) -> Container:
+        found: list[Container] = []
+        self._say(lambda: found.append(self._docker.container.inspect(container)))
+        return found[0]
 
     def execute(self, service: str, command: Sequence[str]) -> str:
         """What a command prints in a container of the service that runs. Raises StackError where it fails, too."""

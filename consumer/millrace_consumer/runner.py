@@ -37,7 +37,8 @@ class Consumer:
     """One flow's queue → sink, one batch at a time.
 
     `run` returns once `stopping` is set and what it held is delivered or given back; with `until_empty`, also when
-    nothing is ready or in flight any more. A `watchdog` ends the process where a record makes it stand still.
+    nothing is ready or in flight any more, or when a person has paused the consumers: then `paused` says so. Else it
+    waits until they go on. A `watchdog` ends the process where a record makes it stand still.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Consumer:
                     self._take(claim, fresh=True, full=len(claim.lines) >= room)
                 elif self._writer.writing:
                     self._writer.finish()
-                elif self._until_empty and self.session.lag() == 0:
+                elif self._until_empty and (self.leases.paused.now is not None or self.session.lag() == 0):
                     return
                 else:
                     self.claiming.wait(WAIT_SECONDS)
@@ -132,6 +133,12 @@ class Consumer:
     def idle(self) -> bool:
         """True while no batch is in hand, so that nothing has to wait for Redis or the sink."""
         return not self._renewal.held and not len(self.claiming.ahead)
+
+    @property
+    def paused(self) -> str | None:
+        """That a person has paused the consumers, and who, or None: for /readyz."""
+        now = self.leases.paused.now
+        return None if now is None else f"consumers {now}"
 
     def _progress(self) -> Progress:
         writer = self._writer

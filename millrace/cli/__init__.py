@@ -53,6 +53,9 @@ COMMANDS = {
     "docs": ("docs",),
     "dryrun": ("test",),
     "status": ("status",),
+    "pause": ("pause", "resume"),
+    "purge": ("purge", "requeue"),
+    "audit": ("audit",),
     "top": ("top",),
     "ui": ("ui",),
     "where": ("where",),
@@ -63,7 +66,7 @@ COMMANDS = {
 }
 """The commands of each file; in the order in which help shows them."""
 
-GROUPS = ("dead", "variants", "lake")
+GROUPS = ("dead", "variants", "checkpoint", "lake")
 """Files that are a command with commands of its own."""
 
 

@@ -55,6 +55,9 @@ class Rig(Protocol):
     answers_quickly: bool
     """Whether asking for the books takes no time in which something could be killed."""
 
+    no_power: str
+    """Why no power can be cut, where none can."""
+
     def alive(self, kind: str) -> list[str]: ...
     def kill(self, name: str, down_seconds: float) -> str: ...
     def look(self, *, again: bool) -> None: ...
@@ -83,8 +86,8 @@ def chaos(
 ) -> None:
     """Kills producers, consumers and Redis with SIGKILL at random, heals, drains, and counts every record.
 
-    Redis also loses its power: with it goes what was not synced. Only on Linux, without --compose, and where all flows
-    outlive it.
+    Redis also loses its power: with it goes what was not synced. Only on Linux, and where all flows outlive it; with
+    --compose as root, where the engine runs on this machine.
 
     Runs a practice web site and a practice event stream into JSON Lines, on an embedded Valkey with an append-only
     file: every record is known in advance, so each one lost or doubled is found. With --compose the same in Docker,
@@ -120,6 +123,8 @@ def chaos(
         else:
             rig = _practice_rig(stack, folder, names, consumers, events, rate, compose=compose)
         run = _Run(rig, console, random.Random(seed), stopping)
+        if rig.no_power:
+            console.print(f"no power cuts: {rig.no_power}", highlight=False)
         run.begin(patience)
         run.rage(seconds)
         healed = run.heal(DRAIN_SECONDS, end_sources=flows is not None)

@@ -38,6 +38,12 @@ class Endpoint:
                 return f"{child.name}: {child.state}"
         return None
 
+    def paused(self) -> str | None:
+        """What a person has paused, or None."""
+        children = self._supervisor.children.values() if self._supervisor else ()
+        told = dict.fromkeys(f"{child.name}: {child.paused}" for child in children if child.paused and child.running)
+        return ", ".join(told) or None
+
 
 @contextlib.contextmanager
 def endpoint_for(settings: Settings) -> Iterator[Endpoint]:
@@ -54,7 +60,9 @@ def endpoint_for(settings: Settings) -> Iterator[Endpoint]:
     with tempfile.TemporaryDirectory(prefix="millrace-metrics-") as folder:
         endpoint, registry = Endpoint(folder), CollectorRegistry()
         MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
-        health = Health(settings.http, alive=lambda: None, ready=endpoint.trouble, registry=registry)
+        health = Health(
+            settings.http, alive=lambda: None, ready=endpoint.trouble, noted=endpoint.paused, registry=registry
+        )
         health.start()
         log.info("http_serves", http=",".join(health.addresses))
         try:

@@ -11,5 +11,8 @@ WRONG = 2
 TOO_MANY_DEAD = 3
 """All was done, and more records became dead letters than the flow's `dead.fail_above`, or --fail-on-dead, allows."""
 
+PAUSED = 5
+"""It was to end once all is done, and a person has paused what would do it. Resume the flow, and try again."""
+
 UNREACHED = 4
 """A command that asks Redis, or reads a sink again, got no answer: nothing is known. Try again later."""

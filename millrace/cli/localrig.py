@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from millrace.cli.books import books_at
-from millrace.cli.powercut import PowerCut, can_be_cut
+from millrace.cli.powercut import EmbeddedPower, PowerCut, can_be_cut
 from millrace.embedded import Embedded
 from millrace.practice.site import PracticeSite
 from millrace.practice.stream import PracticeStream
@@ -43,6 +43,8 @@ class LocalRig:
         self._supervisor = Supervisor(environ=environ, say=self._say, longest_wait=2.0)
         self._power: PowerCut | None = None
         self._redis_back_at = 0.0
+        self.no_power = ""
+        """Why no power can be cut here, where none can."""
         self._once_more: set[str] = set()  # producers that are to be run again when they have come to their end
 
     @classmethod
@@ -64,8 +66,10 @@ class LocalRig:
         flows = [loaded[name] for name in names]
         rig = cls(server, flows, environ, (folder / "services.log").open("a", encoding="utf-8", buffering=1))
         if can_be_cut() and all(_keeps_its_promise(flow, practice=practice) for flow in flows):
-            rig._power = PowerCut(server)
+            rig._power = PowerCut(EmbeddedPower(server))
             rig._power.start()
+        else:
+            rig.no_power = "they need Linux, and flows with `queue.fsync` whose sources can give again what they gave"
         where = ["--flows", str(flows_file)]
         for name in names:
             rig._supervisor.add(f"producer-{name}", "produce", name, *where, failures=FOR_EVER)

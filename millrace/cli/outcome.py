@@ -62,6 +62,11 @@ def tell_outcome(
     return over
 
 
+def tell_paused(flow: str, paused: str | None) -> None:
+    """Log that something ends though a person has paused what it waits for."""
+    log.error("ends_while_paused", flow=flow, reason=f"{paused}; `millrace resume {flow}`, and start it again")
+
+
 def too_many_dead(flow: Flow, dead: int, records: int, *, fail_on_dead: bool) -> bool:
     """Log it, and return True, where so many dead letters of so many records are more than are allowed."""
     if SUPERVISED in os.environ:

@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from millrace.embedded import Embedded
 from millrace_pipeline.errors import MillraceError
@@ -72,16 +72,53 @@ class Watch:
         return file, size
 
 
+class Powered(Protocol):
+    """A server whose power can be cut: it runs on this machine, and its files are within reach."""
+
+    append_folder: Path
+    """Its `appendonlydir`."""
+
+    @property
+    def pid(self) -> int:
+        """Its process. Raises MillraceError while it doesn't run."""
+
+    @property
+    def appendfsync(self) -> str:
+        """When it syncs."""
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+
+
+class EmbeddedPower:
+    """The power of an embedded server."""
+
+    def __init__(self, server: Embedded) -> None:
+        self._server = server
+        self.append_folder = server.data_dir / "appendonlydir"
+        self.kill = server.kill
+
+    @property
+    def pid(self) -> int:
+        """See `Powered.pid`."""
+        return self._server.pid
+
+    @property
+    def appendfsync(self) -> str:
+        """See `Powered.appendfsync`."""
+        return _fsync(("127.0.0.1", self._server.port or 0))
+
+
 class PowerCut:
-    """Cuts the power of an embedded server that has an append-only file and syncs it every second, or always.
+    """Cuts the power of a server that has an append-only file and syncs it every second, or always.
 
     With `always` it takes nothing: what Redis has answered is on disk. Use it as a context manager, or `start` it.
     """
 
-    def __init__(self, server: Embedded) -> None:
+    def __init__(self, server: Powered) -> None:
         self._server = server
         self._syncs_always = False
-        self._watch = Watch(server.data_dir / "appendonlydir")
+        self._watch = Watch(server.append_folder)
         self._looking = threading.Lock()  # held while we cut: being stopped would look like a sync
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch the append-only file", daemon=True)
@@ -90,11 +127,17 @@ class PowerCut:
         """Watch the server. Raises MillraceError where this is not Linux, or the server's syncs can't be seen."""
         if not can_be_cut():
             raise MillraceError("a power cut needs Linux, whose kernel tells when a server syncs: leave it out here")
-        self._syncs_always = _fsync(("127.0.0.1", self._server.port or 0)) == "always"
+        if (fsync := self._server.appendfsync) not in ("everysec", "always"):
+            raise MillraceError(f"appendfsync is {fsync}: a power cut can be made with everysec and always")
+        self._syncs_always = fsync == "always"
         try:
             _count(self._server.pid)
+            os.kill(self._server.pid, 0)
+            with current_file(self._server.append_folder).open("r+b"):
+                pass  # we may cut it
         except OSError as error:  # else every cut would take nothing, and prove nothing
-            raise MillraceError(f"no power cut of this server, for its syncs can't be seen: {error}") from error
+            out_of_reach = f"its syncs, its process or its file are out of reach: {error}"
+            raise MillraceError(f"no power cut of this server, for {out_of_reach}") from error
         self._thread.start()
 
     @property
@@ -185,7 +228,4 @@ def _fsync(address: tuple[str, int]) -> str:
     """The server's `appendfsync`."""
     with socket.create_connection(address, timeout=STOP_SECONDS) as connection, connection.makefile("rb") as said:
         connection.sendall(b"CONFIG GET appendfsync\r\n")
-        value = [said.readline() for _ in range(5)][-1].decode().strip()
-    if value not in ("everysec", "always"):
-        raise MillraceError(f"appendfsync is {value}: a power cut can be made with everysec and always")
-    return value
+        return [said.readline() for _ in range(5)][-1].decode().strip()

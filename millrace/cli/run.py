@@ -20,9 +20,10 @@ from millrace.cli.asked import TakeOverOption
 from millrace.cli.books import read_books
 from millrace.cli.check import build_all
 from millrace.cli.endpoint import endpoint_for
-from millrace.cli.exits import TOO_MANY_DEAD
-from millrace.cli.outcome import FailOnDeadOption, books_of, tell_outcome
+from millrace.cli.exits import PAUSED, TOO_MANY_DEAD
+from millrace.cli.outcome import FailOnDeadOption, books_of, tell_outcome, tell_paused
 from millrace.cli.practising import practising, say_practising
+from millrace.cli.reloading import Reloading
 from millrace.cli.running import RunningFlow
 from millrace.cli.screen import screen_for
 from millrace.cli.services import FlowsOption, choose, leave, look_before, settings_with
@@ -71,6 +72,9 @@ def run(
     practice: Annotated[
         bool, typer.Option("--practice", help="On the bundled web site and event stream instead of the real ones.")
     ] = False,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Start the services again when flows.yaml or a module beside it changes.")
+    ] = False,
 ) -> None:
     """Runs these flows here: a process for each producer and each consumer; restarts what fails.
 
@@ -93,8 +97,14 @@ def run(
 
     With MILLRACE_HTTP /metrics, /livez and /readyz of all services answer there, at one place.
 
+    --reload is for development: saved changes are checked, and where they are well all services stop as they do at
+    SIGTERM and start anew. What is wrong is said, and the services go on as they were. It ends at Ctrl-C alone.
+
+    What `millrace pause` holds stands still, also here; with --until-empty it ends once nothing else is left to do.
+
     Exit codes: 0 stopped, or all done; 1 a service failed too often, or --inline failed; 2 a flow or the Redis is
-    wrong, or a list is another project's; 3 more dead letters than `dead: {fail_above: …}` or --fail-on-dead allow.
+    wrong, or a list is another project's; 3 more dead letters than `dead: {fail_above: …}` or --fail-on-dead allow;
+    5 --until-empty, and what is left is paused.
     """
     if practice:
         flows = context.with_resource(practising(flows))
@@ -104,6 +114,8 @@ def run(
         leave(_run_inline(settings, chosen, records))
     if records is not None:
         raise ConfigError("--records says where --inline ends: add --inline")
+    if reload and until_empty:
+        raise ConfigError("--reload runs until Ctrl-C, and --until-empty ends by itself: leave one of them out")
     build_all(chosen)  # a mistake is said once, here, and not by every child
     logs.configure(settings.log, settings.log_level, service="run")
     if practice:
@@ -123,7 +135,14 @@ def run(
         endpoint.watch(supervisor)
         threading.Thread(target=_hurry, args=(supervisor, at_once), name="hurry", daemon=True).start()
         running = [RunningFlow(flow, supervisor, settings, consumers=consumers, take_over=take_over) for flow in chosen]
-        while not stopping.wait(LOOK_SECONDS) and not _all_over(running, settings, until_empty):
+        paused: dict[str, str] = {}
+        reloading = Reloading(settings.flows, names or []) if reload else None
+        while not stopping.wait(LOOK_SECONDS):
+            if reloading is None and _all_over(running, settings, until_empty, paused):
+                break
+            if reloading is not None and (fresh := reloading.changed()) is not None:
+                chosen = fresh
+                running = _start_anew(running, chosen, supervisor, settings, consumers=consumers, take_over=take_over)
             supervisor.look()
             for flow in running:
                 flow.look()
@@ -139,18 +158,41 @@ def run(
             why = next((child.trouble for child in failed if child.trouble), None)
             log.error("services_failed", services=supervisor.failed, reason=why)
             sys.exit(MISTAKE if any(child.code == MISTAKE for child in failed) else 1)
-        if over:
-            sys.exit(TOO_MANY_DEAD)
+        for name, why in paused.items() if not stopping.is_set() else ():
+            tell_paused(name, why)
+        if over or (paused and not stopping.is_set()):
+            sys.exit(TOO_MANY_DEAD if over else PAUSED)
 
 
-def _all_over(running: list[RunningFlow], settings: Settings, until_empty: bool) -> bool:
-    """Whether nothing is left to do: of the flows that are consumed at all, no source goes on and no list holds any."""
+def _start_anew(
+    running: list[RunningFlow],
+    flows: list[Flow],
+    supervisor: Supervisor,
+    settings: Settings,
+    *,
+    consumers: int,
+    take_over: bool,
+) -> list[RunningFlow]:
+    """Stop all services, producers first, as they stop at SIGTERM, and start those of these flows."""
+    log.info("run_reloads", flows=[flow.name for flow in flows])
+    grace = settings.grace_seconds + 5
+    supervisor.stop([flow.producer.name for flow in running if flow.producer], grace_seconds=grace)
+    supervisor.stop(grace_seconds=grace)
+    supervisor.forget()
+    return [RunningFlow(flow, supervisor, settings, consumers=consumers, take_over=take_over) for flow in flows]
+
+
+def _all_over(running: list[RunningFlow], settings: Settings, until_empty: bool, paused: dict[str, str]) -> bool:
+    """Whether nothing is left to do: of the flows that are consumed at all, no source goes on and no list holds any.
+
+    Where that is so only because people have paused the rest, `paused` says it, by the flow's name.
+    """
     live = [flow for flow in running if not flow.given_up]
     if not live:
         return True
     bounded = until_empty or any(child.gave_up for flow in running for child in flow.services)
-    read = bounded and all(flow.is_read(until_empty=until_empty) for flow in live)
-    return read and _all_empty(settings, [flow.flow for flow in live])
+    read = bounded and all(flow.is_read(until_empty=until_empty) or flow.is_held for flow in live)
+    return read and _all_empty(settings, live, paused, until_empty=until_empty)
 
 
 def _drain(running: list[RunningFlow], settings: Settings, at_once: threading.Event) -> None:
@@ -258,9 +300,17 @@ def _look_whose(url: str, flows: list[Flow], *, take_over: bool) -> None:
             queue.close()
 
 
-def _all_empty(settings: Settings, flows: list[Flow]) -> bool:
+def _all_empty(settings: Settings, flows: list[RunningFlow], paused: dict[str, str], *, until_empty: bool) -> bool:
     time.sleep(EMPTY_LOOKS_SECONDS)
+    paused.clear()
     try:
-        return all(read_books(settings, flow).lag == 0 for flow in flows)
+        books = {flow: read_books(settings, flow.flow) for flow in flows}
     except QueueError:
         return False
+    for flow, found in books.items():
+        for part, more in (("producers", not flow.is_read(until_empty=until_empty)), ("consumers", found.lag > 0)):
+            if more and part in found.paused:
+                paused[flow.flow.name] = f"{part} {found.paused[part]}"
+            elif more:
+                return False
+    return True

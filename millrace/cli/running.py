@@ -51,8 +51,8 @@ class RunningFlow:
 
     @property
     def delivers(self) -> bool:
-        """Return True where some consumer lives, or will again, and none waits for a sink."""
-        return not self.given_up and not any(child.trouble for child in self.consumers)
+        """Return True where some consumer lives, or will again, and none waits for a sink or for people."""
+        return not self.given_up and not any(child.trouble or child.paused for child in self.consumers)
 
     def revive(self) -> None:
         """Starts consumers again that have failed."""
@@ -65,6 +65,11 @@ class RunningFlow:
         Others may push for ever, so there it is only what they have pushed so far, with `until_empty`.
         """
         return self.producer.done if self.producer else until_empty
+
+    @property
+    def is_held(self) -> bool:
+        """Return True where a person has its producer stand still."""
+        return self.producer is not None and self.producer.paused is not None
 
     def look(self) -> None:
         """Stops the producer of a flow that nobody consumes any more: its list would only fill up."""

@@ -117,6 +117,7 @@ class TableScreen(PrettyScreen):
             return [], ["Redis doesn't answer"]
         rate = self._meters.setdefault(flow.flow.name, Meter()).rate(now, books.delivered)
         counts = (books.ready, books.in_flight, books.dead, books.delivered)
+        paused = [f"{part} {pause}" for part, pause in books.paused.items()]
         waits = [
             f"waits: {note}"
             for note in dict.fromkeys(lease.note for lease in books.leases if not lease.delayed)
@@ -124,7 +125,7 @@ class TableScreen(PrettyScreen):
         ]
         if words := delays(books):
             waits.append(words)
-        return [*(f"{count:,}" for count in counts), f"{rate:,.0f}"], waits
+        return [*(f"{count:,}" for count in counts), f"{rate:,.0f}"], [*paused, *waits]
 
 
 def event_in(line: str) -> dict[str, Any] | None:

@@ -16,8 +16,8 @@ from millrace.awaiting import await_redis
 from millrace.cli.asked import TakeOverOption
 from millrace.cli.completion import flow_names
 from millrace.cli.examine import build_to_consume, build_to_produce
-from millrace.cli.exits import TOO_MANY_DEAD
-from millrace.cli.outcome import FailOnDeadOption, too_many_dead
+from millrace.cli.exits import PAUSED, TOO_MANY_DEAD
+from millrace.cli.outcome import FailOnDeadOption, tell_paused, too_many_dead
 from millrace.server import Server, server_of
 from millrace_pipeline.errors import ConfigError, MillraceError, SourceRefused
 from millrace_pipeline.flows.flow import Flow, load
@@ -66,6 +66,7 @@ def produce(
             take_over=take_over or server.kind == "embedded",
         )
         service.well = producer.unwell
+        service.paused = lambda: producer.paused
         code = 0
         try:
             producer.run()
@@ -88,9 +89,11 @@ def consume(
 ) -> None:
     """Takes batches off the lists of these flows and writes them to their sinks, until SIGTERM comes.
 
-    SIGTERM: takes nothing new, finishes or gives back what it holds. A second SIGTERM gives it back at once.
+    SIGTERM: takes nothing new, finishes or gives back what it holds. A second SIGTERM gives it back at once. While
+    `millrace pause` holds the consumers it waits, and with --until-empty it ends.
     Exit codes: 0 stopped or empty; 1 Redis refused us; 2 a flow or the Redis is wrong, or its list is another
-    project's; 3 more dead letters than `dead: {fail_above: …}` or --fail-on-dead allow; 27 a record made it stand still
+    project's; 3 more dead letters than `dead: {fail_above: …}` or --fail-on-dead allow; 5 --until-empty, and the
+    consumers are paused; 27 a record made it stand still
     for a lease, and the traceback says where.
     """
     from millrace_consumer.runner import Consumer
@@ -115,6 +118,7 @@ def consume(
             for flow in chosen
         ]
         service.well = lambda: next(filter(None, (consumer.unwell() for consumer in consumers)), None)
+        service.paused = lambda: ", ".join(filter(None, (consumer.paused for consumer in consumers))) or None
         errors: list[BaseException] = []
 
         def run(consumer: Consumer) -> None:
@@ -146,8 +150,13 @@ def consume(
             for consumer in consumers
             if too_many_dead(consumer.flow, consumer.dead, consumer.settled, fail_on_dead=fail_on_dead)
         ]
+        waits = [
+            consumer for consumer in consumers if until_empty and consumer.paused and not service.stopping.is_set()
+        ]
+        for consumer in waits:
+            tell_paused(consumer.flow.name, consumer.paused)
     wrong = any(isinstance(error, ConfigError) for error in errors)
-    leave(2 if wrong else 1 if errors else TOO_MANY_DEAD if over else 0)
+    leave(2 if wrong else 1 if errors else TOO_MANY_DEAD if over else PAUSED if waits else 0)
 
 
 def settings_with(flows: Path | None) -> Settings:

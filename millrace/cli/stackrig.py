@@ -11,9 +11,10 @@ from uuid import uuid4
 
 import msgspec
 
+from millrace.cli.powercut import PowerCut
 from millrace.cli.stack import COMPOSE_FILE, PRACTICE_FILE
 from millrace.stack import Replica, Stack
-from millrace_pipeline.errors import StackError
+from millrace_pipeline.errors import MillraceError, StackError
 from millrace_pipeline.flows.flow import Flow, load
 from millrace_pipeline.queue import Books
 
@@ -21,7 +22,6 @@ KINDS = {
     "producer": ("producer-quotes", "producer-wikipedia"),
     "consumer": ("consumer",),
     "redis": ("redis",),
-    "power": (),
 }
 SERVICES = frozenset(service for services in KINDS.values() for service in services)
 LOOK_SECONDS = 5.0
@@ -45,6 +45,40 @@ services:
 """No restarts but ours: Docker doesn't start again what somebody killed, and would what has come to its end."""
 
 
+class RedisContainer:
+    """The container of Redis, for a power cut: where the engine runs on this machine, and we may write its files."""
+
+    def __init__(self, stack: Stack, container: str) -> None:
+        self.container = container
+        self._stack = stack
+        self._pid = 0
+        place = stack.place_of(container, "/data")
+        self.append_folder = (place or Path("/nowhere")) / "appendonlydir"
+        self.look()
+
+    def look(self) -> None:
+        """Learn its process anew, after it was started."""
+        self._pid = self._stack.process_of(self.container)
+
+    @property
+    def pid(self) -> int:
+        """See `Powered.pid`."""
+        if not self._pid:
+            raise StackError(f"{self.container} is not running")
+        return self._pid
+
+    @property
+    def appendfsync(self) -> str:
+        """See `Powered.appendfsync`."""
+        command = self._stack.command_of(self.container)
+        return command[command.index("--appendfsync") + 1] if "--appendfsync" in command else "everysec"
+
+    def kill(self) -> None:
+        """See `Powered.kill`."""
+        self._stack.kill([self.container])
+        self._pid = 0
+
+
 class StackRig:
     """The stack of the compose files in this folder with `consumers` replicas: up from `start` to `close`."""
 
@@ -57,6 +91,11 @@ class StackRig:
         self._back_at: dict[str, float] = {}
         self._looked = 0.0
         self._replicas: list[Replica] = []
+        self._power: PowerCut | None = None
+        self._redis: RedisContainer | None = None
+        self._once_more: set[str] = set()  # producers that are to be run again when they have come to their end
+        self.no_power = ""
+        """Why no power can be cut here, where none can."""
 
     @classmethod
     def start(cls, flows_file: Path, *, consumers: int, folder: Path, events: int, rate: float) -> StackRig:
@@ -74,15 +113,23 @@ class StackRig:
             rig.close()
             raise
         rig._see()
+        rig._reach_for_power()
         return rig
 
     def alive(self, kind: str) -> list[str]:
-        """The names of the containers that can be killed, of kind `producer`, `consumer` or `redis`, as last seen."""
+        """The names of the containers that can be killed, of kind `producer`, `consumer` or `redis`, as last seen.
+
+        Of kind `power` Redis' one, where its process and its files are within reach.
+        """
+        if kind == "power":
+            return ["power"] if self._power and self.alive("redis") else []
         seen = (one.name for one in self._replicas if one.service in KINDS[kind] and one.state == "running")
         return [name for name in seen if name not in self._back_at]
 
     def kill(self, name: str, down_seconds: float) -> str:
         """SIGKILL. Returns what was killed, for people, or nothing if it ended just then; it stays away for so long."""
+        if name == "power":
+            return self._cut(down_seconds)
         try:
             self._stack.kill([name])
         except StackError:
@@ -91,6 +138,8 @@ class StackRig:
                 raise
             return ""
         self._back_at[name] = time.monotonic() + down_seconds
+        if name in self._of("redis"):
+            self._once_more.update(self._of("producer"))
         return f"{name}, away for {down_seconds:.1f} s"
 
     def look(self, *, again: bool) -> None:
@@ -99,19 +148,24 @@ class StackRig:
         names = {name for name, back_at in self._back_at.items() if back_at <= now}
         if now - self._looked >= LOOK_SECONDS:  # seldom: it takes docker a second and more
             self._see()
+            self._looked = now
             ended = [one for one in self._replicas if one.service in SERVICES and one.state == "exited"]
             names |= {one.name for one in ended if one.exit_code or (again and one.service == "producer-quotes")}
+            names |= {one.name for one in ended if one.name in self._once_more}
             names -= {name for name, back_at in self._back_at.items() if back_at > now}
         if names:
             self._stack.start(sorted(names))
+            self._once_more -= names
+            if self._redis and self._redis.container in names:
+                self._redis.look()
             for name in names:
                 self._back_at.pop(name, None)
 
     def ended(self) -> bool:
-        """Whether every producer has come to its end."""
+        """Whether every producer has come to its end, and there is none that is to be run once more."""
         self._see()
         producers = [one for one in self._replicas if one.service in KINDS["producer"]]
-        return all(one.state == "exited" and one.exit_code == 0 for one in producers)
+        return not self._once_more and all(one.state == "exited" and one.exit_code == 0 for one in producers)
 
     def end_sources(self) -> None:
         """Nothing to do: the practice sources have an end."""
@@ -133,8 +187,31 @@ class StackRig:
 
     def close(self) -> None:
         """Removes the containers, networks and volumes."""
+        if self._power:
+            self._power.close()
         self._stack.down(volumes=True)
+
+    def _reach_for_power(self) -> None:
+        (container,) = self._of("redis")
+        self._redis = RedisContainer(self._stack, container)
+        power = PowerCut(self._redis)
+        try:
+            power.start()
+        except MillraceError as error:
+            self.no_power = str(error)
+        else:
+            self._power = power
+
+    def _cut(self, down_seconds: float) -> str:
+        assert self._power
+        assert self._redis
+        taken = self._power.cut()
+        self._once_more.update(self._of("producer"))
+        self._back_at[self._redis.container] = time.monotonic() + down_seconds
+        return f"{self._redis.container}, away for {down_seconds:.1f} s, its file without the last {taken:,} bytes"
+
+    def _of(self, kind: str) -> list[str]:
+        return [one.name for one in self._replicas if one.service in KINDS[kind]]
 
     def _see(self) -> None:
         self._replicas = self._stack.ps()
-        self._looked = time.monotonic()

@@ -34,7 +34,8 @@ NamesArgument = Annotated[
 def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: JsonOption = False) -> None:
     """Shows for each flow what is ready, in flight, dead and delivered, and how old the oldest record is.
 
-    Below that stands what goes wrong, and since when: a source that can't be read, a sink that a batch waits for.
+    Below that stands what is paused, by whom, and what goes wrong, and since when: a source that can't be read, a sink
+    that a batch waits for.
 
     Standard error names the Redis that was asked, and each list on it that is another project's.
 
@@ -68,6 +69,8 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
         )
     screen.print(rows)
     for name, (_, found) in books.items():
+        for part, pause in found.paused.items():
+            _say(screen, f"{name}: {part} {pause}; `millrace resume {name}` has them go on")
         for trouble in troubles[name]:
             _say(
                 screen,

@@ -10,6 +10,8 @@ MillraceError
 │   ├── QueueFull          Redis is at maxmemory: producers hold back until consumers have drained it
 │   ├── QueueMisuse        Redis answered that the request itself is wrong (a key of another type, no permission)
 │   ├── LeaseLost          someone else holds the batch now: drop it, write nothing more
+│   ├── FlowPaused         a person has paused the producers: nothing was published, call again later
+│   ├── CheckpointMoved    a person has set the source's checkpoint: read on from there
 │   ├── PublishesLost      Redis came back without publishes it had acknowledged: read on from its checkpoint
 │   └── ProducerFenced     another producer has taken over this source: stop
 ├── SourceError
@@ -76,6 +78,14 @@ class QueueMisuse(QueueError):
 
 class LeaseLost(QueueError):
     """The lease on a batch ran out and the batch belongs to another consumer (or is done). Write nothing more of it."""
+
+
+class FlowPaused(QueueError):
+    """A person has paused the flow's producers, so nothing was published; the same call works once they go on."""
+
+
+class CheckpointMoved(QueueError):
+    """A person has set the source's checkpoint: what was read from elsewhere is not published; read on from there."""
 
 
 class PublishesLost(QueueError):

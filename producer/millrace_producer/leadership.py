@@ -1,4 +1,7 @@
-"""Leadership: one producer at a time for a source that must not run twice; the others stand by."""
+"""Leadership: one producer at a time for a source that must not run twice; the others stand by.
+
+And what people say of the flow meanwhile: whoever asks Redis whether we still lead is told that, too.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable
 
 import structlog
 
-from millrace_pipeline.errors import ProducerFenced, QueueError
+from millrace_pipeline.errors import CheckpointMoved, ProducerFenced, QueueError
 from millrace_pipeline.queue import Leading
 
 log = structlog.get_logger(__name__)
@@ -21,14 +24,24 @@ LOOK_SECONDS = 0.5
 class Leadership:
     """Waits until we lead, then stays so from a thread of its own until `resign`.
 
-    `lost` is called once, with a ProducerFenced, if another producer takes over all the same: we were silent for longer
-    than the lease.
+    Where the source may be read by several at once it leads nothing, and only asks what people say. `heard` is called
+    each time with that; what it raises, or a ProducerFenced if another producer takes over all the same, since we were
+    silent for longer than the lease, `lost` is called with, once.
     """
 
     def __init__(
-        self, leading: Leading, flow: str, *, stopping: threading.Event, lost: Callable[[QueueError], None]
+        self,
+        leading: Leading,
+        flow: str,
+        *,
+        exclusive: bool,
+        stopping: threading.Event,
+        heard: Callable[[bytes | None, bytes | None], None],
+        lost: Callable[[QueueError], None],
     ) -> None:
         self._leading = leading
+        self._exclusive = exclusive
+        self._heard = heard
         self._flow = flow
         self._stopping = stopping
         self._lost = lost
@@ -38,7 +51,7 @@ class Leadership:
 
     def wait(self) -> bool:
         """Returns True once we lead; False if we are to stop first."""
-        while (left := self._leading.lead(LEASE_SECONDS)) > 0:
+        while self._exclusive and (left := self._leading.lead(LEASE_SECONDS)) > 0:
             if not self.stands_by:
                 self.stands_by = True
                 log.info("producer_stands_by", flow=self._flow)
@@ -62,8 +75,9 @@ class Leadership:
     def _stay(self) -> None:
         try:
             while not self._over.wait(LEASE_SECONDS / 3):
-                self._leading.lead(LEASE_SECONDS)
-        except ProducerFenced as error:
+                self._leading.lead(LEASE_SECONDS) if self._exclusive else self._leading.look()
+                self._heard(*self._leading.steering)
+        except (ProducerFenced, CheckpointMoved) as error:
             self._lost(error)
         except QueueError:
             return  # we are giving up; the publisher says so

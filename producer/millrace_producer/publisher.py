@@ -11,6 +11,7 @@ import structlog
 
 from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import (
+    FlowPaused,
     MillraceError,
     PublishesLost,
     QueueFull,
@@ -38,18 +39,22 @@ ROOM_BYTES = BUFFER_BATCHES * PUBLISH_BYTES
 
 HOLD_POLL_SECONDS = 0.5
 
+PAUSE_POLL_SECONDS = 1.0
+
 
 class Publisher:
     """Publishes what is `put` in batches of `records` or after `linger` seconds, from a thread that the first starts.
 
     Each batch is one `publish` with the last record's position as the checkpoint of `source`. While ready and in flight
     records number `max_ready` or more, or Redis is full, nothing is published, and `put` blocks once the buffer is
-    full. Once `stopping` is set `max_ready` holds nothing back any more: what was read is put on the list, at most
-    the buffer beyond it. `seen_seconds` is the dedupe window, `key` a JSON pointer to what it goes by instead of the
-    record's own key, `contract` what becomes of records that don't fit the flow's model. `acknowledge` is called from a
-    thread with the records of each publish, once they are on the list, and on Redis' disk where the queue's `fsync`
-    says so; what it raises is raised once, as a SourceError, from the next `put`, `flush` or `close`.
-    `published`, `duplicates` and `dead` count records of this publisher; a dead letter counts as published too.
+    full. Once `stopping` is set `max_ready` holds nothing back any more: what was read is put on the list, at most the
+    buffer beyond it. While a person has paused the producers nothing is published, and `put` blocks at once; once
+    `stopping` is set what can't be had again is put on the list all the same, and what can is FlowPaused.
+    `seen_seconds` is the dedupe window, `key` a JSON pointer to what it goes by instead of the record's own key,
+    `contract` what becomes of records that don't fit the flow's model. `acknowledge` is called from a thread with the
+    records of each publish, once they are on the list, and on Redis' disk where the queue's `fsync` says so; what it
+    raises is raised once, as a SourceError, from the next `put`, `flush` or `close`. `published`, `duplicates` and
+    `dead` count records of this publisher; a dead letter counts as published too.
 
     An error that waiting won't mend ends the thread; it is `error` then, and raised from the next `put`, `flush` or
     `close`. Where Redis has forgotten earlier publishes that is PublishesLost, if the source can give them again: its
@@ -76,7 +81,7 @@ class Publisher:
         self._flow = flow
         self._source = source
         self._records = records
-        self._room = BUFFER_BATCHES * records
+        self._room = self._full = BUFFER_BATCHES * records  # no room at all while we are paused
         self._linger = linger
         self._max_ready = max_ready
         self._seen_seconds = seen_seconds
@@ -110,7 +115,14 @@ class Publisher:
     @property
     def has_room(self) -> bool:
         """False while `put` would block."""
-        return len(self._buffer) < self._room and self._buffered_bytes < ROOM_BYTES
+        room = self._full if self._stopping.is_set() else self._room
+        return len(self._buffer) < room and self._buffered_bytes < ROOM_BYTES
+
+    def heed_pause(self) -> None:
+        """Take nothing more while the producers are paused, as far as was heard, and else go on."""
+        with self._changed:
+            self._room = 0 if self._publishing.paused.now is not None else self._full
+            self._changed.notify_all()
 
     def put(self, record: Record | DeadLetter) -> None:
         """Takes one record; blocks while the buffer is full. What can't be said in JSON becomes a dead letter."""
@@ -261,6 +273,7 @@ class Publisher:
         self._replays = self._replays or position is not None
         self._forgetful = self._forgetful or position is None
         killpoint("producer.before_publish")
+        although_paused = False
         while True:
             try:
                 result = self._publishing.publish(
@@ -270,8 +283,14 @@ class Publisher:
                     seen_seconds=self._seen_seconds,
                     dead=dead,
                     checkpoint=None if position is None else (self._source, position),
+                    although_paused=although_paused,
                 )
                 break
+            except FlowPaused:
+                self.heed_pause()
+                although_paused = self._stopping.wait(PAUSE_POLL_SECONDS)
+                if self._session.give_up.is_set() or (although_paused and self._replays):
+                    raise
             except QueueFull as error:
                 self._hold_back(str(error))
                 if self._session.give_up.wait(HOLD_POLL_SECONDS):
@@ -281,6 +300,8 @@ class Publisher:
         killpoint("producer.after_publish")
         self._lag = result.lag
         self._go_on()
+        if not self._room:
+            self.heed_pause()
         told = [entry.record for entry in batch if entry.record is not None]
         self._confirmation.add(self._publishing.publishes, told, sum([len(entry.line) for entry in batch]))
         with self._changed:

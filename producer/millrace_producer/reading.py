@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 DEDUPE_SECONDS = 600.0
 """The dedupe window of a source that may give a record again, where its flow says nothing else."""
 
+LOOK_SECONDS = 0.2
+
 FAILURES_BEFORE_GIVING_UP = 10
 """So many failures in a row without a single record, and the producer stops with an error that everybody sees."""
 
@@ -48,7 +50,14 @@ class Reading:
         self.flow = flow
         self._take_over = take_over
         self.publisher = open_publisher(flow, publishing, source, stopping)
-        self.leadership = Leadership(leading, flow.name, stopping=stopping, lost=self._fail)
+        self.leadership = Leadership(
+            leading,
+            flow.name,
+            exclusive=source.exclusive,
+            stopping=stopping,
+            heard=self._hear,
+            lost=self._fail,
+        )
         self.ended = threading.Event()
         self._trouble = Trouble(flow.name, publishing.session)
         self._publishing = publishing
@@ -59,6 +68,7 @@ class Reading:
 
     def start(self) -> None:
         """Read from here on, in a thread of its own."""
+        self._publishing.forget_moves()
         threading.Thread(target=self._run, name=f"read {self.flow.name}", daemon=True).start()
 
     @property
@@ -82,7 +92,7 @@ class Reading:
         self._trouble.listen()
         try:
             mark(self._publishing.session, self.flow.project, take_over=self._take_over)
-            if not self._source.exclusive or self.leadership.wait():
+            if self.leadership.wait():
                 self._read_until_it_ends()
         except MillraceError as error:
             if isinstance(error, SourceError) and not self._is_over():
@@ -120,7 +130,9 @@ class Reading:
     def _read_on(self, backoff: Backoff) -> None:
         """Reads from the checkpoint to the source's end, or until stopped."""
         self.publisher.flush()
-        resume_from = self._publishing.checkpoint(self.flow.name)
+        if not self._await_resume():
+            return
+        resume_from = self._publishing.begin_at(self.flow.name)
         log.info("source_opened", flow=self.flow.name, resume_from=resume_from)
         reading = self._source.read(resume_from)
         put, is_over, trouble = self.publisher.put, self._is_over, self._trouble
@@ -140,6 +152,19 @@ class Reading:
         finally:
             if callable(close := getattr(reading, "close", None)):  # a mere iterator has none, and holds nothing
                 close()
+
+    def _await_resume(self) -> bool:
+        """Return True once the producers are not paused; False if we are to stop first."""
+        self._publishing.look()
+        while self._publishing.paused.now is not None and not self._is_over():
+            self._stopping.wait(LOOK_SECONDS)  # who leads hears of it
+        return not self._is_over()
+
+    def _hear(self, paused: bytes | None, moves: bytes | None) -> None:
+        """Take note of what people say of the flow, whatever the source does. Raises CheckpointMoved."""
+        if not self._is_over():
+            self._publishing.hear(paused, moves)
+            self.publisher.heed_pause()
 
     def _say_what_it_gave(self, records: int, resume_from: Position | None) -> None:
         """A source that is over, one with nothing new and one that is empty look the same in counts alone."""

@@ -7,7 +7,15 @@ from collections.abc import Callable
 
 import structlog
 
-from millrace_pipeline.errors import MillraceError, ProducerFenced, PublishesLost, QueueError, SourceError
+from millrace_pipeline.errors import (
+    CheckpointMoved,
+    FlowPaused,
+    MillraceError,
+    ProducerFenced,
+    PublishesLost,
+    QueueError,
+    SourceError,
+)
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Leading, Publishing, Session
 from millrace_producer.publisher import Publisher
@@ -21,6 +29,9 @@ PARTING_SECONDS = 1.0
 """How long a stop may wait for the source to give back what it holds, and for Redis to hear that we no longer lead.
 Else others wait for what was given to us to run out."""
 
+START_OVER = (PublishesLost, ProducerFenced, CheckpointMoved)
+"""After these the source is read anew, from the checkpoint that Redis has then."""
+
 
 class Producer:
     """One flow's source → queue.
@@ -29,9 +40,10 @@ class Producer:
     it raises SourceError where the source can't be read, QueueError where the list can't be reached any more, and
     ConfigError where it is another project's.
 
-    Where Redis has forgotten publishes the source is read again from the checkpoint that Redis does remember; where
-    another producer has taken over, this one stands by again. Either way the old reading is left behind: its thread may
-    still block in the source, and what it reads then is not published.
+    Where Redis has forgotten publishes, or a person has set the checkpoint, the source is read again from the
+    checkpoint that Redis has; while a person has paused the producers it stands still, and keeps its lease as leader.
+    Where another producer has taken over, this one stands by again. Either way the old reading is left behind: its
+    thread may still block in the source, and what it reads then is not published.
     """
 
     def __init__(
@@ -71,6 +83,12 @@ class Producer:
         """How many records were published, left out as duplicates, and set aside as dead letters."""
         return dict(self._published)
 
+    @property
+    def paused(self) -> str | None:
+        """That a person has paused the producers, and who, or None: for /readyz."""
+        now = self.publishing.paused.now
+        return None if now is None else f"producers {now}"
+
     def unwell(self) -> str | None:
         """None while records can flow, else what is in the way: for /readyz."""
         return self.session.outage or (self._reading.unwell if self._reading else None)
@@ -88,12 +106,12 @@ class Producer:
             while not self._stopping.is_set() and reading.error is None and not reading.ended.wait(0.1):
                 pass
             try:
-                if self._stopping.is_set() or not isinstance(reading.error, PublishesLost | ProducerFenced):
+                if self._stopping.is_set() or not isinstance(reading.error, START_OVER):
                     # A reader that blocks in its source is left behind: what it has not put has not been read.
                     self._close(reading.publisher)
                     return reading
                 error: MillraceError = reading.error
-            except (PublishesLost, ProducerFenced) as lost:
+            except START_OVER as lost:
                 if self._stopping.is_set():
                     raise
                 error = lost
@@ -113,6 +131,11 @@ class Producer:
         except SourceError as error:
             # All is on the list; what the source still has of it comes again, to whoever reads it next.
             log.warning("records_not_acknowledged", flow=self.flow.name, reason=str(error))
+        except FlowPaused as error:
+            # They come again, to whoever reads the source when the producers go on.
+            log.info(
+                "records_left_in_the_source", flow=self.flow.name, records=publisher.unpublished, reason=str(error)
+            )
         except QueueError:
             log.error("records_not_published", flow=self.flow.name, records=publisher.unpublished)
             raise

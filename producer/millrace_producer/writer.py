@@ -31,8 +31,10 @@ class Writer:
     A `position` written with a record is kept in the same step as the record is published, and is `position` when the
     program starts again: from there it goes on, with nothing lost and nothing twice.
 
-    `write` blocks while the list is full. Calls wait out an outage of Redis. `queue` is the session with its list, and
-    `redis` a redis-py client for anything else. `published`, `duplicates` and `dead` count the records of this writer.
+    `write` blocks while the list is full, or a person has paused the flow's producers. Where a person sets the
+    checkpoint meanwhile, calls raise CheckpointMoved: begin again from `position`. Calls wait out an outage of Redis.
+    `queue` is the session with its list, and `redis` a redis-py client for anything else. `published`, `duplicates` and
+    `dead` count the records of this writer.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Writer:
     def open(self) -> Writer:
         """Make sure whose list it is, and return the writer. Raises ConfigError where it is another project's."""
         mark(self.queue, self.flow.project, take_over=self._take_over)
+        self._publishing.begin_at(self.flow.name)
         return self
 
     @property

@@ -26,6 +26,14 @@ ASKING = {
     "top in a pipe": ["top", "--json"],
     "where": ["where", "numbers", "1"],
     "history": ["history", "numbers"],
+    "pause": ["pause", "numbers"],
+    "resume": ["resume", "numbers", "--consumers"],
+    "audit": ["audit", "--json"],
+    "purge": ["purge", "numbers", "--away", "--yes"],
+    "requeue": ["requeue", "numbers", "b", "--whole"],
+    "checkpoint show": ["checkpoint", "show", "numbers"],
+    "checkpoint set": ["checkpoint", "set", "numbers", '"7"', "--yes"],
+    "checkpoint reset": ["checkpoint", "reset", "numbers", "--yes"],
     "verify": ["verify"],
     "verify the files": ["verify", "--sink"],
     "verify for a while": ["verify", "--follow", "--for", "1s"],
@@ -66,7 +74,9 @@ def commands() -> set[str]:
 
 
 def test_every_command_is_looked_at_here() -> None:
-    walked = {" ".join(words[: 2 if words[0] in ("dead", "variants") else 1]) for words in ASKING.values()}
+    walked = {
+        " ".join(words[: 2 if words[0] in ("dead", "variants", "checkpoint") else 1]) for words in ASKING.values()
+    }
     walked |= {words[0] for words in NEED_NONE.values()} | ELSEWHERE
     assert {name for name in commands() if name not in walked and name.partition(" ")[0] not in ELSEWHERE} == set()
 

@@ -288,6 +288,19 @@ class TestFill:
             first.fill(claim, 1)
         assert second.books().ready == 1
 
+    def test_a_batch_whose_last_fill_redis_has_forgotten_is_lost(self, queue: Queue, client: redis.Redis) -> None:
+        queue.publish(lines(1, 2, 3, 4))
+        claim = taken(queue.claim(1))
+        before = {name: client.dump(name) for name in client.scan_iter(match=f"*{queue.keys.ready}*")}
+        assert queue.fill(claim, 1) == 1
+        for name in client.scan_iter(match=f"*{queue.keys.ready}*"):
+            client.delete(name)
+        for name, dumped in before.items():
+            client.restore(name, 0, dumped)  # type: ignore[arg-type]
+        with pytest.raises(LeaseLost):
+            queue.fill(claim, 2)
+        assert queue.books().ready == 3
+
 
 class TestLease:
     def test_a_batch_keeps_its_id_and_records_when_it_is_reclaimed(self, redis_url: str, key: str) -> None:

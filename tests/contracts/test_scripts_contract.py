@@ -17,9 +17,13 @@ from millrace_pipeline.errors import RetryLater
 from millrace_pipeline.flows.project import Project
 from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Claim, DeadLetters, Done, Variants
+from millrace_pipeline.queue.changes import By
+from millrace_pipeline.queue.checkpoints import move
 from millrace_pipeline.queue.history import History
 from millrace_pipeline.queue.marks import mark
+from millrace_pipeline.queue.pausing import pause, resume
 from millrace_pipeline.queue.presence import Doing, beat
+from millrace_pipeline.queue.purging import purge, requeue
 from millrace_pipeline.redis.connection import Connection
 from millrace_pipeline.redis.external import ExternalList
 from millrace_pipeline.redis.remote import RemoteRedis
@@ -194,6 +198,38 @@ def drop(queue: Queue) -> Verb:
     return lambda: DeadLetters(queue).drop(letter)
 
 
+def hold_still(queue: Queue) -> Verb:
+    by = By.here(queue)
+    return lambda: pause(queue, note="why", by=by)
+
+
+def go_on(queue: Queue) -> Verb:
+    by = By.here(queue)
+    pause(queue, by=by)
+    return lambda: resume(queue, by=by)
+
+
+def moved(queue: Queue) -> Verb:
+    by = By.here(queue)
+    queue.publish(lines(1), checkpoint=("s", 1))
+    queue.ask(("HSET", queue.keys.steering, "moves", "3"))
+    return lambda: move(queue, "s", 7, by=by)
+
+
+def purged(queue: Queue) -> Verb:
+    by = By.here(queue)
+    queue.publish(lines(1, 2, 3))
+    return lambda: purge(queue, 3, to_dead=True, by=by)
+
+
+def requeued(queue: Queue) -> Verb:
+    by = By.here(queue)
+    found = claimed(queue)
+    queue.fill(found, 2)
+    queue.release(found)
+    return lambda: requeue(queue, found.id, by=by)
+
+
 def replay(queue: Queue) -> Verb:
     letter = next(letters(queue).newest(reason="foreign"))
     return lambda: DeadLetters(queue).replay(letter)
@@ -213,12 +249,17 @@ CASES: dict[str, Callable[[Queue], Verb]] = {
     "history": history,
     "lead": lambda queue: lambda: queue.lead(30),
     "mark": own,
+    "move": moved,
+    "pause": hold_still,
+    "purge": purged,
     "reclaim": reclaim,
     "release": release,
     "remove": remove,
     "renew": renew,
     "replay": replay,
+    "requeue": requeued,
     "resign": resign,
+    "resume": go_on,
     "restore": restore,
     "settle": settle,
     "split": split,

@@ -200,7 +200,14 @@ class Publishing(Work):
         self._run_of, self._numbers, self._size, self._pause, self._positions = run, numbers, size, pause, positions
         self._sent: list[bytes] = []
         self.publisher = run.open_publisher(self.queue)
-        self._leadership = Leadership(self.queue.leading, NAME, stopping=self.stopping, lost=self._fenced)
+        self._leadership = Leadership(
+            self.queue.leading,
+            NAME,
+            exclusive=True,
+            stopping=self.stopping,
+            heard=self.queue.publishing.hear,
+            lost=self._fenced,
+        )
         self._leads = run.source.exclusive
         self._thread.start()
 

@@ -25,14 +25,19 @@ from hypothesis.stateful import (
 )
 
 from millrace_pipeline.envelope import DeadLetter, Record, encode
-from millrace_pipeline.errors import LeaseLost, ProducerFenced, RetryLater
+from millrace_pipeline.errors import FlowPaused, LeaseLost, ProducerFenced, RetryLater
 from millrace_pipeline.mark import is_foreign
 from millrace_pipeline.queue import Claim
+from millrace_pipeline.queue.changes import By
+from millrace_pipeline.queue.pausing import pause, resume
+from millrace_pipeline.queue.purging import purge, requeue
 from tests.faults.faulty import FAULTS, Fault, FaultyQueue
 from tests.queues import Queue
 
 DELAYS = st.dictionaries(st.integers(0, 8), st.sampled_from([0, 60, 600]))
 """By place in a batch how many seconds a record is put off."""
+
+SOMEBODY = By("operator", "somebody", "here")
 
 
 class Flow(RuleBasedStateMachine):
@@ -313,7 +318,54 @@ class Flow(RuleBasedStateMachine):
         self.consumers[who].arrive()
         self.consumers[who] = FaultyQueue(self.url, self.key)
 
-    # -- what the network and people do -------------------------------------------------------------------------------
+    # -- what people do who steer -------------------------------------------------------------------------------------
+
+    @rule(who=st.integers(0, 2), count=st.integers(1, 6), faults=FAULTS)
+    def consumers_are_paused(self, who: int, count: int, faults: list[Fault]) -> None:
+        pause(self.reader, ["consumers"], by=SOMEBODY)
+        before = self.reader.books().in_flight
+        self.consumers[who].suffer(faults)
+        if (ahead := self.consumers[who].claim(count)) is not None:
+            self.claims.append((who, ahead))  # it was claimed before
+        assert self.consumers[who].reclaim() is None
+        assert self.reader.books().in_flight == before
+        resume(self.reader, by=SOMEBODY)
+
+    @rule(who=st.integers(0, 1), faults=FAULTS)
+    def producers_are_paused(self, who: int, faults: list[Fault]) -> None:
+        pause(self.reader, ["producers"], by=SOMEBODY)
+        before = self.reader.books().published
+        self.producers[who].suffer(faults)
+        with pytest.raises(FlowPaused):
+            self.producers[who].publish([self.ours(self.some_id())])
+        assert self.reader.books().published == before
+        resume(self.reader, by=SOMEBODY)
+        self.producers[who].arrive()
+        assert self.reader.books().published == before
+
+    @rule(most=st.integers(1, 4), to_dead=st.booleans())
+    def what_waits_is_purged(self, most: int, to_dead: bool) -> None:
+        before = Counter(self.waiting())
+        done = purge(self.reader, most, to_dead=to_dead, by=SOMEBODY)
+        gone = before - Counter(self.waiting())
+        assert gone.total() == done == min(most, before.total())
+        if not to_dead:
+            self.settled.update(gone)
+
+    @rule(pick=st.integers(0, 7), whole=st.booleans())
+    def a_batch_is_requeued(self, pick: int, whole: bool) -> None:
+        leases = self.reader.books().leases
+        if not leases:
+            return
+        lease = leases[pick % len(leases)]
+        whole = whole or lease.batch in self.sink  # else its records would be written twice, which is said
+        assert requeue(self.reader, lease.batch, whole=whole, force=True, by=SOMEBODY) == lease.records
+
+    def waiting(self) -> list[bytes]:
+        keys = self.reader.keys
+        return [*self.client.lrange(keys.ready, 0, -1), *self.client.lrange(keys.woken, 0, -1)]
+
+    # -- what the network and others do -------------------------------------------------------------------------------
 
     @rule(kind=st.sampled_from(["bare", "CloudEvent", "passed on"]))
     def somebody_pushes(self, kind: str) -> None:
@@ -346,11 +398,10 @@ class Flow(RuleBasedStateMachine):
     def every_record_is_in_one_place_and_the_books_balance(self) -> None:
         if not hasattr(self, "client"):
             return
-        keys = self.reader.keys
-        books = self.reader.books()
+        books, keys = self.reader.books(), self.reader.keys
         held = [line for lease in books.leases for line in self.lines_of(lease.batch)]
         assert books.in_flight + books.delayed == len(held) == sum(lease.records for lease in books.leases)
-        waiting = [*held, *self.client.lrange(keys.ready, 0, -1), *self.client.lrange(keys.woken, 0, -1)]
+        waiting = [*held, *self.waiting()]
         assert books.difference == len(self.pushed.intersection(waiting)), books
         places: Counter[bytes] = Counter(self.settled)
         places.update(waiting)

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from millrace.cli.powercut import PowerCut
+from millrace.cli.powercut import EmbeddedPower, PowerCut
 from millrace.embedded import Embedded
 from millrace_consumer.runner import Consumer
 from millrace_pipeline.flows.flow import load
@@ -94,7 +94,7 @@ class Outage:
         self.cases = cases
         self.stack = ExitStack()
         self.place = self.stack.enter_context(Place(folder, server.url, "power"))
-        self.power = self.stack.enter_context(PowerCut(server))
+        self.power = self.stack.enter_context(PowerCut(EmbeddedPower(server)))
         self.origin = self.stack.enter_context(origin(folder, self.cases))
         self.queues = {name: Queue(server.url, self.place.key_of(name)) for name in self.cases}
         self.consumers: dict[str, Consuming] = {}

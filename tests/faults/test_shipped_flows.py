@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from millrace.cli.powercut import PowerCut
+from millrace.cli.powercut import EmbeddedPower, PowerCut
 from millrace.embedded import Directive, Embedded
 from tests.conftest import eventually
 from tests.faults.clocks import clock_of
@@ -168,7 +168,7 @@ def test_shipped_flows_outlive_a_power_cut_of_redis(shipped: ShippedRun, server:
     """Redis comes back without what it had not synced. Nothing of that was delivered, so nothing may be there twice."""
     row("AOF tail cut, producer lives", shipped)
     row("AOF tail cut, SSE resumes from its checkpoint", shipped)
-    with PowerCut(server) as power:
+    with PowerCut(EmbeddedPower(server)) as power:
         _, stream = shipped.produce()
         consumer = shipped.consume()
         shipped.await_delivered(200)

@@ -18,7 +18,7 @@ from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.roles import UNKNOWN_BEFORE
 from millrace_pipeline.redis.scripts import SCRIPTS
 from tests.conftest import eventually
-from tests.integration.test_acl import consume, produce
+from tests.integration.test_acl import consume, produce, steer
 from tests.queues import Queue
 from tests.services import NOWHERE, Place
 
@@ -37,23 +37,32 @@ ARGUMENTS = {
     "evalsha": "",  # of each script
     "exists": "{}",
     "expire": "{} 1",
+    "get": "{}",
     "hdel": "{} f",
     "hget": "{} f",
     "hgetall": "{}",
-    "hkeys": "{}",
     "hincrby": "{} f 1",
+    "hkeys": "{}",
+    "hlen": "{}",
     "hmget": "{} f",
+    "hscan": "{} 0",
     "hset": "{} f x",
     "incr": "{}",
     "lindex": "{} 0",
     "llen": "{}",
     "lmove": f"{{}} {MINE} LEFT LEFT|{MINE} {{}} LEFT LEFT",
+    "lpos": "{} x",
     "lpush": "{} x",
     "lrange": "{} 0 0",
     "lrem": "{} 1 x",
+    "lset": "{} 0 x",
     "ltrim": "{} 0 0",
+    "pttl": "{}",
     "rpush": "{} x",
     "sort": f"{{}}|{MINE} BY nosort STORE {{}}",
+    "strlen": "{}",
+    "ttl": "{}",
+    "type": "{}",
     "unlink": "{}|" + MINE + " {}",
     "watch": "{}",
     "xadd": "{} * f x",
@@ -62,11 +71,14 @@ ARGUMENTS = {
     "xrange": "{} - +",
     "xrevrange": "{} + -",
     "zadd": "{} 1 m",
+    "zcard": "{}",
     "zcount": "{} 0 1",
     "zmscore": "{} m",
     "zrange": "{} 0 1",
     "zrem": "{} m",
     "zremrangebyscore": "{} 0 1",
+    "zscan": "{} 0",
+    "zscore": "{} a",
 }
 """How each command that names keys is given with one of the other flow."""
 
@@ -127,6 +139,8 @@ def test_the_whole_contract_of_a_flow_works_for_its_own_users(guarded: Guarded) 
     produce(guarded.url("producer-mine"), MINE)
     consume(guarded.url("consumer-mine"), MINE)
     produce(guarded.url("producer-mine"), MINE)
+    produce(guarded.url("producer-mine"), MINE)
+    steer(guarded.url("operator-mine"), MINE)
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -19,12 +19,16 @@ from millrace_pipeline.envelope import DeadLetter, Record, encode
 from millrace_pipeline.errors import QueueMisuse, RetryLater, SinkUnavailable
 from millrace_pipeline.flows.project import Project
 from millrace_pipeline.moment import now
-from millrace_pipeline.queue import DeadLetters, Done, Variants, audit
+from millrace_pipeline.queue import DeadLetters, Done, Variants, audit, books_of
+from millrace_pipeline.queue.changes import changes_of
+from millrace_pipeline.queue.checkpoints import move, written_of
 from millrace_pipeline.queue.history import History
 from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.marks import mark, mark_of
+from millrace_pipeline.queue.pausing import pause, resume
 from millrace_pipeline.queue.presence import Doing, beat, leave
-from millrace_pipeline.queue.roles import CONSUMER, PRODUCER, READER, RELOADER, Role, user
+from millrace_pipeline.queue.purging import purge, requeue
+from millrace_pipeline.queue.roles import CONSUMER, OPERATOR, PRODUCER, READER, RELOADER, Role, user
 from millrace_pipeline.queue.spans import read_notes
 from millrace_pipeline.queue.troubles import end_trouble, tell_trouble, troubles_of
 from millrace_pipeline.redis.connection import in_our_words
@@ -34,7 +38,7 @@ from tests.queues import Queue
 KEY = "DATA-PIPELINE-KEY"
 OTHER = "OTHER-KEY"
 MINE = Project("", "s", "sse:1", "stdout:1", "here")
-ROLES = {"producer": PRODUCER, "consumer": CONSUMER, "reader": READER}
+ROLES = {"producer": PRODUCER, "consumer": CONSUMER, "reader": READER, "operator": OPERATOR}
 REFUSED_TO_ALL = (
     "FLUSHALL",
     "CONFIG SET maxmemory 1",
@@ -72,6 +76,8 @@ REFUSED_TO = {
         f"HSET {{{KEY}}}:claims b x",
         f"LPUSH {{{KEY}}}:batch:b x",
         f"XRANGE {{{KEY}}}:dead - +",
+        f"HSET {{{KEY}}}:steering producers x",
+        f"LPUSH {{{KEY}}}:changes x",
     ),
     "consumer": (
         f"LPUSH {KEY} x",
@@ -83,6 +89,17 @@ REFUSED_TO = {
         f"HSET {{{KEY}}}:leader session me",
         f"INCR {{{KEY}}}:epochs",
         f"ZADD {{{KEY}}}:seen 1 a",
+        f"RPUSH {KEY} x",
+        f"XDEL {{{KEY}}}:dead 1-1",
+        f"LPUSH {{{KEY}}}:changes x",
+    ),
+    "operator": (
+        f"LLEN {OTHER}",
+        f"HSET {{{KEY}}}:leader session me",
+        f"INCR {{{KEY}}}:epochs",
+        f"HSET {{{KEY}}}:project name me",
+        f"BLMOVE {KEY} {{{KEY}}}:woken RIGHT LEFT 1",
+        "ACL SETUSER operator +@all",
     ),
     "reader": (
         f"LPUSH {KEY} x",
@@ -119,6 +136,7 @@ class Guarded:
         self.give("producer", PRODUCER)
         self.give("consumer", CONSUMER)
         self.give("reader", READER)
+        self.give("operator", OPERATOR)
 
     def url(self, name: str) -> str:
         userinfo = "" if name == "default" else f"{name}:secret@"
@@ -188,7 +206,7 @@ def produce(url: str, key: str = KEY) -> None:
 
 
 def consume(url: str, key: str = KEY) -> None:
-    """Everything that a consumer, `status`, `verify` and `dead` ever say to Redis."""
+    """Everything that a consumer, `status`, `verify` and `dead ls` ever say to Redis."""
     queue = Queue(url, key, lease_seconds=30, fsync="write")
     try:
         mark(queue, MINE)
@@ -233,14 +251,41 @@ def consume(url: str, key: str = KEY) -> None:
         assert troubles_of(queue) == []
         letters = DeadLetters(queue)
         assert len(letters) == 2
-        newest, oldest = letters.newest()
+        newest, _ = letters.newest()
         assert letters.get(newest.id) == newest
-        assert letters.replay(newest)
-        assert letters.drop(oldest)
-        newer, older = Variants(queue).newest()
+        assert len(list(Variants(queue).newest())) == 2
+        keep_history(queue)
+    finally:
+        queue.close_all()
+
+
+def steer(url: str, key: str = KEY) -> None:
+    """Everything that a person who steers ever says to Redis, beside what one who looks does."""
+    queue = Queue(url, key)
+    try:
+        assert pause(queue, note="a test").keys() == {"producers", "consumers"}
+        assert resume(queue)["consumers"].by.user.startswith("operator")
+        batch = next(iter(books_of(queue).leases), None)
+        if batch is not None:
+            assert requeue(queue, batch.batch, whole=True, force=True) == batch.records
+            assert requeue(queue, batch.batch) == batch.records
+        assert purge(queue, 2, to_dead=True) == 2
+        assert purge(queue, 1, to_dead=False) == 1
+        assert move(queue, "s", "8") == "7"
+        assert move(queue, "s", None) == "8"
+        assert written_of(queue, None) is not None
+        letters = DeadLetters(queue)
+        first, second = list(letters.newest())[:2]
+        assert letters.replay(first)
+        assert letters.replay(second, edited=b"{}")
+        newer, older = list(Variants(queue).newest())[:2]
         assert Variants(queue).replay(newer)
         assert Variants(queue).drop(older)
-        assert queue.lag() == 5
+        third, fourth = list(letters.newest())[:2]
+        assert letters.drop(third)
+        assert letters.drop(fourth)
+        assert all(change.by.user.startswith("operator") for change in changes_of(queue))
+        assert next(change.what for change in changes_of(queue)) == "dead drop"
         keep_history(queue)
     finally:
         queue.close_all()
@@ -350,16 +395,29 @@ def rules(role: Role) -> list[str]:
 def work(name: str, guarded: Guarded) -> None:
     """All that the service does."""
     url = guarded.url(name)
-    produce(url) if name == "producer" else consume(url)
+    {"producer": produce, "consumer": consume, "operator": steer}[name](url)
 
 
 @pytest.mark.parametrize(
-    ("name", "rule"), [(name, rule) for name in ("producer", "consumer") for rule in rules(ROLES[name])]
+    ("name", "rule"),
+    [
+        (name, rule)
+        for name in ("producer", "consumer", "operator")
+        for rule in rules(ROLES[name])
+        if name != "operator" or rule not in rules(READER)
+    ],
 )
 def test_nothing_in_a_role_can_be_left_out(guarded: Guarded, name: str, rule: str) -> None:
     guarded.give(name, ROLES[name], without=rule)
-    if name == "consumer":
+    if name != "producer":
         produce(guarded.url("producer"))
+    if name == "operator":
+        for _ in range(3):
+            produce(guarded.url("producer"))
+        queue = Queue(guarded.url("consumer"), KEY)
+        for _ in range(2):
+            assert queue.claim(1) is not None
+        queue.close_all()
     try:
         with pytest.raises((QueueMisuse, AssertionError)):
             work(name, guarded)

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from millrace.cli import powercut
-from millrace.cli.powercut import PowerCut, Watch, _await_stopped, current_file
+from millrace.cli.powercut import EmbeddedPower, PowerCut, Watch, _await_stopped, current_file
 from millrace.embedded import Embedded
 from millrace_pipeline.errors import MillraceError
 from tests.conftest import eventually
@@ -54,7 +54,7 @@ def cut_again_and_again(folder: Path, fsync: str, until: float) -> tuple[int, in
     cuts = took = 0
     with (
         Embedded(aof=True, data_dir=folder, config={"appendfsync": fsync}) as server,
-        PowerCut(server) as power,
+        PowerCut(EmbeddedPower(server)) as power,
         redis.Redis.from_url(server.url) as client,
     ):
         while time.monotonic() < until:
@@ -93,7 +93,7 @@ def test_a_power_cut_takes_what_was_written_since_the_last_sync(
     monkeypatch.setattr(powercut, "_await_stopped", await_stopped_on_a_busy_machine)
     with (
         Embedded(aof=True, data_dir=tmp_path / "valkey") as server,
-        PowerCut(server) as power,
+        PowerCut(EmbeddedPower(server)) as power,
         redis.Redis.from_url(server.url) as client,
     ):
         for number in range(3):
@@ -110,7 +110,7 @@ def test_a_power_cut_takes_what_was_written_since_the_last_sync(
 def test_a_power_cut_takes_nothing_where_all_was_synced(tmp_path: Path) -> None:
     with (
         Embedded(aof=True, data_dir=tmp_path / "valkey") as server,
-        PowerCut(server) as power,
+        PowerCut(EmbeddedPower(server)) as power,
         redis.Redis.from_url(server.url) as client,
     ):
         await_sync(client, power, 1)
@@ -144,7 +144,7 @@ def test_a_server_that_never_syncs_is_refused_for_nothing_tells_what_it_would_lo
         Embedded(aof=True, data_dir=tmp_path / "valkey", config={"appendfsync": "no"}) as server,
         pytest.raises(MillraceError, match="appendfsync is no"),
     ):
-        PowerCut(server).start()
+        PowerCut(EmbeddedPower(server)).start()
 
 
 def test_a_server_whose_syncs_cannot_be_seen_is_refused_and_not_cut_by_nothing(
@@ -155,4 +155,4 @@ def test_a_server_whose_syncs_cannot_be_seen_is_refused_and_not_cut_by_nothing(
         Embedded(aof=True, data_dir=tmp_path / "valkey") as server,
         pytest.raises(MillraceError, match="no thread of another name"),
     ):
-        PowerCut(server).start()
+        PowerCut(EmbeddedPower(server)).start()

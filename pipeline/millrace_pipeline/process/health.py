@@ -23,6 +23,10 @@ Check = Callable[[], str | None]
 """Answers None when all is well, else what is wrong."""
 
 
+def _nothing_to_note() -> str | None:
+    return None
+
+
 class Health:
     """Serves from `start` to `close`. `alive` fails when the service is stuck, `ready` when it can't do its work now.
 
@@ -32,10 +36,18 @@ class Health:
     """
 
     def __init__(
-        self, places: Sequence[Place], *, alive: Check, ready: Check, registry: CollectorRegistry = REGISTRY
+        self,
+        places: Sequence[Place],
+        *,
+        alive: Check,
+        ready: Check,
+        noted: Check = _nothing_to_note,
+        registry: CollectorRegistry = REGISTRY,
     ) -> None:
+        """`noted` is what there is to say though all is well: that a person has paused it."""
         self._places = places
         self._checks = {"/livez": alive, "/readyz": ready}
+        self._noted = noted
         self._metrics = make_wsgi_app(registry)
         self._servers: list[WSGIServer] = []
 
@@ -87,7 +99,8 @@ class Health:
             return [b"/metrics, /livez, /readyz\n"]
         wrong = self._checks[path]()
         start_response("503 Service Unavailable" if wrong else "200 OK", [("Content-Type", "text/plain")])
-        return [f"{wrong or 'ok'}\n".encode()]
+        note = None if wrong else self._noted()
+        return [f"{wrong or 'ok'}{f', {note}' if note else ''}\n".encode()]
 
 
 def _soon(name: str) -> list[str]:

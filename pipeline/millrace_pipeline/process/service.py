@@ -26,8 +26,9 @@ class Service:
 
     The first SIGTERM or SIGINT sets `stopping`: take nothing new, finish or give back what is held. `give_up` is set
     when `grace_seconds` have passed since, or at the second signal: stop waiting for anybody. `well` answers what is in
-    the way of the work at the moment, or None: it is what /readyz says. The `watchdog` ends a process that stands still
-    with something in its hands, once it is told of that.
+    the way of the work at the moment, or None: it is what /readyz says; `paused` that a person has it stand still,
+    which is no trouble. The `watchdog` ends a process that stands still with something in its hands, once it is told of
+    that.
     """
 
     def __init__(self, name: str, settings: Settings, **always: str) -> None:
@@ -38,6 +39,7 @@ class Service:
         self.stopping = threading.Event()
         self.give_up = threading.Event()
         self.well: Check = _nothing_to_say
+        self.paused: Check = _nothing_to_say
         self.watchdog = Watchdog()
         self._health: Health | None = None
 
@@ -45,7 +47,9 @@ class Service:
         logs.configure(self.settings.log, self.settings.log_level, service=self.name, **self._always)
         on_signal(self._signal, signal.SIGTERM, signal.SIGINT)
         if self.settings.http:
-            self._health = Health(self.settings.http, alive=_nothing_to_say, ready=lambda: self.well())
+            self._health = Health(
+                self.settings.http, alive=_nothing_to_say, ready=lambda: self.well(), noted=lambda: self.paused()
+            )
             self._health.start()
         if os.environ.get(SUPERVISED):
             if isinstance(sys.stdout, io.TextIOWrapper):  # what a library prints comes a whole line at a time

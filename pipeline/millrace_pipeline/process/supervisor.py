@@ -49,6 +49,9 @@ TROUBLES = (
 GOES_ON = ("source_resumed", "sink_available", "redis_available", "batch_delivered", "records_published")
 
 
+PAUSED, RESUMED = "flow_paused", "flow_resumed"
+
+
 class Child:
     """One service: a process, and the next one when that fails, until it failed more than `failures` times in a row.
 
@@ -86,11 +89,14 @@ class Child:
         """What it said last of what goes wrong; None once it said that it goes on."""
         self.trouble_since = 0.0
         """When it first said so, in seconds since 1970."""
+        self.paused: str | None = None
+        """That a person has it stand still, since when and who, as it said; else None."""
 
     def start(self) -> None:
         """Starts a process, in a group of its own so that Ctrl-C reaches the supervisor alone."""
         self._started = time.monotonic()
         self.starts += 1
+        self.paused = None
         self._process = subprocess.Popen(
             self._command,
             env=self._environ,
@@ -130,7 +136,7 @@ class Child:
         if self.gave_up:
             return "given up"
         if self.running:
-            return "stopping" if self._told_to_stop else "runs"
+            return "stopping" if self._told_to_stop else "paused" if self.paused else "runs"
         if self.done:
             return "ended"
         return f"failed {self._backoff.failures}×, again in {max(0.0, self._again_at - time.monotonic()):.0f} s"
@@ -207,6 +213,8 @@ class Child:
             if line.strip():
                 self._in_trouble(line.strip())
             return
+        if event["event"] in (PAUSED, RESUMED):
+            self.paused = f"{event.get('part')} {said}" if event["event"] == PAUSED else None
         if level in ("error", "critical") or event["event"] in TROUBLES:
             self._in_trouble(str(said))
         elif event["event"] in GOES_ON:
@@ -271,6 +279,10 @@ class Supervisor:
         deadline = time.monotonic() + grace_seconds
         for child in chosen:
             child.wait(deadline - time.monotonic())
+
+    def forget(self) -> None:
+        """Know of none of them any more: they were stopped, and others take their place."""
+        self.children = {}  # whoever walks the others at this moment still may
 
     @property
     def failed(self) -> list[str]:

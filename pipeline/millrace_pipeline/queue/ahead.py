@@ -171,9 +171,9 @@ class Ahead:
         # What must be on disk first is fetched when it is: until then it needn't lie in our memory.
         return self._asking.claiming(asked.number, asked.records, attempts=0, fetch=self._watch is None)
 
-    def _hear(self, asked: _Asked, answer: Sequence[int]) -> None:
-        asked.held, overdue = answer
-        self._leases.overdue = bool(overdue)
+    def _hear(self, asked: _Asked, answer: Sequence[Any]) -> None:
+        asked.held, *told = answer
+        self._leases.hear(*told)
 
     def _ask_of_each(self, script: str, ahead: Sequence[_Asked], *arguments: Any) -> None:
         """Run a script for each of these claims."""

@@ -10,6 +10,7 @@ import msgspec
 
 from millrace_pipeline.envelope import decode
 from millrace_pipeline.errors import EnvelopeError
+from millrace_pipeline.queue.pausing import Part, Pause, pauses_in
 from millrace_pipeline.queue.replies import milliseconds, pairs
 from millrace_pipeline.queue.session import Session
 from millrace_pipeline.redis.connection import Command
@@ -55,6 +56,8 @@ class Books(msgspec.Struct, frozen=True):
     """The instant, in seconds since 1970 by Redis' clock."""
     unread: int | None = None
     """Records that waited and that an audit couldn't look at one by one; None where nobody tried."""
+    paused: dict[Part, Pause] = {}
+    """What people have paused, since when and who."""
 
     @property
     def lag(self) -> int:
@@ -131,10 +134,11 @@ def books_with(session: Session, *more: Command) -> tuple[Books, list[Any]]:
         ("ZRANGE", keys.leases, 0, -1, "WITHSCORES"),
         ("HGETALL", keys.checkpoints),
         ("LINDEX", keys.ready, -1),
+        ("HGETALL", keys.steering),
         ("TIME",),
         *more,
     )
-    ready, woken, dead, variants, counters, claims, deadlines, checkpoints, oldest, clock, *found = replies
+    ready, woken, dead, variants, counters, claims, deadlines, checkpoints, oldest, steering, clock, *found = replies
     count = {name.decode(): int(value) for name, value in pairs(counters).items()}
     now_ms = milliseconds(clock)
     leases = leases_from(pairs(claims), {id: float(score) for id, score in pairs(deadlines).items()}, now_ms)
@@ -155,5 +159,6 @@ def books_with(session: Session, *more: Command) -> tuple[Books, list[Any]]:
         checkpoints={name.decode(): msgspec.json.decode(value) for name, value in pairs(checkpoints).items()},
         variants=variants,
         moment=now_ms / 1000,
+        paused=pauses_in(steering),
     )
     return books, found

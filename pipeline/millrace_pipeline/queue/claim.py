@@ -61,14 +61,17 @@ class Asking:
     def claiming(self, number: int, records: int, *, attempts: int, fetch: bool = True) -> list[Command]:
         """Return the commands that claim so many records, and `fetch` them.
 
-        The first replies how many there are, or less than 0 where the batch is someone else's by now; and whether some
-        lease has run out.
+        The first replies how many there are, or less than 0 where the batch is someone else's by now; whether some
+        lease has run out, and who paused the consumers, where they are.
         """
         id, token = self.names(number)
         keys = self._session.keys
         claim = self._session.connection.script(
             "claim",
-            [keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, self._session.key, keys.batch(id)],
+            [
+                *(keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, self._session.key),
+                *(keys.batch(id), keys.steering),
+            ],
             *(id, token, number, records, self._lease_ms, self._session.name, SESSION_SECONDS, attempts),
         )
         return [claim, ("LRANGE", keys.batch(id), 0, -1)] if fetch else [claim]

@@ -34,7 +34,11 @@ class Claiming:
 
         The record that ends the wait is moved to `woken`, which every claim takes from first. A record moved there for
         a consumer that died meanwhile is thus never out of reach, and each record wakes one consumer, not all.
+        While the consumers are paused it only lets the time pass.
         """
+        if self.leases.paused.now is not None:
+            self.session.give_up.wait(seconds)
+            return
         keys = self.session.keys
         try:
             self.session.ask(("BLMOVE", keys.ready, keys.woken, "RIGHT", "LEFT", round(seconds, 3)))
@@ -45,18 +49,21 @@ class Claiming:
     def claim(self, records: int) -> Claim | None:
         """Take up to so many of the oldest records as a batch under a lease; None where none is ready.
 
-        Where a batch was claimed ahead it is that one, however many records it has, and not `begun`.
+        Where a batch was claimed ahead it is that one, however many records it has, and not `begun`. While the
+        consumers are paused it is None, and what was claimed ahead is given back.
         """
+        if self.leases.paused.now is not None and len(self.ahead):
+            self.ahead.give_back()
         if (claim := self.ahead.take()) is not None:
             return claim
         while True:
             number = self._asking.next()
-            (held, overdue), lines = self.session.persist(
+            (held, *told), lines = self.session.persist(
                 lambda number=number: self.session.connection.exchange(  # type: ignore[misc]
                     *self._asking.claiming(number, records, attempts=1)
                 )
             )
-            self.leases.overdue = bool(overdue)
+            self.leases.hear(*told)
             if held == 0:
                 self._asking.last = number - 1
                 return None
@@ -85,7 +92,7 @@ class Claiming:
         part = keys.batch(claim.id, step)
         added, lines = self.session.ask_script(
             "fill",
-            [keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, part],
+            [keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, part, keys.steering],
             [claim.id, claim.token, step, records, self.leases.ms],
             ("LRANGE", part, 0, -1),
         )
@@ -105,7 +112,7 @@ class Claiming:
         token = f"{session.id}.reclaim.{number}"
         (found,) = session.ask_script(
             "reclaim",
-            [session.keys.leases, session.keys.claims, session.key],
+            [session.keys.leases, session.keys.claims, session.key, session.keys.steering],
             [token, number, self.leases.ms, session.name, SESSION_SECONDS],
         )
         self._reclaims = number

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from millrace_pipeline.mark import is_foreign
+from millrace_pipeline.queue.changes import By, Changing
 from millrace_pipeline.queue.pages import Pages
 from millrace_pipeline.queue.replies import pairs
 from millrace_pipeline.queue.session import Session
@@ -29,11 +30,14 @@ class SetAside(msgspec.Struct, frozen=True):
 
 
 class DeadLetters:
-    """The dead letters of the queue, newest first."""
+    """The dead letters of the queue, newest first. What is done with them is noted as done `by` somebody, or by us."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, by: By | None = None) -> None:
         self._session = session
         self._keys = session.keys
+        self._replays, self._edits, self._drops = (
+            Changing(session, f"dead {what}", by) for what in ("replay", "edit", "drop")
+        )
 
     def __len__(self) -> int:
         return int(self._session.ask(("XLEN", self._keys.dead))[0])
@@ -61,15 +65,21 @@ class DeadLetters:
         """Puts the record back on the list, as it is or edited, to be delivered next. False where it is gone."""
         record = letter.record if edited is None else edited
         self._session.history.note()
-        keys = [self._keys.ready, self._keys.dead, self._keys.counters]
-        return bool(
-            self._session.ask_script("replay", keys, [letter.id, record, int(is_foreign(record, self._keys.ready))])[0]
-        )
+        keys = [self._keys.ready, self._keys.dead, self._keys.counters, self._keys.changes]
+        changing = self._replays if edited is None else self._edits
+        arguments = [
+            letter.id,
+            record,
+            int(is_foreign(record, self._keys.ready)),
+            *changing.arguments(letter=letter.id),
+        ]
+        return bool(self._session.ask_script("replay", keys, arguments)[0])
 
     def drop(self, letter: SetAside) -> bool:
         """Throws it away for good; it counts as discarded. False where it is gone."""
         self._session.history.note()
-        return bool(self._session.ask_script("drop", [self._keys.dead, self._keys.counters], [letter.id])[0])
+        keys = [self._keys.dead, self._keys.counters, self._keys.changes]
+        return bool(self._session.ask_script("drop", keys, [letter.id, *self._drops.arguments(letter=letter.id)])[0])
 
 
 def _letter(id: bytes, flat: list[bytes]) -> SetAside:

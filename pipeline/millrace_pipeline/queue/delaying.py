@@ -72,6 +72,8 @@ class Delaying:
                 self._session.persist(lambda: disk.confirm(stop=threading.Event()))
             finally:
                 disk.close()
+            if claim.lines and not self._leases.holds(claim):
+                raise LeaseLost(f"batch {claim.id} was taken over, or Redis has forgotten that records were put off")
         if claim.lines and not self._leases.is_replicated(claim):
             raise LeaseLost(f"batch {claim.id} was taken over, or a failover lost it")
 

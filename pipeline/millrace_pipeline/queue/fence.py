@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.session import SESSION_SECONDS
 from millrace_pipeline.redis.connection import Command, Connection
 
 
+class Found(NamedTuple):
+    """What stood in Redis when the fence was raised: our last publish that was applied, who leads, what people say."""
+
+    published: int
+    leader: tuple[str, str]
+    """Its session and the number of its takeover."""
+    paused: bytes | None
+    """Who paused the producers, where they are."""
+    moves: bytes | None
+    """How often a person has set a checkpoint."""
+
+
 class Fence:
     """Keeps what was sent before from being applied late, and a leader that was replaced from publishing.
 
-    A transaction of ours is conditional on a WATCH on our session key and on the epochs. `raise_` touches the session
-    key from this connection: a transaction that an older one of ours still has on its way can then never be applied.
+    A transaction of ours is conditional on a WATCH on our session key, on the epochs, and on what people say of the
+    flow. `raise_` touches the session key from this connection: a transaction that an older one of ours still has on
+    its way can then never be applied.
 
     The WATCH lives in the connection, so it is gone with it. Therefore each exchange takes the fence down before it
     says a word, and puts it up again only when all replies are in. An exchange that fails leaves it down, whatever it
@@ -26,12 +39,12 @@ class Fence:
         self.stands = False
         self._keys = keys
         self._session_key = session_key
-        self._watch: Command = ("WATCH", session_key, keys.epochs)
+        self._watch: Command = ("WATCH", session_key, keys.epochs, keys.steering)
 
-    def raise_(self) -> tuple[int, tuple[str, str]]:
-        """Raise the fence. Returns the number of our last applied publish, and the leader's session and takeover.
+    def raise_(self) -> Found:
+        """Raise the fence. Returns what it found.
 
-        The leader is read behind the WATCH: a takeover from here on breaks it, one before shows here.
+        All but our own is read behind the WATCH: what changes from here on breaks it, what changed before shows here.
         """
         self.stands = False
         replies = self.connection.exchange(
@@ -43,10 +56,11 @@ class Fence:
             ("EXEC",),
             self._watch,
             ("HMGET", self._keys.leader, "session", "epoch"),
+            ("HMGET", self._keys.steering, "producers", "moves"),
         )
         self.stands = True
         session, epoch = ((part or b"").decode() for part in replies[7])
-        return int(replies[5][2] or 0), (session, epoch)
+        return Found(int(replies[5][2] or 0), (session, epoch), *replies[8])
 
     def ask(self, *commands: Command) -> list[Any]:
         """Exchange commands that leave the WATCH as it is. Raises as `Connection.exchange` does."""

@@ -44,6 +44,10 @@ class Keys:
         """hash: second since 1970 → how the counters stood then, as numbers with spaces between them"""
         self.project = self.beside("project")
         """hash: whose list it is: name, flow, source, sink, place"""
+        self.steering = self.beside("steering")
+        """hash: producers, consumers → who paused them, as JSON; `moves`: how often a checkpoint was set by hand"""
+        self.changes = self.beside("changes")
+        """list: what people changed, as JSON {id, at, records, what, …}; head is newest"""
         self.troubles = self.beside("troubles")
         """hash: `source` → what keeps it from giving anything, as JSON {reason, since, last}; else empty"""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from millrace_pipeline.errors import ProducerFenced
 from millrace_pipeline.queue.session import Session
+from millrace_pipeline.redis.connection import Command
 
 TAKEN_OVER = "another producer has taken over this source"
 
@@ -14,6 +15,8 @@ class Leading:
     def __init__(self, session: Session) -> None:
         self.session = session
         self._takeover: str | None = None  # the number of ours, once we lead
+        self.steering: tuple[bytes | None, bytes | None] = (None, None)
+        """Who paused the producers, and how often a checkpoint was set by hand: as of the last time we asked."""
 
     def lead(self, lease_seconds: float) -> float:
         """Become or stay the one producer of this list. Returns 0 where we lead, else the seconds to wait at most.
@@ -23,7 +26,7 @@ class Leading:
         """
         keys = [self.session.keys.leader, self.session.keys.epochs]
         arguments = [self.session.id, int(lease_seconds * 1000), self.session.name]
-        ((left_ms, takeover, first),) = self.session.ask_script("lead", keys, arguments)
+        (left_ms, takeover, first), self.steering = self.session.ask_script("lead", keys, arguments, self._steering)
         epoch = takeover.decode()
         # We may lead again although another has led meanwhile. First of all leaders is a Redis that came back empty.
         if self._takeover is not None and (left_ms or (epoch != self._takeover and not first)):
@@ -31,6 +34,14 @@ class Leading:
         if left_ms == 0:
             self._takeover = epoch
         return float(left_ms) / 1000
+
+    def look(self) -> None:
+        """Ask for the steering alone, for a source that needs no leader. Raises QueueError."""
+        (self.steering,) = self.session.ask(self._steering)
+
+    @property
+    def _steering(self) -> Command:
+        return ("HMGET", self.session.keys.steering, "producers", "moves")
 
     def resign(self) -> None:
         """Stop leading, so that a standby needn't wait for the lease to run out."""

@@ -10,6 +10,7 @@ import msgspec
 from millrace_pipeline.envelope import DeadLetter
 from millrace_pipeline.errors import LeaseLost, QueueMisuse, QueueUnavailable, SinkUnavailable
 from millrace_pipeline.queue.claim import Claim
+from millrace_pipeline.queue.pausing import Paused
 from millrace_pipeline.queue.session import SESSION_SECONDS, Session
 from millrace_pipeline.redis.connection import Command
 
@@ -25,6 +26,13 @@ class Leases:
         self.ms = int(seconds * 1000)
         self.overdue = True
         """Whether some lease had run out when the last claim looked; at the start nobody knows."""
+        self.paused = Paused("consumers", session.keys.ready)
+        """Whether we are to stand still, as the last claim heard."""
+
+    def hear(self, overdue: int, paused: bytes | None = None) -> None:
+        """Take note of what a claim was told beside its records."""
+        self.overdue = bool(overdue)
+        self.paused.hear(paused)
 
     def begin(self, claim: Claim) -> None:
         """Count the attempt of a batch that was claimed ahead, unless that is done. Raises LeaseLost."""
@@ -158,7 +166,8 @@ class Leases:
             ("HGET", keys.claims, claim.id),
             *self.session.replicas.wait,
         )
-        well = bool(ours) and known is not None and msgspec.json.decode(known)["steps"] == claim.steps
+        claimed = msgspec.json.decode(known) if known is not None else {}
+        well = bool(ours) and (claimed.get("steps"), claimed.get("records")) == (claim.steps, len(claim.lines))
         return well, sum(holding)
 
     def _ask(self, script: str, claim: Claim, *arguments: Any) -> Any:

@@ -8,9 +8,10 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from millrace_pipeline.envelope import DeadLetter, Position
-from millrace_pipeline.errors import ProducerFenced, PublishesLost, QueueUnavailable
+from millrace_pipeline.errors import CheckpointMoved, FlowPaused, ProducerFenced, PublishesLost, QueueUnavailable
 from millrace_pipeline.queue.fence import Fence
 from millrace_pipeline.queue.leading import TAKEN_OVER, Leading
+from millrace_pipeline.queue.pausing import Paused
 from millrace_pipeline.queue.replies import milliseconds
 from millrace_pipeline.queue.session import SESSION_SECONDS, Session
 from millrace_pipeline.redis.connection import Command, raise_nested
@@ -35,6 +36,9 @@ class Publishing:
         # A connection apart: any other EXEC would end the WATCH that stands in it.
         self._fence = Fence(session.another_connection(), self.keys, session.key)
         self._publishes = 0
+        self.paused = Paused("producers", self.keys.ready)
+        """Whether we are to stand still, as far as we heard."""
+        self._moves: bytes | None = None  # how often a checkpoint was set by hand, once we have read it
 
     def publish(
         self,
@@ -45,6 +49,7 @@ class Publishing:
         seen_seconds: float = 0,
         dead: Sequence[DeadLetter] = (),
         checkpoint: tuple[str, Position] | None = None,
+        although_paused: bool = False,
     ) -> Published:
         """Appends envelopes to the list, with the source's checkpoint, in one transaction.
 
@@ -58,9 +63,11 @@ class Publishing:
         then on the transaction can't be applied any more, however late it arrives, and the session's number tells the
         truth.
 
-        Raises QueueFull where Redis is at maxmemory (nothing was published; call again later), ProducerFenced where
-        another producer took this source over, QueueUnavailable once `give_up` is set. Raises PublishesLost, once,
-        where Redis has forgotten earlier publishes of ours (nothing was published; another call publishes).
+        Raises QueueFull where Redis is at maxmemory, and FlowPaused where a person has paused the producers (nothing
+        was published; call again later, or `although_paused`), ProducerFenced where another producer took this source
+        over, QueueUnavailable once `give_up` is set. Raises PublishesLost, once, where Redis has forgotten earlier
+        publishes of ours (nothing was published; another call publishes), and CheckpointMoved, until `begin_at`, where
+        a person has set the checkpoint.
         """
         number = self._publishes + 1
         done: Published | None = None  # applied, but perhaps not on enough replicas yet
@@ -78,6 +85,8 @@ class Publishing:
                     # The fence, if there was one, was written behind the publish: who holds the one holds the other.
                     self._await_replicas()
                     return done
+                if not although_paused and self.paused.now is not None:
+                    raise FlowPaused(f"the producers of {self.keys.ready} are {self.paused.now}")
                 if seen_seconds:
                     fresh = self._unseen(ids, seen_seconds)
                 ready, apart = _parted(envelopes, fresh, variants)
@@ -93,6 +102,8 @@ class Publishing:
                         return done
                 # Something we watch has changed: our own touch, or another producer's publish of the same keys.
 
+        if self.paused.now is not None:
+            self.look()
         self.session.history.note()
         published = self.session.persist(attempt)
         self._publishes = number
@@ -120,6 +131,29 @@ class Publishing:
         """Raise PublishesLost, once, where Redis has forgotten publishes of ours. For the thread that publishes."""
         self.session.persist(self._raise_fence)
 
+    def look(self) -> None:
+        """Ask what people say of the flow. Raises CheckpointMoved where a person has set the checkpoint."""
+        self.hear(*self.session.ask(("HMGET", self.keys.steering, "producers", "moves"))[0])
+
+    def hear(self, paused: bytes | None, moves: bytes | None) -> None:
+        """Take note of what people say of the flow. Raises CheckpointMoved where a person has set the checkpoint."""
+        self.paused.hear(paused)
+        if self._moves is not None and (moves or b"") != self._moves:
+            raise CheckpointMoved("a person has set the checkpoint: it is read again from there")
+
+    def forget_moves(self) -> None:
+        """Forget which checkpoint is known: none is read from until `begin_at` has returned one."""
+        self._moves = None
+
+    def begin_at(self, source: str) -> Position | None:
+        """Return the checkpoint of this source, to read it from there: until a person sets another."""
+        text, (paused, moves) = self.session.ask_at_once(
+            ("HGET", self.keys.checkpoints, source), ("HMGET", self.keys.steering, "producers", "moves")
+        )
+        self._moves = moves or b""
+        self.paused.hear(paused)
+        return None if text is None else msgspec.json.decode(text)
+
     def checkpoint(self, source: str) -> Position | None:
         """The position that was saved with the last publish of this source, or None."""
         text = self.session.ask(("HGET", self.keys.checkpoints, source))[0]
@@ -133,15 +167,23 @@ class Publishing:
     def _raise_fence(self) -> int:
         """Raise the fence, and return the number of our last publish that Redis knows of.
 
-        Raises ProducerFenced where another leads, and PublishesLost, once, where Redis has forgotten some of ours.
+        Raises ProducerFenced where another leads, PublishesLost, once, where Redis has forgotten some of ours, and
+        CheckpointMoved, where a person has set the checkpoint: then the next publish is one after those that it knows.
         """
-        applied, leader = self._fence.raise_()
+        applied, leader, paused, moves = self._fence.raise_()
         if self._leading and not self._leading.is_still(*leader):
+            self._publishes = applied
             self._fence.close()
             raise ProducerFenced(TAKEN_OVER)
         if applied < self._publishes:
             lost, self._publishes = self._publishes - applied, applied
             raise PublishesLost(f"Redis has forgotten the last {lost} publishes of this producer")
+        try:
+            self.hear(paused, moves)
+        except CheckpointMoved:
+            self._publishes = applied
+            self._fence.close()  # so that the next publish looks again
+            raise
         return applied
 
     def _await_replicas(self) -> None:

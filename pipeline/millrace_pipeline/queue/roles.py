@@ -60,26 +60,26 @@ PRODUCER = Role(
         *(keys.variants, keys.fsync, keys.project, keys.troubles, keys.history),
         keys.session("*"),
     ],
-    reads=lambda _: [],
+    reads=lambda keys: [keys.steering],
 )
 """`millrace produce`: adds to the list and never takes from it; sets aside what can't be published."""
 
 CONSUMER = Role(
     commands=(
         *(*_CONNECT, *_TRANSACTION, *_SCRIPT),
-        *("llen", "lrange", "lindex", "ltrim", "lmove", "blmove", "rpush", "lrem", "sort", "unlink", "exists"),
+        *("llen", "lrange", "lindex", "ltrim", "lmove", "blmove", "sort", "unlink", "exists"),
         *("hset", "hget", "hmget", "hgetall", "hkeys", "hdel", "hincrby", "expire"),
         *("zadd", "zrem", "zcount", "zrange"),
-        *("xadd", "xdel", "xlen", "xrange", "xrevrange"),
+        *("xadd", "xlen", "xrange", "xrevrange"),
     ),
     writes=lambda keys: [
         *(keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, keys.dead, keys.states),
-        *(keys.variants, keys.fsync, keys.project, keys.consumers, keys.history),
+        *(keys.variants, keys.fsync, keys.project, keys.consumers, keys.history, keys.steering),
         *(keys.batch("*"), keys.session("*")),
     ],
     reads=lambda keys: [keys.checkpoints, keys.troubles],
 )
-"""`millrace consume`, `status`, `verify` and `dead` with all it does, such as replay."""
+"""`millrace consume`, `status`, `verify` and `dead ls`: takes, sets aside, and puts back nothing but what it holds."""
 
 READER = Role(
     commands=(
@@ -94,6 +94,20 @@ READER = Role(
     reads=lambda keys: [keys.ready, keys.beside("*")],
 )
 """People and dashboards, `redis-cli`, `millrace status`, `verify`, `dead ls`: looks, and changes nothing."""
+
+OPERATOR = Role(
+    commands=(
+        *(*READER.commands, *_SCRIPT, "acl|whoami"),
+        *("lpush", "rpush", "lrem", "lset", "ltrim", "lmove"),
+        *("hset", "hdel", "hincrby", "xadd", "xdel", "zadd", "zrem"),
+    ),
+    writes=lambda keys: [
+        *(keys.ready, keys.woken, keys.counters, keys.dead, keys.variants, keys.history),
+        *(keys.steering, keys.changes, keys.checkpoints, keys.leases, keys.claims, keys.batch("*")),
+    ],
+    reads=READER.reads,
+)
+"""A person who steers: pauses, moves a checkpoint, purges, requeues, and puts back, edits or drops dead letters."""
 
 DURABLE = ("waitaof",)
 """To wait until what was written is on disk."""

@@ -9,6 +9,7 @@ import msgspec
 
 from millrace_pipeline.envelope import Envelope, decode
 from millrace_pipeline.jsontext import encode_json
+from millrace_pipeline.queue.changes import By, Changing
 from millrace_pipeline.queue.pages import Pages
 from millrace_pipeline.queue.session import Session
 
@@ -45,11 +46,12 @@ class Variant(msgspec.Struct, frozen=True):
 
 
 class Variants:
-    """The variants of the queue, newest first."""
+    """The variants of the queue, newest first. What is done with them is noted as done `by` somebody, or by us."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, by: By | None = None) -> None:
         self._session = session
         self._keys = session.keys
+        self._replays, self._drops = (Changing(session, f"variants {what}", by) for what in ("replay", "drop"))
 
     def __len__(self) -> int:
         return int(self._session.ask(("LLEN", self._keys.variants))[0])
@@ -72,12 +74,12 @@ class Variants:
         It bears the list's mark, since it counts as published from when it was set aside.
         """
         self._session.history.note()
-        keys = [self._keys.ready, self._keys.variants]
+        keys = [self._keys.ready, self._keys.variants, self._keys.changes]
         ours = msgspec.structs.replace(variant.envelope, mark=self._keys.ready)
-        return bool(self._session.ask_script("restore", keys, [variant.line, ours.line])[0])
+        return bool(self._session.ask_script("restore", keys, [variant.line, ours.line, *self._replays.arguments()])[0])
 
     def drop(self, variant: Variant) -> bool:
         """Throws it away for good; it counts as discarded. False where it is gone."""
         self._session.history.note()
-        keys = [self._keys.variants, self._keys.counters]
-        return bool(self._session.ask_script("discard", keys, [variant.line])[0])
+        keys = [self._keys.variants, self._keys.counters, self._keys.changes]
+        return bool(self._session.ask_script("discard", keys, [variant.line, *self._drops.arguments()])[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
@@ -66,6 +67,13 @@ class Source(BaseModel, ABC):
         Raises SourceUnavailable when it can't be read now (it is called again after a while), SourceRefused when
         trying again won't help. Any other exception counts as SourceUnavailable, and its traceback is logged.
         """
+
+    def describe(self, position: Position) -> str:
+        """Return in words where a read from this position begins: `after the event 7`, for people who look or move it.
+
+        Raises SourceRefused for what it can't be read from, also where the source has no positions.
+        """
+        return f"after {json.dumps(position, ensure_ascii=False)}"
 
     def check(self) -> None:
         """Look at the options, when a flow is checked and before a producer begins. Raises ConfigError to refuse them.

@@ -17,6 +17,10 @@ class ExternalSource(Source):
     about: ClassVar[str] = "pushed by others"
     pushed_by_others: ClassVar[bool] = True
 
+    def describe(self, position: Position) -> str:  # noqa: ARG002
+        """See `Source.describe`: there are none."""
+        raise SourceRefused("others push onto the list, and nothing is read")
+
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:  # noqa: ARG002
         """See `Source.read`. Raises SourceRefused: there is nothing to read."""
         raise SourceRefused("others push onto its list: there is nothing to read")

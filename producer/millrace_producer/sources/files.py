@@ -208,6 +208,16 @@ class FilesSource(RecordOptions, Source):
         found = len(self._files.found())
         return f"{found:,} file{'' if found == 1 else 's'} there"
 
+    def describe(self, position: Position) -> str:
+        """See `Source.describe`."""
+        place = place_of(position)
+        assert place is not None
+        if place.offset is None:
+            return f"after the file {place.file}"
+        return (
+            f"in the file {place.file}, from {place.offset:,} on (bytes, or rows of Parquet); files before it are done"
+        )
+
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """See `Source.read`. Positions are those of `FilePlace`."""
         place = place_of(resume_from)

@@ -37,6 +37,13 @@ class KafkaSource(KafkaOptions):
         """See `Source.probe`."""
         return told_of(self.brokers, self.config, self.topics, self.timeout)
 
+    def describe(self, position: Position) -> str:
+        """See `Source.describe`. With a group its offsets are the broker's, and a checkpoint says nothing."""
+        if self.group:
+            raise SourceRefused(f"the group {self.group} keeps its place itself: move it with Kafka's own tools")
+        places = ", ".join(f"{place} from offset {offset:,}" for place, offset in sorted(_offsets(position).items()))
+        return f"{places or 'nothing'}, and other partitions as at the first start"
+
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """See `Source.read`. Positions are the next offsets: `{"topic:partition": 42}`; a group has none."""
         from millrace_producer.sources.kafkareading import KafkaReading

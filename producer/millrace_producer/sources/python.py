@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
@@ -56,6 +57,16 @@ class PythonSource(Source):
         elif self.arguments:
             raise ValueError(f"{self.function} is no function: it takes no arguments")
         return self
+
+    def describe(self, position: Position) -> str:
+        """See `Source.describe`."""
+        if self._takes_position:
+            return f"from what {self.function} gives for resume_from={json.dumps(position, ensure_ascii=False)}"
+        if not self.counted:
+            raise SourceRefused(f"{self.function} has no parameter resume_from and isn't counted: it has no positions")
+        if not isinstance(position, int) or isinstance(position, bool) or position < 0:
+            raise SourceRefused("a position is a number of records to pass over")
+        return f"after the first {position:,} records"
 
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """See `Source.read`. Positions are those of its records; with `counted`, how many have come."""

@@ -123,6 +123,14 @@ class RedisSource(TimeOptions, Source):
             raise SourceRefused(f"key {self.key} is a {found} there, not a {self.kind}")
         return f"it answers; {self.key} is {'not there yet' if found == 'none' else f'a {found}'}"
 
+    def describe(self, position: Position) -> str:
+        """See `Source.describe`. Of a stream it is an entry's id; a list, and a group, keep their place themselves."""
+        if self.kind != "stream" or self.group is not None:
+            raise SourceRefused("only a stream that is read without a group is read from a position")
+        if not (isinstance(position, str) and _ID.fullmatch(position)):
+            raise SourceRefused("a position is the id of a stream's entry, such as 1763692800000-0")
+        return f"after the entry {position} of the stream {self.key}"
+
     def read(self, resume_from: Position | None) -> Records:
         """See `Source.read`. Positions are `numbering:number` in a list, ids of a stream; others have none."""
         self._give_back()

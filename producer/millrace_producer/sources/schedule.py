@@ -67,6 +67,13 @@ class ScheduleSource(Timed, Source):
             raise ValueError("arguments are those of a function, and there is none")
         return self
 
+    def describe(self, position: Position) -> str:
+        """See `Source.describe`."""
+        tick, done = _place(position)
+        assert tick is not None
+        at = f"the tick of {timestamp(tick)}"
+        return f"in {at}, after {done:,} of its records" if done else f"after {at}"
+
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """See `Source.read`. A position is a tick whose records have all come, or a tick and how many of them have."""
         self._began = self._began or now()

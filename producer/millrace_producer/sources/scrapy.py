@@ -93,6 +93,10 @@ class ScrapySource(Source):
         except (MillraceError, ValueError):  # it is no JSON, which is for others to say
             return Record(text)
 
+    def describe(self, position: Position) -> str:  # noqa: ARG002
+        """See `Source.describe`: there are none."""
+        raise SourceRefused("a crawl has no positions: each begins at the beginning")
+
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """See `Source.read`. There are no positions: every crawl begins at the beginning."""
         if resume_from is not None:

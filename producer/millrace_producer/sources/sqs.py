@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import PrivateAttr
 
-from millrace_producer.sources.base import DeadLetter, Position, Record
+from millrace_producer.sources.base import DeadLetter, Position, Record, SourceRefused
 from millrace_producer.sources.sqsoptions import SqsOptions
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ class SqsSource(SqsOptions):
             return queue.described()
         finally:
             queue.close()
+
+    def describe(self, position: Position) -> str:  # noqa: ARG002
+        """See `Source.describe`: there are none."""
+        raise SourceRefused("a queue has no positions: it gives what was not acknowledged")
 
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:  # noqa: ARG002 - a queue has none
         """See `Source.read`."""

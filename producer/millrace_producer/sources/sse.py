@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import ClassVar
 from urllib.parse import urlsplit
 
@@ -79,6 +81,12 @@ class SseSource(EventChoice, RecordOptions, WebOptions, Source):
             client.connect()
             return "the stream is open to us"
 
+    def describe(self, position: Position) -> str:
+        """See `Source.describe`. A position is an event's id; one of Wikimedia's tells its time, too."""
+        if not isinstance(position, str) or not position or re.search(r"[\0\r\n]", position):
+            raise SourceRefused("a position is an event's id: text in one line")
+        return f"after the event whose id is {position}{_time_in(position)}"
+
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """See `Source.read`. Positions are event ids; a stream without any has none and starts anew after a restart."""
         if resume_from is not None and not isinstance(resume_from, str):
@@ -121,3 +129,12 @@ class SseSource(EventChoice, RecordOptions, WebOptions, Source):
         key = "/meta/id" if wikimedia and "key" not in self.model_fields_set else self.key
         time = "/meta/dt" if wikimedia and "time" not in self.model_fields_set else self.time
         return key, time
+
+
+def _time_in(id: str) -> str:
+    """The time that an id tells, as those of Wikimedia's streams do: a list of places in topics."""
+    try:
+        times = [place["timestamp"] for place in json.loads(id) if isinstance(place.get("timestamp"), int)]
+        return f", of {datetime.fromtimestamp(max(times) / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        return ""

@@ -48,6 +48,10 @@ class StdinSource(RecordOptions, Source):
         description="A longer line becomes a dead letter that holds its beginning; reading goes on after it.",
     )
 
+    def describe(self, position: Position) -> str:  # noqa: ARG002
+        """See `Source.describe`: there are none."""
+        raise SourceRefused("standard input has no positions")
+
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:  # noqa: ARG002
         """See `Source.read`. There is no going back: what is left of the input is read, whatever was before."""
         if os.environ.get(SUPERVISED):

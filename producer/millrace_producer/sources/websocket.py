@@ -108,6 +108,14 @@ class WebsocketSource(RecordOptions, WebOptions, Source):
         """See `Source.probe`. The connection is made and closed; nothing is said."""
         return self._client(lambda: {}).probe()
 
+    def describe(self, position: Position) -> str:
+        """See `Source.describe`. A position is the value of `resume.field`."""
+        if not self.resume:
+            raise SourceRefused("it has no positions: `resume` names the field that has them")
+        if isinstance(position, dict | list | bool) or position is None:
+            raise SourceRefused("a position is a value of resume.field: text or a number")
+        return f"after the message whose {self.resume.field} is {position}"
+
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """See `Source.read`. A position is the value of `resume.field`; without `resume` there are none."""
         if isinstance(resume_from, dict | list | bool):

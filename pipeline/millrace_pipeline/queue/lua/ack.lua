@@ -9,7 +9,7 @@
 --       9 dead letters
 --       then for each of these: reason, original bytes
 --       then for each write: how many words, then these: LPUSH, RPUSH, XADD or HSET, its key, its arguments
--- Returns 1, or 0 if the lease is lost; an error if a write's key holds something else, and then nothing is changed.
+-- Returns 1, or 0 if the lease is lost, or the batch has other records than these; an error if a write's key holds something else, and then nothing is changed.
 local leases, claims, counters, session, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id, token = ARGV[1], ARGV[2]
 
@@ -52,6 +52,9 @@ end
 -- What a failed command leaves behind in a script stays: so ask first whatever can fail.
 local parts, letters, seconds = tonumber(whole(ARGV[8])), tonumber(whole(ARGV[9])), whole(ARGV[7])
 local delivered, filtered, foreign, bytes = whole(ARGV[3]), whole(ARGV[4]), whole(ARGV[5]), whole(ARGV[6])
+if delivered + filtered + letters ~= claim.records then
+  return 0 -- Redis came back without the last that it was told of the batch
+end
 local taken, attempts, first_write = whole(-claim.records), whole(claim.attempts), 10 + 2 * letters
 assert(#ARGV >= first_write - 1, 'a dead letter is cut off')
 for _, count in ipairs(redis.call('HMGET', counters, 'in_flight', 'delivered', 'filtered', 'foreign', 'bytes_out')) do

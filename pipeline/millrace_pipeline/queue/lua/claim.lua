@@ -6,13 +6,15 @@
 -- copies the tail slice in one go (O(want) at any depth), LTRIM cuts it off. Works at maxmemory (allow-oom), since a
 -- claim is what frees memory in the end.
 --
--- KEYS  1 ready  2 woken  3 leases  4 claims  5 counters  6 session  7 batch
+-- While the consumers are paused it takes nothing, and no lease counts as run out.
+--
+-- KEYS  1 ready  2 woken  3 leases  4 claims  5 counters  6 session  7 batch  8 steering
 -- ARGV  1 id  2 token  3 number  4 want  5 lease (ms)  6 consumer  7 session time to live (s)
 --       8 attempts to begin with: 1, or 0 for one that is claimed ahead of its time (begin counts it)
--- Returns {records now in the batch, 1 if some lease has run out else 0}; records is -1 where this claim was made
--- before and its batch is no longer ours.
+-- Returns {records now in the batch, 1 if some lease has run out else 0}, and where the consumers are paused who did it,
+-- as JSON; records is -1 where this claim was made before and its batch is no longer ours.
 local ready, woken, leases, claims = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local counters, session, batch = KEYS[5], KEYS[6], KEYS[7]
+local counters, session, batch, steering = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local id, token, number, want = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local function whole(number) -- in text, never -0 or 1e+15; an error where it is no whole number
@@ -42,6 +44,10 @@ redis.call('HGET', claims, id)
 redis.call('LLEN', woken)
 redis.call('LLEN', ready)
 redis.call('LLEN', batch)
+local paused = redis.call('HGET', steering, 'consumers')
+if paused then
+  return {0, 0, paused}
+end
 
 -- A consumer that waited in BLMOVE left the record that woke it in `woken`: put those back, oldest last, so that one
 -- slice takes them too.

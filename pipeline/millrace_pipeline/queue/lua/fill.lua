@@ -4,10 +4,12 @@
 -- Guarantee: only while the lease is ours, and once per step: sent again after a lost reply it answers the same.
 -- (SORT … STORE replaces its destination, hence a list a step.)
 --
--- KEYS  1 ready  2 woken  3 leases  4 claims  5 counters  6 the step's list
+-- KEYS  1 ready  2 woken  3 leases  4 claims  5 counters  6 the step's list  7 steering
 -- ARGV  1 id  2 token  3 step  4 want  5 lease (ms)
--- Returns the records this step added; 0 where none were waiting (then the step doesn't count); -1 if the lease is lost.
+-- Returns the records this step added; 0 where none were waiting, or the consumers are paused (then the step doesn't
+-- count); -1 if the lease is lost.
 local ready, woken, leases, claims, counters, part = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local steering = KEYS[7]
 local id, token, step, want = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local function whole(number) -- in text, never -0 or 1e+15; an error where it is no whole number
@@ -17,7 +19,8 @@ end
 
 local held = redis.call('HGET', claims, id)
 local claim = held and cjson.decode(held)
-if not claim or claim.token ~= token then
+-- A step further on: Redis came back without the one before, whose records the consumer holds and others will claim.
+if not claim or claim.token ~= token or step > claim.steps + 1 then
   return -1
 end
 
@@ -30,10 +33,14 @@ whole(redis.call('HGET', counters, 'in_flight') or 0)
 redis.call('LLEN', woken)
 redis.call('LLEN', ready)
 redis.call('LLEN', part)
+local paused = redis.call('HGET', steering, 'consumers')
 
 redis.call('ZADD', leases, until_then, id)
 if step <= claim.steps then
   return redis.call('LLEN', part)
+end
+if paused then
+  return 0
 end
 
 while redis.call('LMOVE', woken, ready, 'LEFT', 'RIGHT') do end

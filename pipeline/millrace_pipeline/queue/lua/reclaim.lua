@@ -4,11 +4,11 @@
 -- Guarantee: the same id and the same records as before, the attempt counted; whoever held it is fenced from here on.
 -- Once per (session, number): sent again after a lost reply it answers the same batch.
 --
--- KEYS  1 leases  2 claims  3 session
+-- KEYS  1 leases  2 claims  3 session  4 steering
 -- ARGV  1 token  2 number  3 lease (ms)  4 consumer  5 session time to live (s)
 -- Returns {id, attempts, steps, records, 1 if it was put off and no sink has seen it}, or nothing where no lease has
--- run out.
-local leases, claims, session = KEYS[1], KEYS[2], KEYS[3]
+-- run out, or the consumers are paused.
+local leases, claims, session, steering = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, number = ARGV[1], tonumber(ARGV[2])
 
 local function whole(number) -- in text, never -0 or 1e+15; an error where it is no whole number
@@ -26,6 +26,9 @@ if number <= tonumber(before[1] or '0') then
   if held and cjson.decode(held).token == token then
     return answer(before[2], cjson.decode(held))
   end
+  return false
+end
+if redis.call('HGET', steering, 'consumers') then
   return false
 end
 

@@ -11,7 +11,7 @@
 --       then for each batch: id, token, records that are done, delivered, filtered, foreign, bytes, its lists, its
 --       dead letters,
 --       and for each of these: reason, original bytes
--- Returns 1, or 0 if a lease is lost.
+-- Returns 1, or 0 if a lease is lost, or a batch has fewer records.
 local leases, claims, counters, session, dead, states = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local number, time_to_live, name, state = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 
@@ -43,6 +43,9 @@ while at <= #ARGV do
   end
   local batch = {id = id, claim = claim, at = at, part = part, attempts = whole(claim.attempts)}
   batch.done, batch.taken = tonumber(whole(ARGV[at + 2])), whole(-ARGV[at + 2])
+  if batch.done > claim.records then
+    return 0
+  end
   batch.delivered, batch.filtered, batch.foreign = whole(ARGV[at + 3]), whole(ARGV[at + 4]), whole(ARGV[at + 5])
   batch.bytes = whole(ARGV[at + 6])
   batch.parts, batch.letters = tonumber(whole(ARGV[at + 7])), tonumber(whole(ARGV[at + 8]))
