@@ -20,17 +20,8 @@ LEVEL = 0.01
 """A list that grows or falls by less than this part of what comes stays as it is."""
 
 WORST_FIRST = (
-    "Redis",
-    "stopped",
-    "no consumer",
-    "stuck",
-    "sink",
-    "transform",
-    "consumer",
-    "held",
-    "source",
-    "paused",
-    "idle",
+    *("Redis", "stopped", "no consumer", "stuck"),
+    *("sink", "transform", "consumer", "held", "source", "paused", "idle"),
 )
 """How sentences begin: first those that want a person, then those that name who is slow."""
 
