@@ -5,6 +5,8 @@ MillraceError
 ├── EnvelopeError          bytes that are not a record; becomes a dead letter
 ├── RecordError            a record that Millrace can't put on the wire or fit to its model
 ├── RetryLater             raised by a transform: this record can't be had now, try it again after so many seconds
+├── AuthUnavailable        what says who asks can't be had now: a function that signs has failed
+├── AuthRefused            no token is given, and asking again won't help
 ├── QueueError
 │   ├── QueueUnavailable   Redis can't be reached, or can't take writes now: the same call may work later
 │   ├── QueueFull          Redis is at maxmemory: producers hold back until consumers have drained it
@@ -58,6 +60,14 @@ class RetryLater(MillraceError):
             raise ValueError(f"RetryLater: expected 0 to {LONGEST_DELAY_SECONDS:,} seconds, not {seconds}")
         super().__init__(reason or f"again after {seconds:g} s")
         self.seconds = seconds
+
+
+class AuthUnavailable(MillraceError):
+    """A request can't say now who asks: the function that signs it failed."""
+
+
+class AuthRefused(MillraceError):
+    """A request can't say who asks, and won't: no token is given, or a function signs nothing."""
 
 
 class QueueError(MillraceError):

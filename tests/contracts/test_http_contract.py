@@ -286,7 +286,7 @@ def test_a_netrc_of_the_machine_does_not_replace_the_authorization(
 ) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    sink(receiver, authorization="Bearer s3cret").write(batch_of("b", numbers()))
+    sink(receiver, auth={"type": "bearer", "token": "s3cret"}).write(batch_of("b", numbers()))
     assert receiver.asked[0].headers["authorization"] == "Bearer s3cret"
 
 
@@ -294,7 +294,7 @@ def test_a_netrc_of_the_machine_does_not_replace_the_authorization(
 def test_no_secret_is_told_by_an_error_or_the_sink_itself(receiver: Receiver, status: int) -> None:
     receiver.always = Answer(status, {"Location": "/?token=s3cret"}, b"not with Bearer s3cret or k3y-of-mine")
     url = receiver.url.replace("://", "://user:s3cret@") + "/in?token=s3cret"
-    http = HttpSink(url=url, headers={"X-Api-Key": "k3y-of-mine"}, authorization="Bearer s3cret")
+    http = HttpSink(url=url, headers={"X-Api-Key": "k3y-of-mine"}, auth={"type": "bearer", "token": "s3cret"})
     with pytest.raises((SinkUnavailable, RecordsRejected)) as failure:
         http.write(batch_of("b", numbers(count=1)))
     said = "".join(traceback.format_exception(failure.value)) + repr(http) + str(getattr(failure.value, "reasons", ""))
@@ -307,7 +307,7 @@ def test_no_secret_is_told_by_an_error_or_the_sink_itself(receiver: Receiver, st
     [
         {"url": "ftp://s3cret"},
         {"url": "http://h/", "headers": {"A": "s3cret\n"}},
-        {"url": "http://h/", "authorization": "s3cret\n"},
+        {"url": "http://h/", "auth": {"type": "bearer", "token": "s3cret\n"}},
         {"url": "http://h/", "key_header": "a b"},
     ],
 )

@@ -74,7 +74,7 @@ def test_nothing_is_said_that_only_the_surroundings_say(ask: Ask) -> None:
 @pytest.mark.parametrize("ask", MEMBERS)
 def test_what_the_flow_says_is_not_replaced(ask: Ask) -> None:
     options = [{"headers": {"authorization": "Bearer mine"}}]
-    options += [{"auth": {"type": "bearer", "token": "mine"}}] if ask in SOURCES else [{"authorization": "Bearer mine"}]
+    options += [{"auth": {"type": "bearer", "token": "mine"}}]
     for option in options:
         with ScriptedServer(SAID[ask]) as server:
             ask(server.url, **option)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from millrace_producer.sources.query import with_params
+from millrace_pipeline.query import with_params
 
 ODD = "http://h/p;x=1?a=1&a=2&%E9=%e9&flag&;&b=c+d%20e&f=&&=g&q=ž"
 

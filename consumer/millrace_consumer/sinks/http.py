@@ -11,18 +11,22 @@ from urllib.parse import quote
 
 import requests
 import urllib3
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
+from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 
 from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import RecordsRejected, Sink, SinkUnavailable
 from millrace_consumer.sinks.taken import Taken
+from millrace_pipeline.auth import Auth
+from millrace_pipeline.credentials import Credentials
 from millrace_pipeline.envelope import Envelope
+from millrace_pipeline.errors import AuthRefused, AuthUnavailable
+from millrace_pipeline.failure import Failure
 from millrace_pipeline.flows.units import Duration
 from millrace_pipeline.killpoints import killpoint
+from millrace_pipeline.query import with_params
 from millrace_pipeline.web import (
     checked_headers,
     checked_url,
-    sendable,
     shown,
     status_text,
     wait_asked_for,
@@ -67,8 +71,8 @@ class HttpSink(SessionOptions, Sink):
         False, description="Send whole CloudEvents envelopes, with id, source, type and time, not only their data."
     )
     headers: dict[str, str] = Field(default_factory=dict, repr=False, description="Further request headers.")
-    authorization: SecretStr | None = Field(
-        None, description="The Authorization header, such as `Bearer ${TOKEN}`. It is never logged."
+    auth: Auth | None = Field(
+        None, description="How to say who we are: bearer, basic, header, query, oauth2 or function. It is never logged."
     )
     key_header: str = Field("Idempotency-Key", min_length=1, description="The header that the key is sent in.")
     conflict: Literal["wait", "delivered", "reject"] = Field(
@@ -81,6 +85,7 @@ class HttpSink(SessionOptions, Sink):
     timeout: Wait = Field(60, description="How long the answer may take, from the request to its end.")
 
     _session: WebSession | None = PrivateAttr(None)
+    _credentials: Credentials | None = PrivateAttr(None)
     _taken: Taken = PrivateAttr(default_factory=Taken)
 
     @field_validator("url")
@@ -99,24 +104,13 @@ class HttpSink(SessionOptions, Sink):
         checked_headers({name: ""})
         return name
 
-    @field_validator("authorization")
-    @classmethod
-    def _authorization_is_sendable(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not sendable(value.get_secret_value()):
-            raise ValueError("holds a line break, a NUL, or blanks at an end")
-        return value
-
     def probe(self) -> str | None:
         """See `Sink.probe`. OPTIONS asks what a URL takes, and changes nothing there."""
-        session = self._connect()
         try:
-            answer = session.ask("OPTIONS", self.url, headers={}, timeout=(self.connect_timeout, self.timeout))
+            answer = self._ask("OPTIONS", {}, None)
             answer.close()
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            why = why_no_answer(error, connect_timeout=self.connect_timeout, read_timeout=self.timeout)
-            raise SinkUnavailable(f"{shown(self.url)}: {why}") from None
         finally:
-            session.close()
+            self.close()
         said = f"answered {status_text(answer.status_code)} to OPTIONS"
         if answer.status_code in (401, 403, 500, 502, 503, 504):  # 501 and 405 only say that it knows no OPTIONS
             raise SinkUnavailable(f"{shown(self.url)}: {said}")
@@ -135,10 +129,11 @@ class HttpSink(SessionOptions, Sink):
             raise RecordsRejected(rejected)
 
     def close(self) -> None:
-        """Ends the connection."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        """Ends the connections."""
+        for part in (self._session, self._credentials):
+            if part is not None:
+                part.close()
+        self._session = self._credentials = None
 
     def _one_by_one(self, batch: Batch, lines: list[bytes]) -> Iterator[tuple[int, str]]:
         for index, envelope in enumerate(batch.envelopes):
@@ -171,25 +166,41 @@ class HttpSink(SessionOptions, Sink):
 
     def _send(self, body: bytes, key: str) -> str | None:
         """None once the receiver has it, or why it refuses this content. Raises SinkUnavailable."""
-        if self._session is None:
-            self._session = self._connect()
         if self.compression == "gzip":
             body = gzip.compress(body, 6, mtime=0)
-        failure = None
-        try:
-            answer = self._session.ask(
-                self.method,
-                self.url,
-                body=body,
-                headers={self.key_header: key},
-                timeout=(self.connect_timeout, self.timeout),
-            )
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            failure = why_no_answer(error, connect_timeout=self.connect_timeout, read_timeout=self.timeout)
-        if failure:  # raised here, since the exception's own words hold the URL
-            raise SinkUnavailable(f"{shown(self.url)}: {failure}")
+        answer = self._ask(self.method, {self.key_header: key}, body)
         killpoint("sink.after_request")
         return self._verdict(answer)
+
+    def _ask(self, method: str, headers: dict[str, str], body: bytes | None) -> requests.Response:
+        """Return the answer to a request that says who asks. Raises SinkUnavailable where there is none."""
+        session, credentials = self._connected()
+        said = None
+        try:
+            said = credentials.headers()
+            if isinstance(said, dict):
+                answer = session.ask(
+                    method,
+                    with_params(self.url, credentials.params),
+                    body=body,
+                    headers=headers | {name: text.encode() for name, text in said.items()},
+                    timeout=(self.connect_timeout, self.timeout),
+                    sign=credentials.sign,
+                )
+                if not credentials.renewed(answer.status_code):
+                    return answer
+                answer.close()
+                said = Failure(f"{shown(self.url)} answered {status_text(answer.status_code)}: asks for a new token")
+        except (AuthUnavailable, AuthRefused) as error:
+            said = Failure(f"{shown(self.url)}: {error}")
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            said = Failure(f"{shown(self.url)}: {self._why(error)}")
+        # Raised here, since the exceptions' own words, and what they hold, may have the URL or a secret.
+        assert isinstance(said, Failure)
+        raise SinkUnavailable(said.reason, retry_after=said.retry_after)
+
+    def _why(self, error: BaseException) -> str:
+        return why_no_answer(error, connect_timeout=self.connect_timeout, read_timeout=self.timeout)
 
     def _verdict(self, answer: requests.Response) -> str | None:
         status, said = answer.status_code, _read(answer)
@@ -204,14 +215,22 @@ class HttpSink(SessionOptions, Sink):
             retry_after=wait_asked_for(answer.headers),
         )
 
+    def _connected(self) -> tuple[WebSession, Credentials]:
+        if self._session is None or self._credentials is None:
+            self._session = self._connect()
+            patience = (self.connect_timeout, self.timeout)
+            self._credentials = Credentials(self.auth, self._new_session, timeout=patience, why=self._why)
+        return self._session, self._credentials
+
+    def _new_session(self) -> WebSession:
+        return WebSession(headers=self.timeout, answer=self.timeout, proxy=self.proxy, ca_file=self.ca_file)
+
     def _connect(self) -> WebSession:
-        session = WebSession(headers=self.timeout, answer=self.timeout, proxy=self.proxy, ca_file=self.ca_file)
+        session = self._new_session()
         session.headers["Content-Type"] = self._content_type()
         if self.compression == "gzip":
             session.headers["Content-Encoding"] = "gzip"
         session.headers.update({name: value.encode() for name, value in self.headers.items()})
-        if self.authorization:
-            session.headers["Authorization"] = self.authorization.get_secret_value().encode()
         return session
 
     def _content_type(self) -> str:
@@ -222,8 +241,8 @@ class HttpSink(SessionOptions, Sink):
 
     def _without_secrets(self, text: str) -> str:
         secrets = list(self.headers.values())
-        if self.authorization:
-            secrets += self.authorization.get_secret_value().split()
+        if self._credentials is not None:
+            secrets += self._credentials.secrets()
         for secret in sorted(secrets, key=len, reverse=True):
             if len(secret) >= 4:
                 text = text.replace(secret, "…")

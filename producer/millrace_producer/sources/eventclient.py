@@ -18,12 +18,13 @@ import structlog
 import urllib3
 from sseclient import SSEClient
 
+from millrace_pipeline.auth import Auth
+from millrace_pipeline.failure import Failure
+from millrace_pipeline.query import with_params
 from millrace_pipeline.web import is_not_now, shown, status_text, wait_asked_for
 from millrace_producer import trouble
-from millrace_producer.sources.auth import Auth
 from millrace_producer.sources.eventstream import EventParser, StreamEvent
-from millrace_producer.sources.query import with_params
-from millrace_producer.sources.retry import Failure, Retry
+from millrace_producer.sources.retry import Retry
 from millrace_producer.sources.webclient import WebClient
 
 CHUNK_BYTES = 65_536

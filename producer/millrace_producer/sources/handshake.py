@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
+from millrace_pipeline.auth import Auth
+from millrace_pipeline.credentials import Credentials
+from millrace_pipeline.failure import Failure
+from millrace_pipeline.query import with_params
 from millrace_pipeline.web import why_no_answer
 from millrace_pipeline.websession import WebSession
-from millrace_producer.sources.auth import Auth
-from millrace_producer.sources.credentials import Credentials
-from millrace_producer.sources.query import with_params
-from millrace_producer.sources.retry import Failure
+from millrace_producer.sources.asking import saying_who_asks
 
 _OF_HTTP = ("accept", "accept-encoding", "connection")
 """Headers of a prepared request that a handshake has no use for."""
@@ -38,6 +39,9 @@ class Handshakes:
 
     def question(self, url: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]] | Failure:
         """The URL and the headers that ask for a connection and say who asks; or why there are none now."""
+        return saying_who_asks(lambda: self._question(url, headers))
+
+    def _question(self, url: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]] | Failure:
         said = self._credentials.headers()
         if isinstance(said, Failure):
             return said

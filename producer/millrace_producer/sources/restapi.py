@@ -12,6 +12,7 @@ import requests
 import urllib3
 
 from millrace_pipeline.errors import SourceRefused, SourceUnavailable
+from millrace_pipeline.failure import Failure
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.web import as_utf8, is_not_now, shown, status_text, wait_asked_for
 from millrace_producer.sources.circle import Circle
@@ -19,7 +20,6 @@ from millrace_producer.sources.linkheader import next_link
 from millrace_producer.sources.pagination import LinkHeader, NoToken, OnePage
 from millrace_producer.sources.restbody import NoRecords, Raw, RestBody, UnknownCharset, in_utf8
 from millrace_producer.sources.restrequest import Asked, NotUsable, Requests
-from millrace_producer.sources.retry import Failure
 from millrace_producer.sources.webclient import Question, WebClient
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from millrace_pipeline.jsontext import encode_json
-from millrace_producer.sources.jsonbody import put
-from millrace_producer.sources.query import (
+from millrace_pipeline.query import (
     name_of,
     parts_of,
     pieces_in,
@@ -18,6 +17,7 @@ from millrace_producer.sources.query import (
     with_params,
     with_pieces,
 )
+from millrace_producer.sources.jsonbody import put
 
 if TYPE_CHECKING:
     from millrace_producer.sources.restoptions import RestOptions

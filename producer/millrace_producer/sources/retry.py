@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import structlog
 
 from millrace_pipeline.backoff import Backoff
 from millrace_pipeline.errors import SourceUnavailable
+from millrace_pipeline.failure import Failure
 from millrace_producer import trouble
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why there is no answer now. Passed on as a value: an exception would carry the URL along in its chain.
-
-    `retry_after` is how many seconds the server asked to wait, if it did.
-    """
-
-    reason: str
-    retry_after: float | None = None
 
 
 class Retry:

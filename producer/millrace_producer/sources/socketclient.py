@@ -31,15 +31,16 @@ from websockets.http11 import Response
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from millrace_pipeline.auth import Auth
 from millrace_pipeline.errors import SourceRefused, SourceUnavailable
+from millrace_pipeline.failure import Failure
+from millrace_pipeline.query import with_params
 from millrace_pipeline.web import is_not_now, shown, status_text, wait_asked_for
 from millrace_producer import trouble
 from millrace_producer.addresses import PrivateAddress, is_private, leads_elsewhere, strips_secrets
-from millrace_producer.sources.auth import Auth
 from millrace_producer.sources.guard import connect_public
 from millrace_producer.sources.handshake import Handshakes, as_http, as_websocket
-from millrace_producer.sources.query import with_params
-from millrace_producer.sources.retry import Failure, Retry
+from millrace_producer.sources.retry import Retry
 from millrace_producer.sources.saying import said_again
 from millrace_producer.sources.webclient import REDIRECTS
 

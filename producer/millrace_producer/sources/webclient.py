@@ -15,15 +15,16 @@ import structlog
 import urllib3
 from requests.adapters import BaseAdapter
 
+from millrace_pipeline.auth import Auth
+from millrace_pipeline.credentials import Credentials
 from millrace_pipeline.errors import SourceRefused
+from millrace_pipeline.failure import Failure
+from millrace_pipeline.query import with_params
 from millrace_pipeline.web import as_utf8, shown, status_text, why_no_answer
 from millrace_pipeline.websession import WebSession, close_connections
 from millrace_producer.addresses import PrivateAddress, is_private, leads_elsewhere, strips_secrets
-from millrace_producer.sources.auth import Auth
-from millrace_producer.sources.credentials import Credentials
+from millrace_producer.sources.asking import saying_who_asks
 from millrace_producer.sources.guard import GuardedAdapter
-from millrace_producer.sources.query import with_params
-from millrace_producer.sources.retry import Failure
 
 SEE_OTHER = 303
 REDIRECTS = (301, 302, SEE_OTHER, 307, 308)
@@ -141,6 +142,9 @@ class WebClient:
         self._credentials.close()
 
     def _ask(self, question: Question, *, at_home: bool) -> requests.Response | Failure:
+        return saying_who_asks(lambda: self._ask_as(question, at_home=at_home))
+
+    def _ask_as(self, question: Question, *, at_home: bool) -> requests.Response | Failure:
         asked = self._for_home(question) if at_home else self._for_others(question)
         if isinstance(asked, Failure):
             return asked

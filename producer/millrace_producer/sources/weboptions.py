@@ -7,10 +7,10 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from millrace_pipeline.auth import Auth
 from millrace_pipeline.flows.units import Duration
 from millrace_pipeline.web import checked_headers, sendable
 from millrace_pipeline.websession import SessionOptions
-from millrace_producer.sources.auth import Auth
 from millrace_producer.sources.retry import Retry
 
 Wait = Annotated[Duration, Field(gt=0, le=86_400)]

@@ -13,11 +13,11 @@ import requests
 import structlog
 import urllib3
 
-from millrace_pipeline.errors import SourceRefused
+from millrace_pipeline.auth import Auth, OAuth2
+from millrace_pipeline.errors import AuthRefused
+from millrace_pipeline.failure import Failure
 from millrace_pipeline.web import is_not_now, shown, status_text, wait_asked_for
 from millrace_pipeline.websession import Sign, WebSession
-from millrace_producer.sources.auth import Auth, OAuth2
-from millrace_producer.sources.retry import Failure
 
 MOST_TOKEN_BYTES = 1024 * 1024
 EARLY_SECONDS = 30.0
@@ -29,7 +29,7 @@ NewSession = Callable[[], WebSession]
 
 
 class Credentials:
-    """What an `auth` option stands for, while a source is read. Says nothing where there is none.
+    """What an `auth` option stands for, while a source is read or a sink written. Says nothing where there is none.
 
     `session` makes what a token is asked for with; `why` tells why that gave no answer, in words without secrets.
     """
@@ -49,7 +49,7 @@ class Credentials:
         self._fixed = auth.headers() if auth else {}
 
     def headers(self) -> dict[str, str] | Failure:
-        """The request headers that say it; or why there are none now. Raises SourceRefused where no token is given."""
+        """The request headers that say it; or why there are none now. Raises AuthRefused where no token is given."""
         if self._token is None:
             return self._fixed
         token = self._token.current()
@@ -58,6 +58,12 @@ class Credentials:
     def renewed(self, status: int) -> bool:
         """Whether to ask again, as somebody new, after an answer of this status."""
         return self._token is not None and self._token.renewed(status)
+
+    def secrets(self) -> list[str]:
+        """What they say and nobody else is to see, each word by itself."""
+        token = self._token.value if self._token is not None else None
+        said = [*(self._auth.secrets() if self._auth else ()), *self._fixed.values(), *([token] if token else ())]
+        return [word for text in said for word in text.split()]
 
     def close(self) -> None:
         """Close the connections."""
@@ -81,25 +87,25 @@ class _Token:
         self._new_session = session
         self._session: WebSession | None = None
         self._refresh = auth.refresh_token.get_secret_value() if auth.refresh_token else None
-        self._value: str | None = None
+        self.value: str | None = None
         self._until = 0.0
         self._served = False
         """Whether the server has taken this token."""
         self._log = structlog.get_logger().bind(url=shown(auth.token_url))
 
     def current(self) -> str | Failure:
-        if self._value is None or time.monotonic() >= self._until:
+        if self.value is None or time.monotonic() >= self._until:
             failure = self._fetch()
             if failure is not None:
                 return failure
-        assert self._value is not None
-        return self._value
+        assert self.value is not None
+        return self.value
 
     def renewed(self, status: int) -> bool:
         if status != HTTPStatus.UNAUTHORIZED:
             self._served = True
             return False
-        served, self._served, self._value = self._served, False, None
+        served, self._served, self.value = self._served, False, None
         return served
 
     def close(self) -> None:
@@ -151,13 +157,13 @@ class _Token:
         token = found.get("access_token")
         if status != HTTPStatus.OK or not isinstance(token, str) or not token or not token.isprintable():
             why = f": {found['error']}" if found.get("error") in _SAID else ""
-            raise SourceRefused(f"{shown(self._auth.token_url)}: gave no token, answered {status_text(status)}{why}")
+            raise AuthRefused(f"{shown(self._auth.token_url)}: gave no token, answered {status_text(status)}{why}")
         seconds = found.get("expires_in")
         try:
             lasts = float(seconds) if seconds is not None else float("inf")
         except (TypeError, ValueError):
             lasts = float("inf")
-        self._value, self._served = token, False
+        self.value, self._served = token, False
         self._until = time.monotonic() + max(lasts - EARLY_SECONDS, lasts / 2)
         renewed = found.get("refresh_token")
         if self._refresh is not None and isinstance(renewed, str) and renewed and renewed != self._refresh:

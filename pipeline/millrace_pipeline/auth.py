@@ -1,4 +1,4 @@
-"""Auth: how a source says who it is. Secrets, shown nowhere and sent to the flow's host alone."""
+"""Auth: how a source or a sink says who it is. Secrets, shown nowhere and sent to the flow's host alone."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 import requests
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
-from millrace_pipeline.errors import SourceError, SourceRefused, SourceUnavailable
+from millrace_pipeline.errors import AuthRefused, AuthUnavailable, ConfigError, MillraceError
+from millrace_pipeline.flows.reference import load_object
 from millrace_pipeline.web import checked_headers, checked_url, sendable
 from millrace_pipeline.websession import Sign
-from millrace_producer.sources.calling import found
 
 
 class _Auth(BaseModel):
@@ -26,8 +26,12 @@ class _Auth(BaseModel):
         return {}
 
     def sign(self) -> Sign | None:
-        """What has the last word on a request, where something has."""
+        """What has the last word on a request, where something has. It raises AuthUnavailable and AuthRefused."""
         return None
+
+    def secrets(self) -> list[str]:
+        """What must not be shown."""
+        return [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
 
 
 def _one_line(value: SecretStr) -> SecretStr:
@@ -127,7 +131,10 @@ class Signed(_Auth):
 
     @model_validator(mode="after")
     def _it_can_be_called(self) -> Signed:
-        self._found = found(self.function)
+        try:
+            self._found = load_object(self.function)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         if isinstance(self._found, type) or not callable(self._found):
             raise ValueError(f"{self.function} can't be called with a request: expected a function, or an auth object")
         return self
@@ -138,12 +145,12 @@ class Signed(_Auth):
     def _signed(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         try:
             signed = self._found(request)
-        except SourceError:
+        except MillraceError:
             raise
         except Exception as error:
-            raise SourceUnavailable(f"{self.function} failed: {type(error).__name__}: {error}") from error
+            raise AuthUnavailable(f"{self.function} failed: {type(error).__name__}: {error}") from error
         if not isinstance(signed, requests.PreparedRequest):
-            raise SourceRefused(
+            raise AuthRefused(
                 f"{self.function} returned {type(signed).__name__}, expected the request that it was given"
             )
         return signed
