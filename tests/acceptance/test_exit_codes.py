@@ -55,9 +55,10 @@ NEED_NONE = {
     "init": ["init", "new"],
     "docs": ["docs"],
     "test": ["test", "numbers", "--record", "{}"],
+    "access": ["access", "users"],
     "version": ["--version"],
 }
-ELSEWHERE = {"demo", "run", "produce", "consume", "chaos", "up", "down", "scale", "logs", "ps", "lake"}
+ELSEWHERE = {"demo", "run", "produce", "consume", "chaos", "up", "down", "scale", "logs", "ps", "lake", "render"}
 """Services, which wait for a Redis, and what brings its own or asks none."""
 
 
