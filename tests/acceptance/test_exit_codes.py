@@ -57,8 +57,8 @@ NEED_NONE = {
     "test": ["test", "numbers", "--record", "{}"],
     "version": ["--version"],
 }
-ELSEWHERE = {"demo", "run", "produce", "consume", "chaos", "up", "down", "scale", "logs", "ps", "lake"}
-"""Services, which wait for a Redis, and what brings its own or asks none."""
+ELSEWHERE = {"demo", "run", "produce", "consume", "chaos", "up", "down", "scale", "logs", "ps", "lake", "ui"}
+"""Services, which wait for a Redis or say on their page that it is away, and what brings its own or asks none."""
 
 
 def commands() -> set[str]:
