@@ -146,8 +146,9 @@ class Watch:
     def forget(self, name: str) -> None:
         """Have the next page of this flow look anew: somebody changed it."""
         with self._changed:
-            self.looked.at.pop(name, None)
-            self.looked.notes_at.pop(name, None)
+            for at, stale in ((self.looked.at, self.tick_seconds), (self.looked.notes_at, HISTORY_SECONDS)):
+                if name in at:
+                    at[name] -= stale
 
     def _is_fresh(self, name: str) -> bool:
         return time.monotonic() - self.looked.at.get(name, -1e9) < self.tick_seconds
