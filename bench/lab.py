@@ -28,6 +28,9 @@ from bench.server import serving
 from millrace_pipeline.queue.keys import Keys
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = (ROOT, *(ROOT / folder for folder in ("producer", "consumer", "pipeline")))
+"""Where the code is that is measured: this folder's, whatever else is installed."""
+
 FLOW = "events"
 TEMPLATES = 1
 """The database that keeps filled lists, so that each is made once and copied for every run."""
@@ -122,6 +125,10 @@ class Lab:
         _write_flow(folder, flow)
         return Process(["-P", "-m", "millrace", *arguments], folder, {"REDIS_URL": self.url})
 
+    def again(self, folder: Path, *arguments: str) -> Process:
+        """Starts `millrace ARGUMENTS` on the flow that another process has in this folder."""
+        return Process(["-P", "-m", "millrace", *arguments], folder, {"REDIS_URL": self.url})
+
     def stripped(self, folder: Path, count: int, **flow: Any) -> Process:
         """Starts `millrace consume` without books, leases and fencing."""
         _write_flow(folder, flow)
@@ -154,6 +161,14 @@ class Lab:
         _until(lambda: self.counter(name) >= count, processes, f"{count:,} records {name}")
         return time.monotonic()
 
+    def await_key(self, key: str, *processes: Process) -> None:
+        """Returns once there is this key."""
+        _until(lambda: bool(self.redis.exists(key)), processes, key)
+
+    def await_words(self, words: str, process: Process) -> None:
+        """Returns once the process has said this."""
+        _until(lambda: words in process.log_path.read_text(errors="replace"), [process], words, LAZY_POLL_SECONDS)
+
     def await_file(self, path: Path, *processes: Process) -> str:
         """The text of a file that a process writes in one go, once it is there."""
         _until(path.exists, processes, path.name)
@@ -182,7 +197,7 @@ class Process:
             self._process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=folder,
-                env={**mine, "PYTHONPATH": str(ROOT), **environ},
+                env={**mine, "PYTHONPATH": os.pathsep.join(map(str, PACKAGES)), **environ},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ class WrongAnswer(Exception):
 
 Side: TypeAlias = Callable[[], tuple[float, ...]]
 """One run of one side: a value for each of the row's figures."""
+
+Beside: TypeAlias = Callable[[Path], AbstractContextManager[None]]
+"""What else runs during a run of a side, in its folder."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ at each EXEC, what it may not do. With a `default` of fewer rights every restart
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import os
 import secrets
@@ -58,6 +57,7 @@ from millrace_pipeline.queue.roles import (
 log = structlog.get_logger(__name__)
 
 OWN, ALL = 0o400, 0o444
+NEXT, OLD = "url.next", "url.old"
 ROLES = {"producer": PRODUCER, "consumer": CONSUMER, "operator": OPERATOR}
 
 _ROLES = """\
@@ -86,7 +86,7 @@ def main() -> None:
         if options.folders:
             make_folders(options.folder, flows)
             return
-        if (options.folder / "postgres").is_dir():
+        if _is_wanted(options.folder / "postgres"):
             grant_tables(options.folder, flows)
         grant(options.folder, settings.url, flows, version=options.redis)
     except ConfigError as error:
@@ -103,8 +103,10 @@ def make_folders(folder: Path, flows: Sequence[Flow]) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
 
 
-def grant(folder: Path, redis_url: str, flows: Sequence[Flow], *, version: tuple[int, int] = SINCE) -> None:
-    """Writes the files for these flows, and has a Redis of this version that runs already read them.
+def grant(
+    folder: Path, redis_url: str, flows: Sequence[Flow], *, version: tuple[int, int] = SINCE, reload: bool = True
+) -> None:
+    """Writes the files for these flows, and has a Redis of this version that runs already read them, with `reload`.
 
     `redis_url` is where the services find Redis, without user and password.
     """
@@ -123,9 +125,9 @@ def grant(folder: Path, redis_url: str, flows: Sequence[Flow], *, version: tuple
     users.append(user("reloader", [reloader], RELOADER, [], version=version))
     file = folder / "redis" / "users.acl"
     first = not file.exists()
-    _write(file, "\n".join(users) + "\n", ALL)
+    write(file, "\n".join(users) + "\n", ALL)
     log.info("access_granted", lists=lists, users=[line.split()[1] for line in users])
-    if not first:
+    if reload and not first:
         _reload((folder / "redis" / "reload").read_text())
 
 
@@ -133,11 +135,18 @@ def _service(
     folder: Path, redis_url: str, name: str, role: str, flows: Sequence[Flow], version: tuple[int, int]
 ) -> str:
     """The line of a producer or consumer of these flows."""
-    password = _password(folder / name / "url", redis_url, name)
+    passwords = [_password(folder / name / "url", redis_url, name), *others(folder / name)]
     also = (*DURABLE, *(REPLICATED if any(flow.queue.replicas for flow in flows) else ()))
     written = _written(flows) if role == "consumer" else ()
     lists = [flow.queue.key for flow in flows]
-    return user(name, [_hashed(password)], ROLES[role], lists, also=also, written=written, version=version)
+    hashes = [_hashed(password) for password in passwords]
+    return user(name, hashes, ROLES[role], lists, also=also, written=written, version=version)
+
+
+def others(folder: Path) -> list[str]:
+    """The passwords of this user that are valid beside the one in use: see `millrace.rotation`."""
+    found = (urlsplit(file.read_text()).password for name in (NEXT, OLD) if (file := folder / name).exists())
+    return [password for password in found if password]
 
 
 def _is_wanted(folder: Path) -> bool:
@@ -156,9 +165,9 @@ def grant_tables(folder: Path, flows: Sequence[Flow]) -> None:
     password = known[0].read_text().strip().rpartition(":")[2] if known else secrets.token_hex(32)
     for one in consumers:
         if one / "pgpass" not in known:
-            _write(one / "pgpass", f"*:*:*:consumer:{password}\n", OWN)
-    _write(folder / "postgres" / "roles.sql", _ROLES.format(verifier(password)), ALL)
-    _write(folder / "postgres" / "superuser", verifier(secrets.token_hex(32)) + "\n", ALL)
+            write(one / "pgpass", f"*:*:*:consumer:{password}\n", OWN)
+    write(folder / "postgres" / "roles.sql", _ROLES.format(verifier(password)), ALL)
+    write(folder / "postgres" / "superuser", verifier(secrets.token_hex(32)) + "\n", ALL)
 
 
 def _written(flows: Sequence[Flow]) -> list[str]:
@@ -173,21 +182,25 @@ def _version(text: str) -> tuple[int, int]:
 
 
 def _password(file: Path, redis_url: str, name: str) -> str:
-    """The password of this user: the one in the file, or else a new one, which is then there."""
-    with contextlib.suppress(FileNotFoundError):
-        if password := urlsplit(file.read_text()).password:
-            return password
-    password = secrets.token_hex(32)
-    place = urlsplit(redis_url)
-    _write(file, place._replace(netloc=f"{name}:{password}@{place.netloc.rpartition('@')[2]}").geturl(), OWN)
+    """The password of this user: the one in the file, or else a new one, which is then there, as is the place."""
+    found = file.read_text() if file.exists() else ""
+    password = urlsplit(found).password or secrets.token_hex(32)
+    if found != (url := address(redis_url, name, password)):
+        write(file, url, OWN)
     return password
+
+
+def address(redis_url: str, name: str, password: str) -> str:
+    """The URL by which this user finds Redis."""
+    place = urlsplit(redis_url)
+    return place._replace(netloc=f"{name}:{password}@{place.netloc.rpartition('@')[2]}").geturl()
 
 
 def _hashed(password: str) -> str:
     return hashlib.sha256(password.encode()).hexdigest()
 
 
-def _write(file: Path, text: str, mode: int) -> None:
+def write(file: Path, text: str, mode: int) -> None:
     """All of it or nothing, and at no moment more readable than it shall be."""
     beside = file.with_name(f".{file.name}.new")
     beside.unlink(missing_ok=True)

@@ -3,9 +3,9 @@
 import re
 
 from bench.rounds import Row
-from bench.rows import crawl, depth, drain, fsync, idle, latency, memory, parquet, publish, stream, stripped
+from bench.rows import crawl, depth, drain, fsync, idle, latency, memory, parquet, publish, stream, stripped, tap
 
-_GROUPS = (drain, publish, crawl, stream, latency, parquet, depth, memory, idle, stripped, fsync)
+_GROUPS = (drain, publish, crawl, stream, latency, parquet, depth, memory, idle, stripped, fsync, tap)
 
 
 def _place(row: Row) -> tuple[int, str]:

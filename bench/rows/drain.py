@@ -10,7 +10,7 @@ from typing import Any
 from bench import check
 from bench.data import Form, bare, enveloped
 from bench.lab import Lab
-from bench.rounds import Figure, Goal, Row, Side
+from bench.rounds import Beside, Figure, Goal, Row, Side
 
 BATCH = 500
 MODEL = "flows:RecentChange"
@@ -25,11 +25,13 @@ def ours(
     consumers: int = 1,
     batch: int = BATCH,
     halves: bool = False,
+    beside: Beside = contextlib.nullcontext,
     **flow: Any,
 ) -> Side:
     """`millrace consume`, from the moment a full list is there until every record is counted as delivered.
 
-    With `halves` a second value is that of the second half alone: how fast it is once it runs.
+    With `halves` a second value is that of the second half alone: how fast it is once it runs. `beside` is there, in
+    the run's folder, while the clock runs.
     """
 
     def run() -> tuple[float, ...]:
@@ -38,9 +40,10 @@ def ours(
             options = {"batch": {"records": batch, "bytes": "64MiB"}, "sink": JSONL, **flow}
             started = [stack.enter_context(lab.millrace(folder, "consume", **options)) for _ in range(consumers)]
             lab.await_idle(*started)
-            began = lab.release()
-            halfway = lab.await_counter("delivered", count // 2, *started) if halves else began
-            ended = lab.await_counter("delivered", count, *started)
+            with beside(folder):
+                began = lab.release()
+                halfway = lab.await_counter("delivered", count // 2, *started) if halves else began
+                ended = lab.await_counter("delivered", count, *started)
             for process in started:
                 process.stop()
             verify(folder)

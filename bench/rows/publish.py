@@ -10,21 +10,25 @@ import msgspec
 from bench import check
 from bench.data import bare
 from bench.lab import KEY, Lab
-from bench.rounds import Figure, Goal, Row, Side, WrongAnswer
+from bench.rounds import Beside, Figure, Goal, Row, Side, WrongAnswer
 
 SLICE = 5_000
 
 
-def ours(lab: Lab, count: int) -> Side:
-    """`millrace produce`, from the moment the source has its records until the last is on the list."""
+def ours(lab: Lab, count: int, *, beside: Beside = contextlib.nullcontext) -> Side:
+    """`millrace produce`, from the moment the source has its records until the last is on the list.
+
+    `beside` is there, in the run's folder, before the first record is published.
+    """
 
     def run() -> tuple[float, ...]:
         with lab.folder() as folder:
             lab.empty()
             source = {"type": "bench.ours.dicts:DictSource", "count": count, "folder": str(folder)}
             with lab.millrace(folder, "produce", "events", source=source, sink={"type": "stdout"}) as process:
-                began = float(lab.await_file(folder / "began", process))
-                ended = lab.await_counter("published", count, process)
+                with beside(folder):
+                    began = float(lab.await_file(folder / "began", process))
+                    ended = lab.await_counter("published", count, process)
                 process.wait()
             verify(lab, "millrace produce", count, published)
             if (position := lab.redis.hget(lab.keys.checkpoints, "events")) != b"%d" % count:

@@ -20,6 +20,7 @@ from millrace_consumer.handover import tell_lost, tell_taken
 from millrace_consumer.isolation import isolate
 from millrace_consumer.plan import Plan
 from millrace_consumer.renewal import Lease, Renewal
+from millrace_consumer.sampling import sample
 from millrace_consumer.sizing import Sizing
 from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import LeaseLost, QueueError
@@ -164,6 +165,7 @@ class Reader:
             raise
         self._state = self._state if state is None else state
         for held in self._held:
+            sample(self._settling.tap, held.delivery, *held.span)
             held.settle()
         self._held = [held for held in self._held if not held.settled]
         metrics.delivered.labels(self.flow.name).inc(sum(part.delivered for part in done))
@@ -189,6 +191,7 @@ class Reader:
         self._held = []
         repeats.summarise()
         self._claiming.close()
+        self._settling.tap.close()
         self.queue.close()
         if "redis" in self.__dict__:
             self.redis.close()
@@ -292,8 +295,13 @@ class _Held:
 
     def done(self) -> Done | None:
         """What was handed out since it was settled last, and what lies between."""
-        reached = self._reached()
-        return self.delivery.part(self._settled, reached) if reached > self._settled else None
+        settled, reached = self.span
+        return self.delivery.part(settled, reached) if reached > settled else None
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The places in the claim from which on, and up to which, it is handed out and not settled."""
+        return self._settled, self._reached()
 
     def settle(self) -> None:
         """What was handed out is dropped from Redis."""

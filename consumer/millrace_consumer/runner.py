@@ -37,8 +37,8 @@ class Consumer:
     """One flow's queue → sink, one batch at a time.
 
     `run` returns once `stopping` is set and what it held is delivered or given back; with `until_empty`, also when
-    nothing is ready or in flight any more, or when a person has paused the consumers: then `paused` says so. Else it
-    waits until they go on. A `watchdog` ends the process where a record makes it stand still.
+    nothing is ready or in flight any more, or when a person has paused the consumers: `ended_paused`. Else it waits
+    until they go on. A `watchdog` ends the process where a record makes it stand still.
     """
 
     def __init__(
@@ -63,6 +63,8 @@ class Consumer:
         self.claiming = Claiming(self.leases)
         self.ended = threading.Event()
         self._delaying = Delaying(self.leases)
+        self.ended_paused = False
+        """Whether it ended, with `until_empty`, though records wait: a person has paused the consumers."""
         self._renewal = Renewal(self.claiming, watchdog)
         self._sizing = Sizing(flow.batch)
         self._writer = Writer(flow, self.sink, self.leases, self._sizing, stopping=stopping)
@@ -86,7 +88,10 @@ class Consumer:
                     self._take(claim, fresh=True, full=len(claim.lines) >= room)
                 elif self._writer.writing:
                     self._writer.finish()
-                elif self._until_empty and (self.leases.paused.now is not None or self.session.lag() == 0):
+                elif self._until_empty and self.session.lag() == 0:
+                    return
+                elif self._until_empty and self.leases.paused.now is not None:
+                    self.ended_paused = True
                     return
                 else:
                     self.claiming.wait(WAIT_SECONDS)

@@ -14,6 +14,7 @@ from millrace_consumer.delivery import Delivery
 from millrace_consumer.handover import give_back, tell_lost
 from millrace_consumer.pulse import Stopwatch
 from millrace_consumer.renewal import Lease
+from millrace_consumer.sampling import sample
 from millrace_consumer.sinks.base import Sink
 from millrace_consumer.sizing import Sizing
 from millrace_pipeline.backoff import Backoff
@@ -94,6 +95,7 @@ class Writer:
         """Finishes, and closes the sink."""
         self._pool.submit(self._leases.session.close)
         self._pool.shutdown(wait=self._under_way is None)
+        self._leases.tap.close()
         self._sink.close()
 
     def _deliver(self, delivery: Delivery, lease: Lease) -> None:
@@ -190,6 +192,7 @@ class Writer:
                 batch=delivery.claim.id,
                 reason=letter.reason,
             )
+        sample(self._leases.tap, delivery)
         self._log.info(
             "batch_delivered",
             batch=delivery.claim.id,

@@ -58,15 +58,17 @@ COMMANDS = {
     "audit": ("audit",),
     "top": ("top",),
     "ui": ("ui",),
+    "tap": ("tap",),
     "where": ("where",),
     "history": ("history",),
     "verify": ("verify",),
     "chaos": ("chaos",),
+    "access": ("access",),
     "stack": ("up", "down", "scale", "logs", "ps"),
 }
 """The commands of each file; in the order in which help shows them."""
 
-GROUPS = ("dead", "variants", "checkpoint", "lake")
+GROUPS = ("dead", "variants", "checkpoint", "lake", "render")
 """Files that are a command with commands of its own."""
 
 

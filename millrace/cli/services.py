@@ -150,9 +150,7 @@ def consume(
             for consumer in consumers
             if too_many_dead(consumer.flow, consumer.dead, consumer.settled, fail_on_dead=fail_on_dead)
         ]
-        waits = [
-            consumer for consumer in consumers if until_empty and consumer.paused and not service.stopping.is_set()
-        ]
+        waits = [consumer for consumer in consumers if consumer.ended_paused]
         for consumer in waits:
             tell_paused(consumer.flow.name, consumer.paused)
     wrong = any(isinstance(error, ConfigError) for error in errors)

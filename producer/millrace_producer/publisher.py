@@ -191,6 +191,7 @@ class Publisher:
             if self._thread.is_alive():
                 self._thread.join(1.0)
             self._confirmation.close()
+            self._publishing.tap.close()
 
     def abandon(self) -> None:
         """Stop, leaving behind what is not published yet: it comes again, from another reading of the source."""

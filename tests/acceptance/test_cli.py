@@ -33,6 +33,7 @@ COMMANDS = [
     "scale",
     "logs",
     "ps",
+    "access",
 ]
 
 

@@ -24,6 +24,7 @@ from millrace_pipeline.queue.changes import changes_of
 from millrace_pipeline.queue.checkpoints import move, written_of
 from millrace_pipeline.queue.history import History
 from millrace_pipeline.queue.keys import Keys
+from millrace_pipeline.queue.listener import Listener
 from millrace_pipeline.queue.marks import mark, mark_of
 from millrace_pipeline.queue.pausing import pause, resume
 from millrace_pipeline.queue.presence import Doing, beat, leave
@@ -189,7 +190,10 @@ def produce(url: str, key: str = KEY) -> None:
         assert queue.lead(30) == 0
         assert queue.checkpoint("s") in (None, "7")
         dead = [DeadLetter(b"{", "no JSON")]
-        queue.publish(lines, ids=list("0123456"), seen_seconds=60, dead=dead, checkpoint=("s", "7"))
+        _, listened = queue.ask(("XADD", queue.keys.tap_in, "*", "listener", "somebody"), ("XLEN", queue.keys.tap_in))
+        done = queue.publish(lines, ids=list("0123456"), seen_seconds=60, dead=dead, checkpoint=("s", "7"))
+        queue.publishing.tap.close()
+        assert queue.ask(("XLEN", queue.keys.tap_in)) == [listened + bool(done.records)]
         queue.publishing._fence.close()
         queue.publish(lines, ids=list("0123456"), seen_seconds=60)
         queue.publish(lines[:2], variants=[0, 1])
@@ -226,11 +230,18 @@ def consume(url: str, key: str = KEY) -> None:
         queue.split(again, attempts=0)  # as after a lost reply
         half = queue.reclaim()
         assert half is not None
+        for key in (queue.keys.tap_in, queue.keys.tap_out):
+            Listener(queue, key).look()
+        (listened,) = queue.ask(("XLEN", queue.keys.tap_out))
         queue.ack(half, delivered=0, filtered=1, dead=[DeadLetter(half.lines[0], "mine")])
         other = queue.reclaim()
         assert other is not None
         assert queue.state("r") is None
         queue.settle([Done(other, 1, 1)], name="r", state=1)
+        for tap in (queue.leases.tap, queue.settling.tap):
+            tap.take(1)
+            tap.close()
+        assert queue.ask(("XLEN", queue.keys.tap_out)) == [listened + 2]
         queue.abandon(other, "failed")
         rest = queue.reclaim()
         assert rest is not None
@@ -286,6 +297,8 @@ def steer(url: str, key: str = KEY) -> None:
         assert letters.drop(fourth)
         assert all(change.by.user.startswith("operator") for change in changes_of(queue))
         assert next(change.what for change in changes_of(queue)) == "dead drop"
+        for tap in (queue.keys.tap_in, queue.keys.tap_out):
+            Listener(queue, tap).look()
         keep_history(queue)
     finally:
         queue.close_all()

@@ -14,6 +14,7 @@ from millrace.embedded import Embedded
 from millrace.practice.stream import PracticeStream
 from millrace_pipeline.queue.changes import By
 from millrace_pipeline.queue.pausing import pause, pauses_of, resume
+from millrace_pipeline.queue.purging import purge
 from millrace_producer import leadership
 from tests.conftest import eventually
 from tests.integration.test_leadership import Running, flow, ids
@@ -176,6 +177,9 @@ def test_until_empty_ends_with_a_code_of_its_own_where_consumers_are_paused(plac
     assert consumer.wait() == 5
     assert "`millrace resume numbers`" in consumer.await_event("ends_while_paused")["reason"]
     assert place.books().lag == 5
+    with place.queue() as queue:
+        purge(queue, 5, to_dead=False, by=ANN)
+    assert place.consume("--until-empty").wait() == 0  # nothing waits: it is empty, paused or not
 
 
 @pytest.mark.parametrize("part", ["producers", "consumers"])

@@ -49,7 +49,7 @@ class DeadLetters:
         while True:
             (page,) = self._session.ask(("XREVRANGE", self._keys.dead, newest, oldest, "COUNT", pages.count))
             for id, fields in page:
-                letter = _letter(id, fields)
+                letter = letter_of(id, fields)
                 if reason.casefold() in letter.reason.casefold():
                     yield letter
             if pages.is_last([sum(map(len, fields)) for _, fields in page]):
@@ -59,7 +59,7 @@ class DeadLetters:
     def get(self, id: str) -> SetAside | None:
         """One letter, or None where there is none of that id."""
         (found,) = self._session.ask(("XRANGE", self._keys.dead, id, id))
-        return _letter(*found[0]) if found else None
+        return letter_of(*found[0]) if found else None
 
     def replay(self, letter: SetAside, *, edited: bytes | None = None) -> bool:
         """Puts the record back on the list, as it is or edited, to be delivered next. False where it is gone."""
@@ -82,7 +82,8 @@ class DeadLetters:
         return bool(self._session.ask_script("drop", keys, [letter.id, *self._drops.arguments(letter=letter.id)])[0])
 
 
-def _letter(id: bytes, flat: list[bytes]) -> SetAside:
+def letter_of(id: bytes, flat: list[bytes]) -> SetAside:
+    """Return the letter of an entry in the stream."""
     fields = pairs(flat)
     return SetAside(
         id.decode(),

@@ -69,14 +69,16 @@ class Fence:
         self.stands = True
         return replies
 
-    def commit(self, commands: Sequence[Command], behind: Sequence[Command] = ()) -> tuple[list[Any] | None, list[Any]]:
+    def commit(
+        self, commands: Sequence[Command], behind: Sequence[Command] = (), *, may_fail: int = 0
+    ) -> tuple[list[Any] | None, list[Any]]:
         """Exchange a transaction (`MULTI` is its first command) with EXEC, the next WATCH and some commands behind it.
 
         Returns the results, None where something watched had changed and nothing was done; and the replies to what
-        was sent behind. Raises as `Connection.exchange` does.
+        was sent behind, of which the last `may_fail` may be errors. Raises as `Connection.exchange` does.
         """
         self._take_down()
-        replies = self.connection.exchange(*commands, ("EXEC",), self._watch, *behind)
+        replies = self.connection.exchange(*commands, ("EXEC",), self._watch, *behind, may_fail=may_fail)
         results = replies[len(commands)]
         self.stands = results is not None
         return results, replies[len(commands) + 2 :]

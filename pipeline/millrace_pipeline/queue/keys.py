@@ -50,6 +50,10 @@ class Keys:
         """list: what people changed, as JSON {id, at, records, what, …}; head is newest"""
         self.troubles = self.beside("troubles")
         """hash: `source` → what keeps it from giving anything, as JSON {reason, since, last}; else empty"""
+        self.tap_in = self.beside("tap:in")
+        """stream: a sample of what is published, in lots; it is there while somebody listens"""
+        self.tap_out = self.beside("tap:out")
+        """stream: the same of what is delivered, as it was before and after the transforms"""
 
     def batch(self, id: str, step: int = 1) -> str:
         """list: the records of a batch; each step that filled it has a list of its own."""

@@ -12,6 +12,7 @@ from millrace_pipeline.errors import LeaseLost, QueueMisuse, QueueUnavailable, S
 from millrace_pipeline.queue.claim import Claim
 from millrace_pipeline.queue.pausing import Paused
 from millrace_pipeline.queue.session import SESSION_SECONDS, Session
+from millrace_pipeline.queue.tap import Tap
 from millrace_pipeline.redis.connection import Command
 
 
@@ -24,6 +25,7 @@ class Leases:
     def __init__(self, session: Session, seconds: float = 60.0) -> None:
         self.session = session
         self.ms = int(seconds * 1000)
+        self.tap = Tap(session, session.keys.tap_out)
         self.overdue = True
         """Whether some lease had run out when the last claim looked; at the start nobody knows."""
         self.paused = Paused("consumers", session.keys.ready)
@@ -102,10 +104,14 @@ class Leases:
                 *(part for letter in dead for part in (letter.reason, letter.original)),
                 *(word for write in writes for word in (len(write), *write)),
             )
-            if begin is None:
-                return connection.exchange(ack)
-            names = [keys.leases, keys.claims]
-            return connection.exchange(ack, connection.script("begin", names, begin.id, begin.token, self.ms))
+            scripts = [ack]
+            if begin is not None:
+                names = [keys.leases, keys.claims]
+                scripts.append(connection.script("begin", names, begin.id, begin.token, self.ms))
+            question = self.tap.question()
+            replies = connection.exchange(*scripts, *question, may_fail=len(question))
+            self.tap.hear(replies[len(scripts) :])
+            return replies[: len(scripts)]
 
         try:
             ours, *begun = self.session.persist(attempt)

@@ -14,6 +14,7 @@ from millrace_pipeline.queue.leading import TAKEN_OVER, Leading
 from millrace_pipeline.queue.pausing import Paused
 from millrace_pipeline.queue.replies import milliseconds
 from millrace_pipeline.queue.session import SESSION_SECONDS, Session
+from millrace_pipeline.queue.tap import Sampled, Tap, cut
 from millrace_pipeline.redis.connection import Command, raise_nested
 
 
@@ -39,6 +40,7 @@ class Publishing:
         self.paused = Paused("producers", self.keys.ready)
         """Whether we are to stand still, as far as we heard."""
         self._moves: bytes | None = None  # how often a checkpoint was set by hand, once we have read it
+        self.tap = Tap(session, session.keys.tap_in)
 
     def publish(
         self,
@@ -93,12 +95,15 @@ class Publishing:
                 commands = self._transaction(number, ready, dead, checkpoint, apart)
                 if seen_seconds:
                     commands[1:1] = self._remember([ids[i] for i in fresh], seen_seconds)
-                results, behind = self._fence.commit(commands, self.session.replicas.wait)
+                question = self.tap.question()
+                wait = self.session.replicas.wait
+                results, behind = self._fence.commit(commands, (*wait, *question), may_fail=len(question))
+                self.tap.hear(behind[len(wait) :])
                 if results is not None:
                     raise_nested(results)
                     depth, in_flight = results[-2:]
                     done = Published(len(fresh), len(envelopes) - len(fresh), depth + int(in_flight or 0))
-                    if not self.session.replicas.wanted or self.session.replicas.enough(behind[-1]):
+                    if not wait or self.session.replicas.enough(behind[len(wait) - 1]):
                         return done
                 # Something we watch has changed: our own touch, or another producer's publish of the same keys.
 
@@ -107,6 +112,10 @@ class Publishing:
         self.session.history.note()
         published = self.session.persist(attempt)
         self._publishes = number
+        self.tap.keep(
+            Sampled(cut(envelopes[index]), "variant" if index in variants else "published")
+            for index in (fresh[place] for place in self.tap.take(len(fresh)))
+        )
         return published
 
     @property
@@ -161,6 +170,7 @@ class Publishing:
 
     def close(self) -> None:
         """Drop the connections that are publishing's own."""
+        self.tap.close()
         self._fence.close()
         self._disk.close()
 

@@ -57,7 +57,7 @@ PRODUCER = Role(
     ),
     writes=lambda keys: [
         *(keys.ready, keys.woken, keys.dead, keys.counters, keys.checkpoints, keys.seen, keys.leader, keys.epochs),
-        *(keys.variants, keys.fsync, keys.project, keys.troubles, keys.history),
+        *(keys.variants, keys.fsync, keys.project, keys.troubles, keys.history, keys.tap_in),
         keys.session("*"),
     ],
     reads=lambda keys: [keys.steering],
@@ -75,11 +75,12 @@ CONSUMER = Role(
     writes=lambda keys: [
         *(keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, keys.dead, keys.states),
         *(keys.variants, keys.fsync, keys.project, keys.consumers, keys.history, keys.steering),
+        *(keys.tap_in, keys.tap_out),
         *(keys.batch("*"), keys.session("*")),
     ],
     reads=lambda keys: [keys.checkpoints, keys.troubles],
 )
-"""`millrace consume`, `status`, `verify` and `dead ls`: takes, sets aside, and puts back nothing but what it holds."""
+"""`millrace consume`, `tap` and all that looks: takes, sets aside, and puts back nothing but what it holds."""
 
 READER = Role(
     commands=(
@@ -99,11 +100,12 @@ OPERATOR = Role(
     commands=(
         *(*READER.commands, *_SCRIPT, "acl|whoami"),
         *("lpush", "rpush", "lrem", "lset", "ltrim", "lmove"),
-        *("hset", "hdel", "hincrby", "xadd", "xdel", "zadd", "zrem"),
+        *("hset", "hdel", "hincrby", "xadd", "xdel", "zadd", "zrem", "expire"),
     ),
     writes=lambda keys: [
         *(keys.ready, keys.woken, keys.counters, keys.dead, keys.variants, keys.history),
         *(keys.steering, keys.changes, keys.checkpoints, keys.leases, keys.claims, keys.batch("*")),
+        *(keys.tap_in, keys.tap_out),
     ],
     reads=READER.reads,
 )

@@ -123,12 +123,17 @@ class Session:
         raise_nested(replies)
         return replies
 
-    def ask_script(self, name: str, keys: Sequence[str], arguments: Sequence[Any], *behind: Command) -> list[Any]:
-        """The same for a script by the name of its file, with commands behind it in the same breath."""
+    def ask_script(
+        self, name: str, keys: Sequence[str], arguments: Sequence[Any], *behind: Command, may_fail: int = 0
+    ) -> list[Any]:
+        """The same for a script by the name of its file, with commands behind it in the same breath.
+
+        Of the last `may_fail` of these an error is the reply.
+        """
 
         def attempt() -> list[Any]:
             connection = self.connection
-            return connection.exchange(connection.script(name, keys, *arguments), *behind)
+            return connection.exchange(connection.script(name, keys, *arguments), *behind, may_fail=may_fail)
 
         return self.persist(attempt)
 

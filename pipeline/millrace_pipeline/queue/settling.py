@@ -12,6 +12,7 @@ from millrace_pipeline.errors import LeaseLost
 from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.queue.claim import Claim
 from millrace_pipeline.queue.session import SESSION_SECONDS, Session
+from millrace_pipeline.queue.tap import Tap
 
 
 class Done(msgspec.Struct):
@@ -33,6 +34,7 @@ class Settling:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._settles = 0
+        self.tap = Tap(session, session.keys.tap_out)
 
     def settle(self, done: Sequence[Done], *, name: str, state: Any = None) -> None:
         """Drops these records and moves the counters; with a `state` keeps it under the reader's name. One step.
@@ -53,7 +55,9 @@ class Settling:
             arguments += (word for letter in part.dead for word in (letter.reason, letter.original))
         self._session.history.note()
         own = [keys.leases, keys.claims, keys.counters, self._session.key, keys.dead, keys.states]
-        (ours,) = self._session.ask_script("settle", [*own, *(key for lists in parts for key in lists)], arguments)
+        names, question = [*own, *(key for lists in parts for key in lists)], self.tap.question()
+        ours, *heard = self._session.ask_script("settle", names, arguments, *question, may_fail=len(question))
+        self.tap.hear(heard)
         if not ours:
             raise LeaseLost("a batch that was to be settled was taken over")
         self._settles = number

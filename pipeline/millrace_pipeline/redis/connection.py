@@ -108,18 +108,19 @@ class Connection:
             self._scripts = {}
             self._posted.clear()  # their replies never come
 
-    def exchange(self, *commands: Command) -> list[Any]:
+    def exchange(self, *commands: Command, may_fail: int = 0) -> list[Any]:
         """Sends the commands in one go and returns a reply for each.
 
         Raises, after all replies are in, the first that is an error, in our words: QueueUnavailable, QueueFull or
-        QueueMisuse. After QueueUnavailable nobody knows whether the commands were carried out.
+        QueueMisuse. After QueueUnavailable nobody knows whether the commands were carried out. Of the last `may_fail`
+        commands an error is the reply.
         """
         replies = self._exchange(commands)
         if any(isinstance(reply, redis.exceptions.NoScriptError) for reply in replies):
             # SCRIPT FLUSH, or a fresh server. The scripts that did run are the kind that may run again.
             self.load_scripts()
             replies = self._exchange(commands)
-        for reply in replies:
+        for reply in replies[: len(replies) - may_fail]:
             if isinstance(reply, Exception):
                 raise self._failed(reply)
         return replies

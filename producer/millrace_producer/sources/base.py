@@ -52,6 +52,11 @@ class Source(BaseModel, ABC):
         """Return the source as it is to be read for a flow with this model: what has no types may take them from it."""
         return self
 
+    @property
+    def ends(self) -> bool:
+        """True where it comes to an end by itself: whoever runs it starts it again only if it failed."""
+        return False
+
     @abstractmethod
     def read(self, resume_from: Position | None) -> Iterator[Record | DeadLetter]:
         """Yield records in order, blocking while there are none.

@@ -191,6 +191,11 @@ class FilesSource(RecordOptions, Source):
             raise ValueError(str(error)) from None
         return self
 
+    @property
+    def ends(self) -> bool:
+        """See `Source.ends`."""
+        return self.mode == "once"
+
     def for_model(self, model: type[BaseModel] | None) -> FilesSource:
         """See `Source.for_model`: of the rows of a CSV, which are texts, it tells what an empty cell is."""
         nullable = nullable_fields(model) if model else frozenset[str]()

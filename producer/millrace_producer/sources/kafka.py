@@ -29,6 +29,11 @@ class KafkaSource(KafkaOptions):
 
     _reading: list[KafkaReading] = PrivateAttr(default_factory=list)
 
+    @property
+    def ends(self) -> bool:
+        """See `Source.ends`."""
+        return self.until_empty
+
     def check(self) -> None:
         """Refuse settings that librdkafka doesn't know."""
         check_settings(self.config)

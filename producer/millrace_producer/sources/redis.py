@@ -115,6 +115,11 @@ class RedisSource(TimeOptions, Source):
         """What is acknowledged after it was published may come again between the two."""
         return self.group is not None
 
+    @property
+    def ends(self) -> bool:
+        """See `Source.ends`."""
+        return self.until_empty
+
     def probe(self) -> str | None:
         """See `Source.probe`."""
         with translated(), closing(RemoteRedis(self.url.get_secret_value(), self.key)) as server:

@@ -22,6 +22,11 @@ class RestSource(RestOptions):
     each round gives all there is, or nothing where the API says that nothing has changed.
     """
 
+    @property
+    def ends(self) -> bool:
+        """See `Source.ends`."""
+        return self.timetable() is None
+
     def probe(self) -> str | None:
         """See `Source.probe`. The first page is asked for, and its headers are read."""
         with closing(Api(self)) as api:

@@ -67,6 +67,11 @@ class ScheduleSource(Timed, Source):
             raise ValueError("arguments are those of a function, and there is none")
         return self
 
+    @property
+    def ends(self) -> bool:
+        """See `Source.ends`."""
+        return self.until is not None
+
     def describe(self, position: Position) -> str:
         """See `Source.describe`."""
         tick, done = _place(position)

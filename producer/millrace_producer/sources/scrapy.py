@@ -78,6 +78,11 @@ class ScrapySource(Source):
         description="Reasons of the spider's own (CloseSpider) that mean that the crawl is done, not that it failed.",
     )
 
+    @property
+    def ends(self) -> bool:
+        """See `Source.ends`."""
+        return True
+
     def check(self) -> None:
         """Refuse a folder that holds no project, and a spider that the project hasn't got."""
         check_spider(self.spider, self.project, self.settings, sys.path)

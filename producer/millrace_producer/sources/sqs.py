@@ -24,6 +24,11 @@ class SqsSource(SqsOptions):
 
     _queue: list[SqsQueue] = PrivateAttr(default_factory=list)
 
+    @property
+    def ends(self) -> bool:
+        """See `Source.ends`."""
+        return self.until_empty
+
     def probe(self) -> str | None:
         """See `Source.probe`."""
         from millrace_producer.sources.sqsqueue import SqsQueue

@@ -48,6 +48,11 @@ class StdinSource(RecordOptions, Source):
         description="A longer line becomes a dead letter that holds its beginning; reading goes on after it.",
     )
 
+    @property
+    def ends(self) -> bool:
+        """See `Source.ends`."""
+        return True
+
     def describe(self, position: Position) -> str:  # noqa: ARG002
         """See `Source.describe`: there are none."""
         raise SourceRefused("standard input has no positions")
