@@ -50,21 +50,12 @@ def audit(
     rows.add_column("who", overflow="fold")
     rows.add_column("more", overflow="fold")
     for name, change in found:
-        cells = (name, change.what, f"{change.records:,}" if change.records else "", str(change.by), more_of(change))
+        cells = (name, change.what, f"{change.records:,}" if change.records else "", str(change.by), change.more)
         rows.add_row(f"{change.time:%Y-%m-%d %H:%M:%S}", *map(escape, cells))
     screen = console_for_all()
     screen.print(rows)
     if not found:
         screen.print("nothing was changed by hand", style="dim")
-
-
-def more_of(change: Change) -> str:
-    """What else there is to say of it, in a line."""
-    told = []
-    for name, value in change.detail.items():
-        words = ", ".join(map(str, value)) if isinstance(value, list) else value
-        told.append(words if name in ("note", "parts") and isinstance(words, str) else f"{name} {json.dumps(words)}")
-    return "; ".join(told)
 
 
 def _as_json(flow: str, change: Change) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class History:
 
 
 def history_of(notes: Sequence[Note], name: str, starts: Sequence[tuple[float, str]] = ()) -> History:
-    """Return the charts of these notes. `starts` are when consumers were started, in seconds since 1970, and which."""
+    """Return the charts of these notes. `starts` are what began, or was changed, and when: seconds since 1970."""
     range = range_of(name) or _fitting(notes)
     if not notes:
         return History(range, (), (), None)
@@ -101,7 +101,7 @@ def history_of(notes: Sequence[Note], name: str, starts: Sequence[tuple[float, s
     begin = int(end - range.seconds) // range.step * range.step
     found = [one for one in spans(notes, begin, range.step) if one.start.timestamp() >= begin]
     axis = _Axis(begin, end, range)
-    marks = [Tick(axis.x(moment), f"{who} started {_clock(moment)}") for moment, who in starts if moment >= begin]
+    marks = [Tick(axis.x(moment), f"{what}, {_clock(moment)}") for moment, what in starts if moment >= begin]
     charts = (
         _chart(
             "Records a second",

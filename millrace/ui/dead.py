@@ -133,7 +133,7 @@ def do(site: Site, request: Request, form: Sequence[tuple[str, str]]) -> Respons
     ids = [value for name, value in form if name == "id" and ID.fullmatch(value)]
     with site.writing(flow) as queue:
         may_change(site.server, flow, queue, ANYWAY)
-        letters = DeadLetters(queue)
+        letters = DeadLetters(queue, site.by(queue))
         done, all_done = do_each(_chosen(letters, wanted, ids, fields), getattr(letters, verb))
     left = "" if all_done else "; more are left: do it again to go on"
     site.say(request, f"{done:,} {VERBS[verb][1]}{left}")
@@ -148,7 +148,7 @@ def edit(site: Site, request: Request, form: Sequence[tuple[str, str]]) -> Respo
     flow = flow_of(site, request)
     with site.writing(flow) as queue:
         may_change(site.server, flow, queue, ANYWAY)
-        letters = DeadLetters(queue)
+        letters = DeadLetters(queue, site.by(queue))
         letter = _letter(letters, request)
         before = editable(letter.record)
         if before is None:

@@ -152,11 +152,12 @@ def _values(looked: Looked, flow: Flow, back: str) -> dict[str, Any]:
     seen = looked.flows[flow.name]
     moment = seen.books.moment if seen.books else 0.0
     starts = [
-        (moment - one.up_seconds, one.name)
+        (moment - one.up_seconds, f"{one.name} started")
         for one in seen.consumers
         if one.up_seconds is not None and not one.silent_seconds
     ]
     shares = [one.write_share for one in seen.consumers if one.write_share is not None and one.works]
+    starts += [(change.at / 1000, f"{change.what} by {change.by}") for change in looked.changes.get(flow.name, [])]
     return {
         "seen": seen,
         "flow": flow,
@@ -173,6 +174,7 @@ def _values(looked: Looked, flow: Flow, back: str) -> dict[str, Any]:
             (name, msgspec.json.encode(value).decode())
             for name, value in (seen.books.checkpoints if seen.books else {}).items()
         ],
+        "paused": bool(seen.books and seen.books.paused),
         "delays": delays(seen.books) if seen.books else "",
         "leases": seen.books.leases if seen.books else [],
         "working": sum(one.works for one in seen.consumers),

@@ -23,6 +23,7 @@ from millrace.ui.visible import plain, visible
 from millrace.ui.watch import Watch
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Session
+from millrace_pipeline.queue.changes import By
 
 
 class Site:
@@ -74,7 +75,14 @@ class Site:
     @contextmanager
     def writing(self, flow: Flow) -> Iterator[Session]:
         """The flow's queue as the user who may change it."""
-        yield from _asking(self._operator_url, flow)
+        try:
+            yield from _asking(self._operator_url, flow)
+        finally:
+            self.watch.forget(flow.name)
+
+    def by(self, queue: Session) -> By:
+        """Who changes something by the page: its host, and the user that Redis knows. Raises QueueError."""
+        return By.here(queue, via="the page")
 
     def session_of(self, request: Request) -> str:
         """Return the session of who asks; empty where he isn't signed in."""

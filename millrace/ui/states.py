@@ -34,6 +34,8 @@ def state_of(seen: FlowSeen) -> State:
         return State("bad", "books don't balance")
     if wants_somebody(sentence):
         return State("bad", "stopped" if sentence.startswith("stopped") else sentence.partition(":")[0])
+    if sentence.startswith("paused"):
+        return State("slow", "paused")
     if seen.troubles:
         return State("bad", "source fails")
     word = sentence.partition(":")[0]

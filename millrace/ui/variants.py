@@ -118,7 +118,7 @@ def do(site: Site, request: Request, form: Sequence[tuple[str, str]]) -> Respons
     counted = _number(fields.get("count", ""))
     with site.writing(flow) as queue:
         may_change(site.server, flow, queue, ANYWAY)
-        variants = Variants(queue)
+        variants = Variants(queue, site.by(queue))
         found = list(variants.newest(reason=wanted.reason, ids=frozenset(ids) or None))
         done, all_done = do_each(found[max(0, len(found) - counted) :], getattr(variants, verb))
     left = "" if all_done else "; more are left: do it again to go on"

@@ -16,6 +16,7 @@ from millrace.observing import FlowSeen, Observer
 from millrace_pipeline.errors import QueueError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Session
+from millrace_pipeline.queue.changes import Change, changes_of
 from millrace_pipeline.queue.spans import Note, read_notes
 
 log = structlog.get_logger(__name__)
@@ -26,6 +27,9 @@ FLOWS_A_SECOND = 50
 
 HISTORY_SECONDS = 10.0
 """A history has a new note that often."""
+
+MARKED = 50
+"""So many changes are marked in charts, the newest."""
 
 PATIENCE_SECONDS = 2.5
 """So long a page waits for Redis before it is shown as things were when they were last seen."""
@@ -43,6 +47,8 @@ class Looked:
     at: dict[str, float] = field(default_factory=dict)
     """When each flow was looked at last, by this machine's steady clock."""
     notes: dict[str, list[Note]] = field(default_factory=dict)
+    changes: dict[str, list[Change]] = field(default_factory=dict)
+    """What people changed of the flows whose notes are here."""
     notes_at: dict[str, float] = field(default_factory=dict)
 
 
@@ -137,6 +143,13 @@ class Watch:
                 self._changed.wait(left)
             return self.looked
 
+    def forget(self, name: str) -> None:
+        """Have the next page of this flow look anew: somebody changed it."""
+        with self._changed:
+            for at, stale in ((self.looked.at, self.tick_seconds), (self.looked.notes_at, HISTORY_SECONDS)):
+                if name in at:
+                    at[name] -= stale
+
     def _is_fresh(self, name: str) -> bool:
         return time.monotonic() - self.looked.at.get(name, -1e9) < self.tick_seconds
 
@@ -190,12 +203,14 @@ class Watch:
             self._asking_since = time.monotonic()
             seen = self._observer.look(names)
         now = time.monotonic()
-        notes, notes_at = dict(last.notes), dict(last.notes_at)
+        notes, changes, notes_at = dict(last.notes), dict(last.changes), dict(last.notes_at)
         for name in histories:
             if self._has_notes(name) or _away(seen, {name}):
                 continue
             try:
-                notes[name], notes_at[name] = read_notes(self._sessions[name]), now
+                notes[name] = read_notes(self._sessions[name])
+                changes[name] = changes_of(self._sessions[name], limit=MARKED)
+                notes_at[name] = now
             except QueueError:
                 self._sessions[name].close()  # the next look says so
         self.looked = Looked(
@@ -203,6 +218,7 @@ class Watch:
             {one.name: one for one in seen},
             {**last.at, **dict.fromkeys(names, now)},
             notes,
+            changes,
             notes_at,
         )
 

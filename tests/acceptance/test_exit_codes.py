@@ -24,6 +24,8 @@ ASKING = {
     "status of one": ["status", "numbers", "--json"],
     "top": ["top", "--once"],
     "top in a pipe": ["top", "--json"],
+    "tap": ["tap", "numbers"],
+    "tap what waits": ["tap", "numbers", "--ready"],
     "where": ["where", "numbers", "1"],
     "history": ["history", "numbers"],
     "pause": ["pause", "numbers"],
@@ -58,8 +60,10 @@ NEED_NONE = {
     "access": ["access", "users"],
     "version": ["--version"],
 }
-ELSEWHERE = {"demo", "run", "produce", "consume", "chaos", "up", "down", "scale", "logs", "ps", "lake", "render"}
-"""Services, which wait for a Redis, and what brings its own or asks none."""
+ELSEWHERE = {
+    *("demo", "run", "produce", "consume", "chaos", "up", "down", "scale", "logs", "ps", "lake", "ui", "render"),
+}
+"""Services, which wait for a Redis or say on their page that it is away, and what brings its own or asks none."""
 
 
 def commands() -> set[str]:

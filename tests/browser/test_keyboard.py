@@ -1,4 +1,4 @@
-"""Twelve tasks that people have, each done by keyboard alone."""
+"""Thirteen tasks that people have, each done by keyboard alone."""
 
 from __future__ import annotations
 
@@ -132,3 +132,18 @@ def test_12_drop_those_of_one_reason_once_counted(person: Person, shop: Place) -
     person.sees("60 dropped")
     with shop.queue("orders") as queue:
         eventually(lambda: [letter.reason for letter in DeadLetters(queue).newest()] == ["no JSON"] * 3)
+
+
+def test_13_pause_the_consumers_and_say_why(person: Person, shop: Place) -> None:
+    person.sign_in()
+    person.page.goto(person.page.url + "flows/orders")
+    person.follow("Pause…")
+    person.go_to("Pause producers")
+    person.type("Why, for whoever looks", "the lake is moved")
+    person.follow("Pause consumers")
+    person.sees("consumers are paused")
+    person.sees("by the page: the lake is moved")
+    assert list(shop.books("orders").paused) == ["consumers"]
+    person.follow("Resume consumers")
+    person.sees("consumers go on")
+    assert shop.books("orders").paused == {}

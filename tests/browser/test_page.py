@@ -34,7 +34,14 @@ def every_page(shop: Place, ui: Ui, page: Page) -> list[str]:
         id = next(DeadLetters(queue).newest()).id
     flow = "flows/orders"
     paths = ["", "?q=nothing", flow, "flows/quiet", f"{flow}/dead", f"{flow}/dead/{id}", f"{flow}/dead/{id}?as=bytes"]
-    paths += [f"{flow}/dead/do/drop", f"{flow}/variants", f"{flow}/variants/do/replay", "flows/nobody", "sign-in"]
+    paths += [
+        f"{flow}/dead/do/drop",
+        f"{flow}/variants",
+        f"{flow}/variants/do/replay",
+        f"{flow}/steer",
+        "flows/nobody",
+        "sign-in",
+    ]
     page.goto(f"{ui.address}{flow}/variants")
     one = page.locator("tbody th a").first.get_attribute("href")
     assert one is not None

@@ -16,6 +16,7 @@ from millrace.ui.app import ASSETS
 from millrace_pipeline.envelope import DeadLetter, Record, encode
 from millrace_pipeline.moment import now
 from millrace_pipeline.queue import DeadLetters
+from millrace_pipeline.queue.pausing import pause
 from millrace_pipeline.queue.presence import Doing, beat
 from millrace_pipeline.queue.troubles import tell_trouble
 from millrace_pipeline.queue.variants import variant_of
@@ -125,6 +126,7 @@ def test_html_in_every_field_is_text_on_every_page_and_nothing_is_inline(place: 
         beat(queue, PLANTED, Doing(PLANTED, 60.0, trouble=PLANTED))
         tell_trouble(queue, PLANTED, None)
         client.hset(queue.keys.checkpoints, PLANTED, msgspec.json.encode({PLANTED: PLANTED}))
+        pause(queue, ["consumers"], note=PLANTED)
     ui = Ui(place)
     ui.sign_in()
     pages = walk(ui)
@@ -143,6 +145,7 @@ FORMS = (
     "{letter}/edit",
     "/flows/numbers/variants/do/replay",
     "/flows/numbers/variants/do/drop",
+    "/flows/numbers/steer/pause",
     "/sign-out",
 )
 
@@ -155,6 +158,7 @@ def test_no_form_is_taken_without_its_session_its_word_and_our_page(place: Place
     path = path.format(letter=letter)
     id = letter.rpartition("/")[2]
     fields = {"id": "v-1" if "variants" in path else id, "text": "{}", "through": id, "count": "1"}
+    fields["part"] = "consumers"
     ui = Ui(place)
     refused = ui.post(path, fields, allow_redirects=False)
     assert refused.headers["Location"].startswith("/sign-in")
@@ -167,11 +171,11 @@ def test_no_form_is_taken_without_its_session_its_word_and_our_page(place: Place
         assert ui.post(path, {**fields, "word": word[1]}, headers=headers).status_code == 403
     assert ui.post(path, b"x" * 9_000_000).status_code == 413
     books = place.books()
-    assert (books.dead, books.variants, books.ready) == (1, 1, 0)
+    assert (books.dead, books.variants, books.ready, books.paused) == (1, 1, 0, {})
     done = ui.post(path, {**fields, "word": word[1]}, headers={"Origin": ui.address.rstrip("/")})
     assert done.status_code == 200, done.text
     after = place.books()
-    assert path == "/sign-out" or (after.dead, after.variants) != (1, 1)
+    assert path == "/sign-out" or after.paused or (after.dead, after.variants) != (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from millrace.cli.check import load_all
+from millrace.render.values import read_values
 from millrace_consumer.sinks import SINKS
 from millrace_consumer.sinks.places.store import Store
 from millrace_consumer.transforms import TRANSFORMS
@@ -88,8 +89,13 @@ def examples() -> Iterator[tuple[str, str]]:
     for page in PAGES:
         text = page.read_text()
         for block in re.finditer(r"```yaml\n(.*?)```", text, re.DOTALL):
-            if re.search(r"^flows:", block[1], re.MULTILINE):
+            if re.search(r"^flows:", block[1], re.MULTILINE) and not _says_how_to_render(block[1]):
                 yield f"{page.relative_to(ROOT)}:{text.count(chr(10), 0, block.start()) + 2}", block[1]
+
+
+def _says_how_to_render(text: str) -> bool:
+    """Return True for what `render --values` takes, in which flows have services, and no source."""
+    return "image:" in text and "source:" not in text
 
 
 EXAMPLES = dict(examples())
@@ -109,6 +115,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield tmp_path
     for name in ("mine", "flows"):
         sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("page", ["kubernetes", "swarm"])
+def test_the_values_that_a_page_shows_are_such(page: str, tmp_path: Path) -> None:
+    text = (DOCS / "how-to" / f"{page}.md").read_text()
+    (shown,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if _says_how_to_render(block)]
+    (tmp_path / "values.yaml").write_text(shown)
+    values, _ = read_values(tmp_path / "values.yaml", {})
+    assert values.image == "registry.example/millrace:1"
 
 
 def test_there_are_examples_to_try() -> None:

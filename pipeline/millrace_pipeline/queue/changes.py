@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import secrets
 import socket
@@ -59,6 +60,16 @@ class Change(msgspec.Struct, frozen=True):
     def time(self) -> datetime:
         """When it was."""
         return datetime.fromtimestamp(self.at / 1000, UTC)
+
+    @property
+    def more(self) -> str:
+        """What else there is to say of it, in a line."""
+        told = []
+        for name, value in self.detail.items():
+            words = ", ".join(map(str, value)) if isinstance(value, list) else value
+            said = words if isinstance(words, str) else json.dumps(words)
+            told.append(said if name in ("note", "parts") else f"{name} {json.dumps(words)}")
+        return "; ".join(told)
 
 
 class Changing:
