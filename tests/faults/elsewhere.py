@@ -10,6 +10,15 @@ ELSEWHERE: dict[str, tuple[str, *tuple[str, ...]]] = {
         "CSD",
         "test_any_order_of_verbs_faults_and_crashes_keeps_every_record_in_one_place",
     ),
+    "a Redis that forgets its last second, in any order of queue verbs": (
+        "CD",
+        "test_whatever_redis_forgets_nothing_is_lost_and_nothing_is_written_twice",
+    ),
+    "a transform asks for a later time": (
+        "CD",
+        "test_what_is_to_be_tried_later_waits_and_is_delivered_once_in_the_end",
+        "test_a_consumer_killed_around_it_loses_nothing_and_writes_nothing_twice",
+    ),
     "crawl killed and started over": (
         "CSD",
         "test_a_crawl_killed_in_the_middle_starts_over_and_every_quote_is_on_the_list_once",
