@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from millrace.render.around import budget, data_claim, monitor, policy, scaled_object, service_labels
 from millrace.render.engines import PORT
 from millrace.render.grants import grants
 from millrace.render.kuberedis import redis_objects
@@ -23,7 +24,7 @@ from millrace.render.manifest import (
 )
 from millrace.render.plan import Plan, Planned, read_secret, short
 from millrace.render.text import Inline, yaml_texts
-from millrace.render.values import Autoscale, Share, Values
+from millrace.render.values import Share, Values
 
 HEAD = """\
 # The flows of {path}, on Kubernetes. `millrace render kubernetes` wrote it. Secrets are apart, with the passwords:
@@ -73,20 +74,20 @@ def objects(plan: Plan) -> Iterator[dict[str, Any]]:
         "data": contents,
     }
     if plan.writes_files:
-        yield _data_claim(values)
+        yield data_claim(values)
     if values.redis.bundled:
         yield from redis_objects(values, named(values, f"redis-users-{version}"))
     for service in plan.services:
         pod = _pod(plan, service, flows, version)
         yield _job(values, service, pod) if service.ends else _deployment(values, service, pod)
         if not service.ends:
-            yield _budget(values, service)
+            yield budget(values, service)
         if service.role == "consumer" and values.autoscale:
-            yield _scaled(values, service, values.autoscale)
+            yield scaled_object(values, service, values.autoscale)
     if values.network_policy:
-        yield _policy(values)
+        yield policy(values)
     if values.service_monitor:
-        yield from _monitor(values)
+        yield from monitor(values)
 
 
 def _whole(contents: Mapping[str, str]) -> str:
@@ -112,12 +113,8 @@ def _secret(values: Values, name: str, data: Mapping[str, bytes]) -> dict[str, A
     }
 
 
-def _labels(values: Values, service: Planned) -> dict[str, str]:
-    return labels(values, service.role, service.name.removeprefix(f"{service.role}-"))
-
-
 def _deployment(values: Values, service: Planned, pod: dict[str, Any]) -> dict[str, Any]:
-    own = _labels(values, service)
+    own = service_labels(values, service)
     scaled = values.autoscale is not None and service.role == "consumer"
     return {
         "apiVersion": "apps/v1",
@@ -135,7 +132,7 @@ def _deployment(values: Values, service: Planned, pod: dict[str, Any]) -> dict[s
 
 def _job(values: Values, service: Planned, pod: dict[str, Any]) -> dict[str, Any]:
     """A producer whose source comes to an end. A Job can't be changed, so another one has another name."""
-    own = _labels(values, service)
+    own = service_labels(values, service)
     ended = {**pod, "restartPolicy": "OnFailure"}
     return {
         "apiVersion": "batch/v1",
@@ -161,7 +158,7 @@ def _variables(environment: list[dict[str, Any]]) -> list[str]:
 
 def _pod(plan: Plan, service: Planned, flows: str, version: str) -> dict[str, Any]:
     values = plan.values
-    own = _labels(values, service)
+    own = service_labels(values, service)
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -234,92 +231,3 @@ def _environment(plan: Plan, service: Planned, version: str) -> list[dict[str, A
 def _resources(share: Share) -> dict[str, Any]:
     limits = {"memory": quantity(share.memory), **({"cpu": f"{share.cpus:g}"} if share.cpus else {})}
     return {"requests": Inline(memory=quantity(share.reserve)), "limits": Inline(limits)}
-
-
-def _budget(values: Values, service: Planned) -> dict[str, Any]:
-    own = _labels(values, service)
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": metadata(values, named(values, service.name), own),
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selector(own)}},
-    }
-
-
-def _scaled(values: Values, service: Planned, autoscale: Autoscale) -> dict[str, Any]:
-    own = _labels(values, service)
-    return {
-        "apiVersion": "keda.sh/v1alpha1",
-        "kind": "ScaledObject",
-        "metadata": metadata(values, named(values, service.name), own),
-        "spec": {
-            "scaleTargetRef": {"name": named(values, service.name)},
-            "minReplicaCount": autoscale.min,
-            "maxReplicaCount": autoscale.max,
-            "cooldownPeriod": int(autoscale.idle),
-            "triggers": [
-                {
-                    "type": "external-push",
-                    "metadata": {"scalerAddress": autoscale.scaler, "flow": service.flow.name},
-                }
-            ],
-        },
-    }
-
-
-def _data_claim(values: Values) -> dict[str, Any]:
-    data = values.data
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": metadata(values, named(values, "data"), labels(values)),
-        "spec": {
-            "accessModes": ["ReadWriteMany"],
-            **({"storageClassName": data.storage_class} if data.storage_class else {}),
-            "resources": {"requests": Inline(storage=quantity(data.size))},
-        },
-    }
-
-
-def _policy(values: Values) -> dict[str, Any]:
-    """Nobody reaches the services but Prometheus; they reach their sources and sinks, wherever those are."""
-    ingress = []
-    if values.metrics_namespace:
-        where = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": values.metrics_namespace}}}
-        ingress.append({"from": [where], "ports": [Inline(protocol="TCP", port=PORT)]})
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": metadata(values, named(values, "services"), labels(values)),
-        "spec": {
-            "podSelector": {
-                "matchLabels": selector(labels(values)),
-                "matchExpressions": [
-                    {"key": "app.kubernetes.io/component", "operator": "In", "values": ["producer", "consumer"]}
-                ],
-            },
-            "policyTypes": ["Ingress"],
-            "ingress": ingress,
-        },
-    }
-
-
-def _monitor(values: Values) -> Iterator[dict[str, Any]]:
-    own = {**labels(values), "app.kubernetes.io/component": "metrics"}
-    yield {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": metadata(values, named(values, "metrics"), own),
-        "spec": {
-            "clusterIP": "None",
-            "publishNotReadyAddresses": True,
-            "selector": {**selector(labels(values)), "millrace/metrics": "http"},
-            "ports": [Inline(name="http", port=PORT, targetPort="http")],
-        },
-    }
-    yield {
-        "apiVersion": "monitoring.coreos.com/v1",
-        "kind": "ServiceMonitor",
-        "metadata": metadata(values, named(values, "metrics"), own),
-        "spec": {"selector": {"matchLabels": own}, "endpoints": [Inline(port="http", path="/metrics")]},
-    }
