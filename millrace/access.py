@@ -9,6 +9,7 @@ is to be. Into those that are there it writes
     producer-FLOW/url            REDIS_URL_FILE of a producer, or a consumer, of this flow, whose user can reach no
     consumer-FLOW/url            other; the password in it is made at the first start and stays
     producer/url, consumer/url   the same of users who can reach all flows
+    operator/token               what signs in to the page, `millrace ui`, which changes things as that user
     operator/url                 that of a person who steers all flows; operator-FLOW of one who steers this flow alone
     redis/users.acl              the ACL file of Redis: passwords as hashes only, the keys those of the flows of today
     redis/reload                 the URL of a user who can only make Redis read users.acl again; Redis can't read it
@@ -122,6 +123,10 @@ def grant(
         for name, (role, own) in services.items()
         if _is_wanted(folder / name)
     ]
+    for name, (role, _) in services.items():
+        token = folder / name / "token"
+        if role == "operator" and _is_wanted(folder / name) and not token.exists():
+            write(token, secrets.token_hex(32) + "\n", OWN)
     users.append(user("reloader", [reloader], RELOADER, [], version=version))
     file = folder / "redis" / "users.acl"
     first = not file.exists()

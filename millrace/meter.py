@@ -21,5 +21,9 @@ class Meter:
         self._seen.append((now, count))
         while now - self._seen[0][0] > WINDOW_SECONDS:
             self._seen.popleft()
-        seconds = now - self._seen[0][0]
-        return (count - self._seen[0][1]) / seconds if seconds else 0.0
+        return (count - self._seen[0][1]) / self.seconds if self.seconds else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long a time the last rate is of."""
+        return self._seen[-1][0] - self._seen[0][0] if self._seen else 0.0

@@ -21,6 +21,9 @@ from millrace_pipeline.queue.troubles import Trouble, troubles_in
 REMEMBERED = 600
 """So many looks back it is known how many records had come by then."""
 
+SURE_SECONDS = 3.0
+"""Batches come in bursts: what was seen of a flow for a shorter time says less than what its consumers say."""
+
 GONE_SECONDS = 60.0
 """One that is silent, and holds nothing, is shown for so long."""
 
@@ -146,6 +149,9 @@ class _Watched:
         seen.age_seconds, seen.age_known = self._age(books, now, came)
         seen.consumers = consumers_seen(books.leases, presences(found, round(books.moment * 1000)))
         seen.troubles = troubles_in(troubles, round(books.moment * 1000))
+        if self._out.seconds < SURE_SECONDS:
+            theirs = sum(one.out_a_second or 0.0 for one in seen.consumers if one.works)
+            seen.out_a_second = max(seen.out_a_second, theirs)
         seen.bottleneck = bottleneck(load_of(seen))
         self.seen = seen
 

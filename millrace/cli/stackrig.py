@@ -108,7 +108,7 @@ class StackRig:
         stack = Stack([COMPOSE_FILE, PRACTICE_FILE, override], project=f"millrace-chaos-{uuid4().hex[:8]}")
         rig = cls(stack, list(loaded.values()), folder)
         try:
-            stack.up(scale={"consumer": consumers}, build=True)
+            stack.up(scale={"consumer": consumers, "ui": 0}, build=True)
         except StackError:
             rig.close()
             raise

@@ -8,6 +8,8 @@ import subprocess
 
 import pytest
 
+os.environ["UI_PORT"] = "0"  # any free one: several stacks run here at a time
+
 
 @pytest.fixture(scope="session")
 def engine() -> None:

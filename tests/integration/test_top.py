@@ -386,3 +386,21 @@ def test_started_without_redis_it_waits_for_one(place: Place) -> None:
         assert top.ends() == 0
     finally:
         top.kill()
+
+
+def test_a_moment_without_a_batch_is_not_taken_for_a_standstill(place: Place) -> None:
+    place.flow()
+    place.publish(range(500))
+    with place.queue() as queue:
+        beat(queue, "host:1/consumer-numbers", Doing("host:7", 600.0, records_a_second=120.0))
+    clock = [1000.0]
+    watching = observer(place, clock=lambda: clock[0])
+    watching.look()
+    clock[0] += 0.4
+    (seen,) = watching.look()
+    assert seen.out_a_second == 120.0
+    assert not seen.bottleneck.startswith("stuck")
+    clock[0] += 9.0
+    (seen,) = watching.look()
+    assert seen.bottleneck.startswith("stuck")
+    watching.close()
