@@ -18,6 +18,7 @@ from millrace_consumer.renewal import Renewal
 from millrace_consumer.sinks.base import Sink
 from millrace_consumer.sizing import Sizing
 from millrace_consumer.writer import Writer
+from millrace_pipeline.alerting.watcher import Watcher
 from millrace_pipeline.errors import LeaseLost, QueueError, QueueUnavailable, SinkUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.killpoints import killpoint
@@ -68,6 +69,7 @@ class Consumer:
         self._renewal = Renewal(self.claiming, watchdog)
         self._sizing = Sizing(flow.batch)
         self._writer = Writer(flow, self.sink, self.leases, self._sizing, stopping=stopping)
+        self._watcher = Watcher(flow, Session.of(redis_url, flow.queue), counted=self._writer.shares)
         self._pulse = Pulse(self.session, flow.name, self._progress)
         self._stopping = stopping
         self._give_up = give_up
@@ -81,6 +83,7 @@ class Consumer:
         try:
             mark(self.session, self.flow.project, take_over=self._take_over)
             self._pulse.start()
+            self._watcher.start()
             while not self._stopping.is_set():
                 if (claim := self._left_behind()) is not None:
                     self._take(claim)
@@ -102,6 +105,7 @@ class Consumer:
         finally:
             self._give_back_ahead()
             self._pulse.close()
+            self._watcher.close()
             self._renewal.close()
             self._writer.close()
             counts = {name: getattr(self._writer, name) for name in ("delivered", "filtered", "dead")}

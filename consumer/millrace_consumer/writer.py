@@ -15,6 +15,7 @@ from millrace_consumer.handover import give_back, tell_lost
 from millrace_consumer.pulse import Stopwatch
 from millrace_consumer.renewal import Lease
 from millrace_consumer.sampling import sample
+from millrace_consumer.shares import Shares
 from millrace_consumer.sinks.base import Sink
 from millrace_consumer.sizing import Sizing
 from millrace_pipeline.backoff import Backoff
@@ -50,6 +51,7 @@ class Writer:
         self._under_way: tuple[Future[None], Delivery] | None = None
         self._next: Claim | None = None
         self._failed = False
+        self.shares = Shares(flow)
         self._log = log.bind(flow=flow.name)
         # Looked up by the flow's name once: this is done for every batch.
         self._seconds = metrics.write_seconds.labels(flow.name)
@@ -193,6 +195,7 @@ class Writer:
                 reason=letter.reason,
             )
         sample(self._leases.tap, delivery)
+        self.shares.count(delivery.batch)
         self._log.info(
             "batch_delivered",
             batch=delivery.claim.id,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
+from millrace_pipeline.alerting.watcher import Watcher
 from millrace_pipeline.errors import (
     CheckpointMoved,
     FlowPaused,
@@ -62,6 +63,7 @@ class Producer:
         self.session = Session.of(redis_url, flow.queue, give_up=give_up)
         self.leading = Leading(self.session)
         self.publishing = Publishing(self.session, self.leading)
+        self._watcher = Watcher(flow, Session.of(redis_url, flow.queue))
         self.ended = threading.Event()
         self._stopping = stopping
         self._reading: Reading | None = None
@@ -69,9 +71,11 @@ class Producer:
 
     def run(self) -> None:
         """Blocks until the source has ended or `stopping` is set; then flushes."""
+        self._watcher.start()
         try:
             reading = self._read_to_the_end()
         finally:
+            self._watcher.close()
             log.info("producer_done", flow=self.flow.name, **self._published, ended=self.ended.is_set())
             self._part(self.source.close)
         self._part(reading.leadership.resign)

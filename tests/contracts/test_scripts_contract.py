@@ -17,6 +17,7 @@ from millrace_pipeline.errors import RetryLater
 from millrace_pipeline.flows.project import Project
 from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Claim, DeadLetters, Done, Variants
+from millrace_pipeline.queue.alerts import Board
 from millrace_pipeline.queue.changes import By
 from millrace_pipeline.queue.checkpoints import move
 from millrace_pipeline.queue.history import History
@@ -235,8 +236,14 @@ def replay(queue: Queue) -> Verb:
     return lambda: DeadLetters(queue).replay(letter)
 
 
+def alerts(queue: Queue) -> Verb:
+    Board(queue).watch(30, {"rule:dead >0": b"{}", "notice:log:7:raised:x": b"{}"})
+    return lambda: Board(queue).watch(30, {"rule:dead >0": b"", "notice:log:8:over:x": b"{}"})
+
+
 CASES: dict[str, Callable[[Queue], Verb]] = {
     "ack": ack,
+    "alerts": alerts,
     "beat": present,
     "begin": begin,
     "claim": claim,

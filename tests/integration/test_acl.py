@@ -20,6 +20,7 @@ from millrace_pipeline.errors import QueueMisuse, RetryLater, SinkUnavailable
 from millrace_pipeline.flows.project import Project
 from millrace_pipeline.moment import now
 from millrace_pipeline.queue import DeadLetters, Done, Variants, audit, books_of
+from millrace_pipeline.queue.alerts import Board
 from millrace_pipeline.queue.changes import changes_of
 from millrace_pipeline.queue.checkpoints import move, written_of
 from millrace_pipeline.queue.history import History
@@ -181,6 +182,17 @@ def keep_history(queue: Queue) -> None:
     assert history.refused is None
 
 
+def watch_alerts(queue: Queue) -> None:
+    """What a process of a flow with alerts says and asks."""
+    board = Board(queue)
+    assert board.watch(60, {"rule:dead >0": b"{}", "rule:age >1s": b""})[0] == 0
+    assert board.stand().came
+    History(queue.keys, queue.ask_script_once).note()
+    assert board.notes()
+    assert board.shares("nobody's", 0) == (0, 0)
+    board.watch(0, {"rule:dead >0": b""})
+
+
 def produce(url: str, key: str = KEY) -> None:
     """Everything that a producer ever says to Redis."""
     lines = [encode(Record({"n": n}), id=str(n), source="s", time=now(), mark=key) for n in range(7)]
@@ -201,6 +213,7 @@ def produce(url: str, key: str = KEY) -> None:
         assert queue.lag() >= 0
         tell_trouble(queue, "down", None)
         end_trouble(queue)
+        watch_alerts(queue)
         assert queue.publishes_on_disk(threading.Event()) == 3
         assert queue.publishing._disk.reason is None
         queue.resign()
@@ -258,6 +271,11 @@ def consume(url: str, key: str = KEY) -> None:
         assert delayed is not None
         queue.ack(delayed, delivered=1)
         assert audit(queue).difference == queue.books().difference == 0
+        watch_alerts(queue)
+        Board(queue).add_shares({"price": (5, 1)})
+        queue.ask(("HSET", queue.keys.shares, "1 looked price", 1))
+        Board(queue).add_shares({"price": (5, 1)})
+        assert Board(queue).shares("price", 0)[0] % 10 == 0
         assert mark_of(queue) == MINE
         assert troubles_of(queue) == []
         letters = DeadLetters(queue)

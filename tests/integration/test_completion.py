@@ -33,7 +33,10 @@ def test_commands_options_and_flows_are_proposed(place: Place, shell: str) -> No
     assert "variants" in found
     assert "status" not in found
     assert "--until-empty" in " ".join(proposed(place, shell, "run", "--unt"))
-    asking = ("status", "top", "tap", "verify", "check", "run", "produce", "where", "test", "dead ls", "dead replay")
+    asking = (
+        *("status", "top", "tap", "alerts", "alerts test", "verify", "check"),
+        *("run", "produce", "where", "test", "dead ls", "dead replay"),
+    )
     for command in map(str.split, asking):
         found = " ".join(proposed(place, shell, *command, "num"))
         assert "numbers" in found, command

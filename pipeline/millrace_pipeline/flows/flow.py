@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.alerts import Alert, NotifyOptions
 from millrace_pipeline.flows.component import Component, Several
 from millrace_pipeline.flows.document import Document, read_document
 from millrace_pipeline.flows.importpath import put_on_path
@@ -80,6 +81,11 @@ class Flow(Options):
     lease: Duration = Field(
         60.0, ge=0.1, description="How long a consumer may be silent before its batch is taken over."
     )
+    alerts: list[Alert] = Field(
+        default_factory=list,
+        description="What to be told of, each such as {age: '>2m for 5m'}, {dead: '>0'} or {silent: 10m}.",
+    )
+    notify: NotifyOptions = NotifyOptions()
     max_attempts: int = Field(3, ge=1, description="Deliveries of a batch before it is split, to find what kills.")
 
     _document: Document = PrivateAttr(default_factory=Document)
@@ -96,6 +102,14 @@ class Flow(Options):
     @classmethod
     def _sinks_in_a_list_are_one(cls, value: Any) -> Any:
         return Several.of(filter(_is_component, value)) if isinstance(value, list) else value
+
+    @field_validator("alerts")
+    @classmethod
+    def _no_alert_twice(cls, alerts: list[Alert]) -> list[Alert]:
+        rules = [alert.rule for alert in alerts]
+        if twice := next((rule for rule in rules if rules.count(rule) > 1), None):
+            raise ValueError(f"the alert `{twice}` is there twice")
+        return alerts
 
     @property
     def project(self) -> Project:

@@ -50,6 +50,10 @@ class Keys:
         """list: what people changed, as JSON {id, at, records, what, …}; head is newest"""
         self.troubles = self.beside("troubles")
         """hash: `source` → what keeps it from giving anything, as JSON {reason, since, last}; else empty"""
+        self.alerts = self.beside("alerts")
+        """hash: who watches, `rule:<alert>` → its state, `notice:<…>` → a notice that is still to be told"""
+        self.shares = self.beside("shares")
+        """hash: minute, `looked` or `null`, and field → so many of the delivered records, for alerts"""
         self.tap_in = self.beside("tap:in")
         """stream: a sample of what is published, in lots; it is there while somebody listens"""
         self.tap_out = self.beside("tap:out")

@@ -57,10 +57,10 @@ PRODUCER = Role(
     ),
     writes=lambda keys: [
         *(keys.ready, keys.woken, keys.dead, keys.counters, keys.checkpoints, keys.seen, keys.leader, keys.epochs),
-        *(keys.variants, keys.fsync, keys.project, keys.troubles, keys.history, keys.tap_in),
+        *(keys.variants, keys.fsync, keys.project, keys.troubles, keys.history, keys.tap_in, keys.alerts),
         keys.session("*"),
     ],
-    reads=lambda keys: [keys.steering],
+    reads=lambda keys: [keys.steering, keys.shares],
 )
 """`millrace produce`: adds to the list and never takes from it; sets aside what can't be published."""
 
@@ -75,7 +75,7 @@ CONSUMER = Role(
     writes=lambda keys: [
         *(keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, keys.dead, keys.states),
         *(keys.variants, keys.fsync, keys.project, keys.consumers, keys.history, keys.steering),
-        *(keys.tap_in, keys.tap_out),
+        *(keys.tap_in, keys.tap_out, keys.alerts, keys.shares),
         *(keys.batch("*"), keys.session("*")),
     ],
     reads=lambda keys: [keys.checkpoints, keys.troubles],
