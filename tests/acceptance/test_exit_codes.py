@@ -26,6 +26,7 @@ ASKING = {
     "top in a pipe": ["top", "--json"],
     "tap": ["tap", "numbers"],
     "tap what waits": ["tap", "numbers", "--ready"],
+    "alerts": ["alerts", "ls"],
     "where": ["where", "numbers", "1"],
     "history": ["history", "numbers"],
     "pause": ["pause", "numbers"],
@@ -62,6 +63,7 @@ NEED_NONE = {
 }
 ELSEWHERE = {
     *("demo", "run", "produce", "consume", "chaos", "up", "down", "scale", "logs", "ps", "lake", "ui", "render"),
+    "alerts test",  # sends a notice, and asks no Redis
 }
 """Services, which wait for a Redis or say on their page that it is away, and what brings its own or asks none."""
 
@@ -80,7 +82,8 @@ def commands() -> set[str]:
 
 def test_every_command_is_looked_at_here() -> None:
     walked = {
-        " ".join(words[: 2 if words[0] in ("dead", "variants", "checkpoint") else 1]) for words in ASKING.values()
+        " ".join(words[: 2 if words[0] in ("dead", "variants", "checkpoint", "alerts") else 1])
+        for words in ASKING.values()
     }
     walked |= {words[0] for words in NEED_NONE.values()} | ELSEWHERE
     assert {name for name in commands() if name not in walked and name.partition(" ")[0] not in ELSEWHERE} == set()
