@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import millrace
+from millrace.cli import verify
 from millrace.inline import run_inline
 from millrace_pipeline.flows.flow import load
 from millrace_pipeline.queue import DeadLetters
@@ -143,6 +145,21 @@ def test_a_consumer_killed_around_it_loses_nothing_and_writes_nothing_twice(
     place.deliver_the_rest()
     place.assert_once(range(20))
     assert (place.books().delivered, place.books().difference) == (20, 0)
+
+
+def test_verify_knows_the_files_of_what_came_later(place: Place) -> None:
+    place.flow(transforms=["theirs:look_up"], max_attempts=1000)
+    place.publish(range(10))
+    consumer = place.consume()
+    consumer.until(lambda: place.books().delayed == 1)
+    open_it(place)
+    consumer.until(lambda: place.books().delivered == 10)
+    assert consumer.terminate() == 0
+    assert len(place.files()) == 2
+    verified = CliRunner().invoke(verify.app, ["--sink"])
+    assert verified.exit_code == 0, verified.output
+    assert "10 records of 10 delivered" in verified.stdout
+    assert "not written by a consumer" not in verified.stdout
 
 
 def test_a_batch_that_a_sink_may_have_seen_is_put_off_whole(place: Place) -> None:
