@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Container, Sequence
 from typing import Any
 
@@ -17,9 +16,7 @@ from millrace_pipeline.queue import Books, Lease, Session
 from millrace_pipeline.queue.books import books_with
 from millrace_pipeline.queue.presence import Presence, presences
 from millrace_pipeline.queue.troubles import Trouble, troubles_in
-
-REMEMBERED = 600
-"""So many looks back it is known how many records had come by then."""
+from millrace_pipeline.queue.waiting import Waiting, came, done
 
 SURE_SECONDS = 3.0
 """Batches come in bursts: what was seen of a flow for a shorter time says less than what its consumers say."""
@@ -133,20 +130,17 @@ class _Watched:
         self._queue = queue
         self._clock = clock
         self._in, self._out = Meter(), Meter()
-        self._came: deque[tuple[float, int]] = deque(maxlen=REMEMBERED)
-        self._tells_time = bool(flow.source.options.get("time"))
+        self._waiting = Waiting(tells_time=bool(flow.source.options.get("time")))
 
     def look(self) -> None:
         keys = self._queue.keys
         books, (found, troubles) = books_with(self._queue, ("HGETALL", keys.consumers), ("HGETALL", keys.troubles))
         now = self._clock()
-        done = books.delivered + books.filtered + books.dead + books.variants + books.discarded
-        came = done + books.lag
-        if self._came and came < self._came[-1][1]:
-            self._came.clear()  # the list was emptied by hand, or is another Redis'
-        self._came.append((now, came))
-        seen = FlowSeen(self.seen.name, self.seen.key, books, self._in.rate(now, came), self._out.rate(now, done))
-        seen.age_seconds, seen.age_known = self._age(books, now, came)
+        self._waiting.saw(now, there := came(books))
+        seen = FlowSeen(
+            self.seen.name, self.seen.key, books, self._in.rate(now, there), self._out.rate(now, done(books))
+        )
+        seen.age_seconds, seen.age_known = self._waiting.age(books, now)
         seen.consumers = consumers_seen(books.leases, presences(found, round(books.moment * 1000)))
         seen.troubles = troubles_in(troubles, round(books.moment * 1000))
         if self._out.seconds < SURE_SECONDS:
@@ -164,25 +158,6 @@ class _Watched:
 
     def close(self) -> None:
         self._queue.close()
-
-    def _age(self, books: Books, now: float, came: int) -> tuple[float, str]:
-        """Seconds since the oldest waiting record was published, and how sure that is.
-
-        By its envelope's time, where that is the time of the publish. Records that tell a time of their own may have
-        been published later; since they are taken in turn, we know when this one came, if that was while we looked.
-        """
-        if not books.lag:
-            return 0.0, ""
-        least = max((lease.age_seconds for lease in books.leases), default=0.0)
-        if not self._tells_time:
-            return max(books.oldest_seconds, least), ""
-        before = came - books.lag  # so many had come before the oldest that waits
-        later = [when for when, count in self._came if count > before]
-        earlier = [when for when, count in self._came if count <= before]
-        least = max(least, now - later[0] if later else 0.0)
-        if earlier:
-            return max(now - earlier[-1], least), ""
-        return (books.oldest_seconds, "<=") if books.oldest_seconds > least else (least, ">=")
 
 
 def load_of(seen: FlowSeen) -> Load:

@@ -30,6 +30,9 @@ def sink_of(flow: Flow) -> Sink:
         return parts[0][1]
     types = [part.type for part, _ in parts]
     names = [type if types.count(type) == 1 else f"{type} {number}" for number, type in enumerate(types, 1)]
+    for name, (part, _) in zip(names, parts, strict=True):
+        if not part.required:
+            metrics.sink_missed.labels(flow.name, name)  # shown from now on, at 0
     return FanOut(
         required=[_Part(name, sink) for name, (part, sink) in zip(names, parts, strict=True) if part.required],
         optional=[_Optional(name, sink) for name, (part, sink) in zip(names, parts, strict=True) if not part.required],

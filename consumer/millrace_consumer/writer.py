@@ -54,7 +54,9 @@ class Writer:
         self.shares = Shares(flow)
         self._log = log.bind(flow=flow.name)
         # Looked up by the flow's name once: this is done for every batch.
+        metrics.show_zeros(metrics.OF_A_CONSUMER, flow.name)
         self._seconds = metrics.write_seconds.labels(flow.name)
+        self._records = metrics.batch_records.labels(flow.name)
         self._counters = [
             counter.labels(flow.name)
             for counter in (metrics.batches, metrics.delivered, metrics.filtered, metrics.dead)
@@ -156,6 +158,7 @@ class Writer:
         try:
             with self._seconds.time(), self.time_writing:
                 self._sink.write(delivery.batch)
+            self._records.observe(len(delivery.batch))
             self._sizing.wrote(len(delivery.batch), delivery.batch.written)
         except RecordsRejected as error:
             if delivery.has(error.reasons):

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 
+from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.process.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from millrace_pipeline.process.standing import Standing
 
 log = structlog.get_logger(__name__)
 
@@ -20,13 +27,32 @@ METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 class Endpoint:
     """What the services are to have in their environment, so that their metrics are found."""
 
-    def __init__(self, folder: str | None = None) -> None:
+    def __init__(self, folder: str | None = None, registry: CollectorRegistry | None = None) -> None:
         self.environ: Mapping[str, str] = {METRICS_FOLDER: folder} if folder else {}
+        self._registry = registry
+        self._standing: Standing | None = None
         self._supervisor: Supervisor | None = None
 
     def watch(self, supervisor: Supervisor) -> None:
         """Answer for these services from now on."""
         self._supervisor = supervisor
+
+    def tell_of(self, flows: Sequence[Flow], url: str) -> None:
+        """Show how these flows stand in the Redis there, from now on, and no others."""
+        if self._registry is None:
+            return
+        from millrace_pipeline.process.standing import Standing
+
+        self.close()
+        self._standing = Standing(flows, url)
+        self._registry.register(self._standing)
+
+    def close(self) -> None:
+        """Show no flow any more."""
+        if self._registry is not None and self._standing is not None:
+            self._registry.unregister(self._standing)
+            self._standing.close()
+            self._standing = None
 
     def trouble(self) -> str | None:
         """What is wrong with one of them, or None."""
@@ -58,7 +84,8 @@ def endpoint_for(settings: Settings) -> Iterator[Endpoint]:
     from millrace_pipeline.process.health import Health
 
     with tempfile.TemporaryDirectory(prefix="millrace-metrics-") as folder:
-        endpoint, registry = Endpoint(folder), CollectorRegistry()
+        registry = CollectorRegistry()
+        endpoint = Endpoint(folder, registry)
         MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
         health = Health(
             settings.http, alive=lambda: None, ready=endpoint.trouble, noted=endpoint.paused, registry=registry
@@ -69,3 +96,4 @@ def endpoint_for(settings: Settings) -> Iterator[Endpoint]:
             yield endpoint
         finally:
             health.close()
+            endpoint.close()

@@ -133,6 +133,7 @@ def run(
         before = books_of(settings, chosen)
         supervisor = Supervisor(environ=environ, say=screen.say)
         endpoint.watch(supervisor)
+        endpoint.tell_of(chosen, settings.url)
         threading.Thread(target=_hurry, args=(supervisor, at_once), name="hurry", daemon=True).start()
         running = [RunningFlow(flow, supervisor, settings, consumers=consumers, take_over=take_over) for flow in chosen]
         paused: dict[str, str] = {}
@@ -142,6 +143,7 @@ def run(
                 break
             if reloading is not None and (fresh := reloading.changed()) is not None:
                 chosen = fresh
+                endpoint.tell_of(chosen, settings.url)
                 running = _start_anew(running, chosen, supervisor, settings, consumers=consumers, take_over=take_over)
             supervisor.look()
             for flow in running:

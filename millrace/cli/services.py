@@ -65,6 +65,7 @@ def produce(
             give_up=service.give_up,
             take_over=take_over or server.kind == "embedded",
         )
+        service.tell_of([chosen], server.url, role="producer")
         service.well = producer.unwell
         service.paused = lambda: producer.paused
         code = 0
@@ -117,6 +118,7 @@ def consume(
             )
             for flow in chosen
         ]
+        service.tell_of(chosen, server.url, role="consumer")
         service.well = lambda: next(filter(None, (consumer.unwell() for consumer in consumers)), None)
         service.paused = lambda: ", ".join(filter(None, (consumer.paused for consumer in consumers))) or None
         errors: list[BaseException] = []

@@ -105,6 +105,7 @@ class Publisher:
         self._unacknowledged: SourceError | None = None
         self._lag = 0
         self._held_back = False
+        metrics.show_zeros(metrics.OF_A_PRODUCER, flow)
         self.published = 0
         self.duplicates = 0
         self.dead = 0
@@ -313,7 +314,6 @@ class Publisher:
             self._changed.notify_all()
         metrics.published.labels(self._flow).inc(result.records + len(dead))
         metrics.duplicates.labels(self._flow).inc(result.duplicates)
-        metrics.lag.labels(self._flow).set(result.lag)
         for letter in dead:
             repeats.warn("record_dead_lettered", kind=letter.reason, flow=self._flow, reason=letter.reason)
         log.debug("records_published", flow=self._flow, records=result.records, duplicates=result.duplicates)
@@ -361,7 +361,6 @@ class Publisher:
             if self._lag < self._max_ready:
                 break
             self._hold_back(f"{self._lag} records are ready or in flight, max_ready is {self._max_ready}")
-            metrics.lag.labels(self._flow).set(self._lag)
             self._stopping.wait(HOLD_POLL_SECONDS)
 
     def _hold_back(self, reason: str) -> None:

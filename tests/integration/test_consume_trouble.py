@@ -99,7 +99,7 @@ def test_a_sink_that_is_down_is_waited_for_without_burning_attempts_and_readyz_s
     status, why = consumer.get("/readyz")
     assert status == 503
     assert str(Path("out/numbers")) in why
-    since = _metric(consumer, "millrace_sink_unavailable_since_seconds")
+    since = _metric(consumer, "millrace_sink_unavailable_timestamp_seconds")
     assert abs(since - time.time()) < 20
     several_leases_later = time.monotonic() + 1.2
     eventually(lambda: time.monotonic() > several_leases_later)
@@ -108,7 +108,7 @@ def test_a_sink_that_is_down_is_waited_for_without_burning_attempts_and_readyz_s
     clear_the_way(place)
     consumer.until(lambda: place.books().delivered == 30)
     assert consumer.get("/readyz")[0] == 200
-    assert _metric(consumer, "millrace_sink_unavailable_since_seconds") == 0
+    assert _metric(consumer, "millrace_sink_unavailable_timestamp_seconds") == 0
     assert _metric(consumer, "millrace_records_delivered_total") == 30
     assert consumer.terminate() == 0
     assert len(consumer.events("sink_unavailable")) == 1

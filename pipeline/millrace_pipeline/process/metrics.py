@@ -1,7 +1,8 @@
-"""The metrics that every service shows, in Prometheus' names and units."""
+"""The metrics that a service counts itself, in Prometheus' names and units. How its flows stand is `standing`'s."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -16,15 +17,6 @@ filtered = Counter("millrace_records_filtered", "Records for which a transform r
 dead = Counter("millrace_records_dead", "Records set aside as dead letters.", ["flow"])
 misfits = Counter("millrace_records_misfit", "Records that did not fit the model when they were read.", ["flow"])
 batches = Counter("millrace_batches_delivered", "Batches written and acked.", ["flow"])
-lag = Gauge(
-    "millrace_lag_records", "Records ready or in flight, as last seen.", ["flow"], multiprocess_mode="mostrecent"
-)
-oldest = Gauge(
-    "millrace_lag_seconds",
-    "Age of the oldest record ready or in flight, as last seen.",
-    ["flow"],
-    multiprocess_mode=LATEST,
-)
 held_back = Gauge(
     "millrace_producer_held_back",
     "1 while the producer waits for the list to fall.",
@@ -33,7 +25,7 @@ held_back = Gauge(
 )
 source_failures = Counter("millrace_source_failures", "Times that the source failed and was started again.", ["flow"])
 sink_unavailable = Gauge(
-    "millrace_sink_unavailable_since_seconds",
+    "millrace_sink_unavailable_timestamp_seconds",
     "Unix time since when the sink takes nothing; 0 while it does.",
     ["flow"],
     multiprocess_mode=LATEST,
@@ -47,5 +39,23 @@ write_seconds = Histogram(
     "millrace_sink_write_seconds",
     "Time to write one batch.",
     ["flow"],
-    buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300),
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
 )
+batch_records = Histogram(
+    "millrace_batch_records",
+    "Records of one batch as the sink got it.",
+    ["flow"],
+    buckets=(1, 10, 50, 100, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000),
+)
+
+OF_A_PRODUCER: Final = (published, duplicates, misfits, source_failures, held_back)
+OF_A_CONSUMER: Final = (
+    *(delivered, filtered, dead, batches, leases_lost, reclaimed),
+    *(sink_unavailable, write_seconds, batch_records),
+)
+
+
+def show_zeros(of: Iterable[Counter | Gauge | Histogram], flow: str) -> None:
+    """Show these from now on, at 0: Prometheus sees no rise in a counter that begins at 1."""
+    for metric in of:
+        metric.labels(flow)

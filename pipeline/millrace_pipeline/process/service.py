@@ -7,9 +7,13 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import structlog
+from prometheus_client import REGISTRY
 
+from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process import logs
 from millrace_pipeline.process.health import Check, Health
 from millrace_pipeline.process.repeats import repeats
@@ -17,6 +21,9 @@ from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.process.signals import on_signal
 from millrace_pipeline.process.supervisor import SERVICE, SUPERVISED
 from millrace_pipeline.process.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from millrace_pipeline.process.standing import Role, Standing
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +49,7 @@ class Service:
         self.paused: Check = _nothing_to_say
         self.watchdog = Watchdog()
         self._health: Health | None = None
+        self._standing: Standing | None = None
 
     def __enter__(self) -> Service:
         logs.configure(self.settings.log, self.settings.log_level, service=self.name, **self._always)
@@ -61,12 +69,23 @@ class Service:
     def __exit__(self, *_: object) -> None:
         if self._health:
             self._health.close()
+        if self._standing:
+            REGISTRY.unregister(self._standing)
+            self._standing.close()
         repeats.summarise()
         log.info("service_stopped")
 
     def _where(self) -> dict[str, str]:
         """Where the health port is, which the settings don't tell where they say 0 or a name."""
         return {"http": ",".join(self._health.addresses)} if self._health else {}
+
+    def tell_of(self, flows: Sequence[Flow], url: str, *, role: Role) -> None:
+        """Show on /metrics, if that answers anywhere, how these flows stand in the Redis there."""
+        if self._health:
+            from millrace_pipeline.process.standing import Standing  # only here: others needn't pay for it
+
+            self._standing = Standing(flows, url, role=role)
+            REGISTRY.register(self._standing)
 
     def stop(self) -> None:
         """What the first signal does."""
