@@ -1,6 +1,6 @@
 """Who can ask the stack what: /metrics in its own network alone, and a consumer's user for its own flow alone.
 
-One run, with what docs/how-to/docker.md says to put into an override for Prometheus and for a user of each flow.
+One run with the profile `observe`, and what docs/how-to/docker.md says to put into an override for a user of each flow.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,36 +81,30 @@ def documented(first: str) -> str:
 def evidence(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     """The whole run. Its containers, networks and volumes are gone afterwards, however it ends."""
     folder = tmp_path_factory.mktemp("stack")
-    (folder / "prometheus.yml").write_text(documented("scrape_configs"))
     override = folder / "docker-compose.run.yml"
-    override.write_text(json.dumps(merged(folder)))
-    run = StackRun(override)
-    try:
-        run.compose("build", "--quiet")
-        yield look(run)
-    except BaseException:
-        sys.stderr.write(run.logs())
-        raise
-    finally:
-        run.down()
+    override.write_text(json.dumps(adapted()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROMETHEUS_PORT", "0")  # any free one
+        patch.setenv("COMPOSE_PROFILES", "observe")
+        run = StackRun(override)
+        try:
+            run.compose("build", "--quiet")
+            yield look(run)
+        except BaseException:
+            sys.stderr.write(run.logs())
+            raise
+        finally:
+            run.down()
 
 
-def merged(folder: Path) -> dict[str, Any]:
-    """Both overrides in one, with absolute paths for relative ones and no port of this machine."""
-    flows, prometheus = yaml.safe_load(documented("access:")), yaml.safe_load(documented("prometheus:"))
-    services = {**flows["services"], **prometheus["services"]}
-    for service in services.values():
+def adapted() -> dict[str, Any]:
+    """The override, with absolute paths for relative ones."""
+    flows: dict[str, Any] = yaml.safe_load(documented("access:"))
+    for service in flows["services"].values():
         if "extends" in service:
             service["extends"]["file"] = str(ROOT / "docker-compose.yml")
-    mine = services["prometheus"]
-    del mine["ports"]
-    mine["volumes"] = [volume.replace("./", f"{folder}/") for volume in mine["volumes"]]
-    services["consumer-wikipedia"] |= {"environment": {"BATCH": "100", "LINGER": "1s"}}
-    return {
-        "services": services,
-        "networks": prometheus["networks"],
-        "volumes": {**flows["volumes"], **prometheus["volumes"]},
-    }
+    flows["services"]["consumer-wikipedia"] |= {"environment": {"BATCH": "100", "LINGER": "1s"}}
+    return flows
 
 
 def look(run: StackRun) -> Evidence:
@@ -196,7 +189,12 @@ def test_metrics_are_refused_in_every_other_network(evidence: Evidence, network:
     assert 200 not in asked.values()
 
 
-def test_prometheus_as_documented_finds_all_replicas(evidence: Evidence) -> None:
+def test_the_documented_way_to_find_replicas_is_prometheus_own() -> None:
+    own = yaml.safe_load((ROOT / "docker" / "prometheus" / "prometheus.yml").read_text())
+    assert yaml.safe_load(documented("scrape_configs"))["scrape_configs"] == own["scrape_configs"]
+
+
+def test_prometheus_finds_all_replicas(evidence: Evidence) -> None:
     assert {one["health"] for one in evidence.targets} == {"up"}
     found = sorted(one["labels"]["instance"].partition(":")[0] for one in evidence.targets)
     assert found == sorted(of(evidence, "metrics"))
