@@ -124,7 +124,7 @@ def chaos(
             rig = _practice_rig(stack, folder, names, consumers, events, rate, compose=compose)
         run = _Run(rig, console, random.Random(seed), stopping)
         if rig.no_power:
-            console.print(f"no power cuts: {rig.no_power}", highlight=False)
+            console.print(f"the power stays on: {rig.no_power}", highlight=False)
         run.begin(patience)
         run.rage(seconds)
         healed = run.heal(DRAIN_SECONDS, end_sources=flows is not None)

@@ -92,6 +92,7 @@ def consume(
 
     SIGTERM: takes nothing new, finishes or gives back what it holds. A second SIGTERM gives it back at once. While
     `millrace pause` holds the consumers it waits, and with --until-empty it ends.
+
     Exit codes: 0 stopped or empty; 1 Redis refused us; 2 a flow or the Redis is wrong, or its list is another
     project's; 3 more dead letters than `dead: {fail_above: …}` or --fail-on-dead allow; 5 --until-empty, and the
     consumers are paused; 27 a record made it stand still

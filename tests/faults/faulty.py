@@ -32,10 +32,10 @@ class FaultyConnection(Connection):
         self.faults = faults
         self.on_their_way: list[tuple[Any, tuple[Command, ...]]] = []
 
-    def exchange(self, *commands: Command) -> list[Any]:
+    def exchange(self, *commands: Command, may_fail: int = 0) -> list[Any]:
         if self._suffers(commands):
             raise QueueUnavailable("the connection is gone")
-        return super().exchange(*commands)
+        return super().exchange(*commands, may_fail=may_fail)
 
     def post(self, *commands: Command) -> Posted:
         if self._suffers(commands):

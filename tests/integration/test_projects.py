@@ -29,6 +29,10 @@ LOOKS = {
     "dead export": "dead export log",
     "variants ls": "variants ls log --json",
     "variants export": "variants export log",
+    "tap": "tap log --ready --format json",
+    "audit": "audit log --json",
+    "checkpoint show": "checkpoint show log",
+    "alerts ls": "alerts ls log",
 }
 """Looks at a flow's list, and changes nothing."""
 
@@ -38,6 +42,12 @@ CHANGES = {
     "dead edit": "dead edit log ID",
     "variants replay": "variants replay log --all --yes",
     "variants drop": "variants drop log --all --yes",
+    "pause": "pause log",
+    "resume": "resume log",
+    "purge": "purge log --away --yes",
+    "requeue": "requeue log BATCH --force --yes",
+    "checkpoint set": """checkpoint set log "7" --yes""",
+    "checkpoint reset": "checkpoint reset log --yes",
 }
 """Changes what is on a flow's list, or beside it."""
 
@@ -48,8 +58,11 @@ BRINGS_ITS_OWN = {"demo", "chaos"}
 """Starts a server for itself alone, or a stack of its own."""
 
 ASKS_NONE = {"schema": "schema", "init": "init new", "docs": "docs", "test": 'test log --record {"n":1}'}
-NEEDS_MORE = {"lake compact", "lake vacuum", "up", "down", "scale", "logs", "ps"}
-"""Asks no Redis either; what these ask is not here."""
+NEEDS_MORE = {
+    *("lake compact", "lake vacuum", "up", "down", "scale", "logs", "ps", "access", "ui", "alerts test"),
+    *("render compose", "render swarm", "render kubernetes", "render secrets"),
+}
+"""Asks no Redis either, or serves until it is stopped; what these ask is not here."""
 
 
 def commands() -> set[str]:

@@ -235,7 +235,18 @@ def test_a_user_without_the_right_consumes_all_the_same(place: Place, monkeypatc
         own.publish(range(5))
         with redis.Redis.from_url(server.url) as admin:
             admin.execute_command("ACL", "SETUSER", "old", "on", ">secret", "+@all", f"~{own.key_of()}", "~*batch*")
-            rest = ("woken", "leases", "claims", "counters", "dead", "project", "fsync", "states", "variants")
+            rest = (
+                "woken",
+                "leases",
+                "claims",
+                "counters",
+                "dead",
+                "project",
+                "fsync",
+                "states",
+                "variants",
+                "steering",
+            )
             admin.execute_command(
                 "ACL", "SETUSER", "old", *(f"~{{{own.key_of()}}}:{name}" for name in (*rest, "session:*"))
             )

@@ -167,6 +167,8 @@ def test_passwords_are_in_the_secrets_alone_and_other_ones_have_another_name(fol
     urls = {file.parent.name: file.read_bytes() for file in Path("secrets").glob("*/url")}
     kept = {one["metadata"]["name"]: one["data"] for one in yaml.safe_load_all(secrets(planned("kubernetes")))}
     for user, url in urls.items():
+        if user.startswith("operator"):
+            continue  # a person's: no service has it
         assert base64.b64decode(kept[f"millrace-{user}-{version}"]["url"]) == url
         assert url.decode().partition("@")[0].rpartition(":")[2] not in text
     mounted = {

