@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --require-ha
 WORKERS ?= 4
 say = @echo "· $(1)"
 
-.PHONY: help demo test check fmt browser screenshots acceptance faults servers soak bench bench-quick docs tables lock clean
+.PHONY: help demo test check fmt browser screenshots acceptance beyond faults servers soak bench bench-quick docs tables lock clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -42,7 +42,11 @@ screenshots: $(VENV)/all ## Take the pictures of the page in the docs anew, of f
 	@$(BIN)/python -m docs.screenshots
 
 acceptance: $(VENV)/all ## The real stack in Docker: up, scale, kill, restart, count
-	@$(BIN)/python -m pytest -q -m docker tests/acceptance $(ARGS)
+	@$(BIN)/python -m pytest -q -m docker tests/acceptance $(foreach file,$(BEYOND),--ignore $(file)) $(ARGS)
+
+beyond: $(VENV)/all ## Beyond one machine: a swarm of three engines (as root, with dockerd), and the Helm chart (with npm); ten minutes
+	@MILLRACE_SWARM=required MILLRACE_DOCKER=required $(BIN)/python -m pytest -q -m docker $(BEYOND) $(ARGS)
+BEYOND := tests/acceptance/test_swarm.py tests/acceptance/test_chart.py
 
 faults: $(VENV)/all ## Kill, cut and fill everything there is, count the records again, print fault × invariant; minutes
 	@$(BIN)/python -m pytest -q -n 2 tests/faults $(ARGS)

@@ -72,8 +72,8 @@ def test_a_flow_that_others_push_to_outlives_the_sources_of_its_neighbours(
     try:
         eventually(given_up, PATIENCE)
         eventually(lambda: pushed.books().lag == 0, PATIENCE)
-        assert not _all_over(running, settings, until_empty=False)
-        assert _all_over(running, settings, until_empty=True)
+        assert not _all_over(running, settings, until_empty=False, paused={})
+        assert _all_over(running, settings, until_empty=True, paused={})
     finally:
         supervisor.stop(grace_seconds=20)
 

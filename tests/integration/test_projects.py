@@ -42,14 +42,18 @@ CHANGES = {
     "dead edit": "dead edit log ID",
     "variants replay": "variants replay log --all --yes",
     "variants drop": "variants drop log --all --yes",
+}
+"""Changes what is on a flow's list, or beside it."""
+
+STEERS = {
     "pause": "pause log",
     "resume": "resume log",
     "purge": "purge log --away --yes",
-    "requeue": "requeue log BATCH --force --yes",
+    "requeue": "requeue log BATCH --force",
     "checkpoint set": """checkpoint set log "7" --yes""",
     "checkpoint reset": "checkpoint reset log --yes",
 }
-"""Changes what is on a flow's list, or beside it."""
+"""Steers who works on a flow's list."""
 
 SERVES = {"run": "run --until-empty", "produce": "produce log", "consume": "consume --until-empty"}
 """Puts records on the list, takes them off it, and marks it."""
@@ -81,7 +85,7 @@ def commands() -> set[str]:
 
 def test_of_every_command_it_is_known_which_redis_it_asks() -> None:
     """A new command goes into one of the tables above, and so through the tests below."""
-    known = [*LOOKS, *CHANGES, *SERVES, *BRINGS_ITS_OWN, *ASKS_NONE, *NEEDS_MORE]
+    known = [*LOOKS, *CHANGES, *STEERS, *SERVES, *BRINGS_ITS_OWN, *ASKS_NONE, *NEEDS_MORE]
     assert sorted(known) == sorted(commands())
 
 
@@ -191,6 +195,20 @@ def test_a_list_that_another_flows_file_made_is_left_alone(
     assert done.returncode == 0, done.stderr
     assert all_of(nobodys) != before
     assert not fresh.home.used
+
+
+@pytest.mark.parametrize("command", STEERS.values(), ids=STEERS)
+@pytest.mark.parametrize("told", [True, False], ids=["REDIS_URL", "default"])
+def test_nobody_steers_the_flow_of_another_project_by_mistake(
+    theirs: Folder, nobodys: str, tmp_path: Path, command: str, told: bool
+) -> None:
+    fresh = Folder(tmp_path / "fresh", nobodys).write(7, function="others", path="ours")
+    before = all_of(nobodys)
+    done = fresh.call(*words(command, nobodys), **({"REDIS_URL": nobodys} if told else {}))
+    assert done.returncode == 2, done.stderr
+    for said in (nobodys, KEY, str(theirs.path), str(fresh.path), "project: NAME", "--any-project", "REDIS_URL"):
+        assert said in done.stderr
+    assert all_of(nobodys) == before
 
 
 @pytest.mark.parametrize("command", LOOKS.values(), ids=LOOKS)
