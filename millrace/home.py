@@ -96,12 +96,32 @@ class Home:
     def start(self, port: int | None, preferred: int | None) -> Embedded:
         """Starts a server and leaves its address: what a keeper does. Raises ConfigError."""
         server = self._started(port, preferred)
+        self.leave_address(server)
+        return server
+
+    def start_again(self, server: Embedded) -> bool:
+        """Start a server that has died, where it was. Return False where another keeper has one, or is about to.
+
+        Raises ConfigError where it can't be started now.
+        """
+        with self._open(self._starting) as starting:
+            try:
+                fcntl.flock(starting, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            if self.running() is not None:
+                return False
+            server.start()
+            self.leave_address(server)
+            return True
+
+    def leave_address(self, server: Embedded) -> None:
+        """Leave the address of a server for who visits."""
         assert server.port is not None
         said = {"url": server.url, "port": server.port, "run_id": info(("127.0.0.1", server.port)).get("run_id", "")}
         beside = self._address.with_suffix(".new")
         beside.write_text(json.dumps(said))
         beside.replace(self._address)
-        return server
 
     def _started(self, port: int | None, preferred: int | None) -> Embedded:
         if port is not None:

@@ -2,20 +2,28 @@
 
 `python -m millrace.keeper FOLDER PORT PREFERRED` (either port may be empty) starts the server, writes a line of JSON on
 standard output, `{"url": …}` or `{"error": …}`, and ends the server once nobody holds the lock on `users.lock` any
-more. Whoever starts it holds that lock. If it is killed itself, the server ends too (`millrace/watcher.py`).
+more. Whoever starts it holds that lock. A server that dies meanwhile is started again. If the keeper is killed itself,
+the server ends too (`millrace/watcher.py`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
+from millrace.embedded import Embedded
 from millrace.home import Home
 from millrace_pipeline.errors import ConfigError
+
+LOOK_SECONDS = 0.5
+"""So often it is looked whether the server lives."""
 
 
 def main() -> None:
@@ -30,8 +38,21 @@ def main() -> None:
         sys.exit(2)
     with server, home.users.open() as users:
         _say({"url": server.url})
+        ending = threading.Lock()
+        threading.Thread(target=_keep_alive, args=(home, server, ending), daemon=True).start()
         fcntl.flock(users, fcntl.LOCK_EX)  # until nobody uses it
-        server.stop()  # while nobody can begin to
+        with ending:
+            server.stop()  # while nobody can begin to
+
+
+def _keep_alive(home: Home, server: Embedded, ending: threading.Lock) -> None:
+    """Start the server again whenever it has died, unless another keeper has."""
+    while True:
+        time.sleep(LOOK_SECONDS)
+        with ending:
+            if not server.running:
+                with contextlib.suppress(ConfigError, OSError):  # its port or its files aren't free yet
+                    home.start_again(server)
 
 
 def _say(said: dict[str, str]) -> None:

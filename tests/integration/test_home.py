@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,6 +79,28 @@ def test_many_at_once_share_one_server(folder: Folder) -> None:
 
 
 VISIT = "import pathlib, sys, threading; from millrace.home import Home; v = Home(pathlib.Path(sys.argv[1])).visit()"
+
+
+def test_a_server_that_is_killed_comes_back_where_it_was_with_all_it_had(home: Home) -> None:
+    visit = home.visit()
+    with redis.Redis.from_url(visit.url) as client:
+        client.set("kept", "1")
+        client.execute_command("BGREWRITEAOF")
+        before = client.info("server")
+        eventually(lambda: client.info("persistence")["aof_rewrite_in_progress"] == 0)
+    os.kill(before["process_id"], signal.SIGKILL)
+
+    def is_back() -> bool:
+        with redis.Redis.from_url(visit.url) as client:
+            try:
+                return client.get("kept") == b"1" and client.info("server")["process_id"] != before["process_id"]
+            except redis.RedisError:
+                return False
+
+    eventually(is_back)
+    assert home.running() == visit.url
+    visit.close()
+    assert home.running() is None
 
 
 def test_a_user_that_is_killed_leaves_no_server(home: Home) -> None:

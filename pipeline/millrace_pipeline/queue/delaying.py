@@ -66,15 +66,17 @@ class Delaying:
         self._leases.put_off(claim, rounded_up(later.seconds) * 1000, str(later)[:REASON_LENGTH])
 
     def _secure(self, claim: Claim) -> None:
+        if not claim.lines:
+            return  # nothing will be written under its id
         if self._session.fsync != "off":
             disk = self._session.disk()
             try:
                 self._session.persist(lambda: disk.confirm(stop=threading.Event()))
             finally:
                 disk.close()
-            if claim.lines and not self._leases.holds(claim):
+            if not self._leases.holds(claim):
                 raise LeaseLost(f"batch {claim.id} was taken over, or Redis has forgotten that records were put off")
-        if claim.lines and not self._leases.is_replicated(claim):
+        if not self._leases.is_replicated(claim):
             raise LeaseLost(f"batch {claim.id} was taken over, or a failover lost it")
 
 
