@@ -54,14 +54,14 @@ def content_of(record: bytes, wanted: str = "") -> Content:
     return Content(view, visible(text, lines=True), max(0, len(shown) - CUT_BYTES), kinds)
 
 
-def preview(record: bytes) -> str:
+def preview(record: bytes, letters: int = PREVIEW_LETTERS) -> str:
     """Return how a record begins, on one line: its data, where it is an envelope."""
     if len(record) <= CUT_BYTES:
         with contextlib.suppress(EnvelopeError):
             record = bytes(decode(record, foreign_id=str).text)
-    begin = record[: 4 * PREVIEW_LETTERS]
+    begin = record[: 4 * letters]
     text = (_text(begin, cut=len(begin) < len(record)) or begin.decode(errors="replace")).strip()
-    return text if len(record) <= len(begin) and len(text) <= PREVIEW_LETTERS else text[:PREVIEW_LETTERS] + "…"
+    return text if len(record) <= len(begin) and len(text) <= letters else text[:letters] + "…"
 
 
 def laid_out_json(record: bytes) -> bytes | None:

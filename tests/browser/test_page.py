@@ -17,6 +17,7 @@ from millrace_pipeline.queue.presence import Doing, beat
 from millrace_pipeline.queue.troubles import tell_trouble
 from tests.browser.conftest import Open
 from tests.browser.keyboard import Person
+from tests.conftest import eventually
 from tests.integration.test_ui_security import a_variant
 from tests.pages import TOKEN, Ui
 from tests.services import Place
@@ -39,6 +40,8 @@ def every_page(shop: Place, ui: Ui, page: Page) -> list[str]:
         f"{flow}/variants",
         f"{flow}/variants/do/replay",
         f"{flow}/steer",
+        f"{flow}/tap?at=ready",
+        f"{flow}/tap?at=in",
         "flows/nobody",
         "sign-in",
     ]
@@ -182,3 +185,23 @@ def test_without_its_script_it_is_a_page_all_the_same(shop: Place, ui: Ui, chrom
     page.get_by_role("link", name=re.compile(r"^20\d\d-")).first.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Dead letter")
     context.close()
+
+
+def test_records_pass_by_and_can_be_held(shop: Place, ui: Ui, opened: Open) -> None:
+    person = Person(opened(ui.address))
+    person.sign_in()
+    person.page.goto(f"{ui.address}flows/quiet")
+    person.follow("Tap…")
+    person.page.select_option("#at", "out")
+    person.follow("Watch")
+    consumer = shop.consume("quiet")
+    rows = person.page.locator("#rows tr")
+    shop.publish(range(3), "quiet")
+    expect(rows).to_have_count(3, timeout=60_000)
+    expect(rows.first).to_contain_text('{"n":2}')
+    person.go_to("Hold")
+    person.press("Enter")
+    shop.publish(range(3, 6), "quiet")
+    eventually(lambda: shop.books("quiet").delivered == 6, 60)
+    expect(rows).to_have_count(3)
+    consumer.terminate()

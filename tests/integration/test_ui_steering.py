@@ -29,10 +29,10 @@ def test_what_is_paused_by_the_page_stands_still_and_is_said_everywhere(place: P
     ui.sign_in()
     said = pressed(ui, "pause", "consumers", note="the lake is moved")
     assert "consumers are paused" in said
+    assert "numbers paused" in text_of(ui.page("/"))
     assert re.search(r"Consumers paused Since 20\d\d-\S+ \S+ by .* by the page: the lake is moved", said)
     assert place.consume("--until-empty").wait() == 5
     assert place.books().delivered == 0
-    assert "numbers paused" in text_of(ui.page("/"))
     assert "paused: consumers paused since" in text_of(ui.page("/flows/numbers"))
     assert "consumers go on" in pressed(ui, "resume", "consumers")
     place.deliver_the_rest()

@@ -10,6 +10,8 @@ const parser = new DOMParser();
 // The server says something every two seconds.
 const SILENT_MS = 6000;
 const CUT_MS = 2000;
+const MOST_ROWS = 100;
+let holds = false;
 let stream = null;
 let heard = 0;
 
@@ -71,6 +73,21 @@ function follow() {
     for (const [id, html] of Object.entries(told.parts)) place(id, html);
     say(told.away ? `${told.away}.${since(told.since)}` : "");
   });
+  stream.addEventListener("rows", (event) => {
+    heardOf();
+    const told = JSON.parse(event.data);
+    say(told.away);
+    if (holds) return;
+    if (told.told) text(document.getElementById("told"), told.told);
+    const rows = document.getElementById("rows");
+    const page = parser.parseFromString(`<table><tbody>${told.rows}</tbody></table>`, "text/html");
+    rows.prepend(...page.querySelectorAll("tr"));
+    while (rows.rows.length > MOST_ROWS) rows.lastElementChild.remove();
+    if (told.over) {
+      leave();
+      body.dataset.live = "";
+    }
+  });
   stream.addEventListener("state", (event) => {
     heardOf();
     const told = JSON.parse(event.data);
@@ -124,6 +141,16 @@ document.addEventListener("keydown", (event) => {
   field.focus();
   field.select();
 });
+
+const hold = document.getElementById("hold");
+if (hold) {
+  hold.addEventListener("click", () => {
+    holds = !holds;
+    hold.setAttribute("aria-pressed", String(holds));
+    text(hold, holds ? "Go on" : "Hold");
+    hold.setAttribute("aria-label", hold.textContent);
+  });
+}
 
 for (const all of document.querySelectorAll("input[data-all]")) {
   all.addEventListener("change", () => {
