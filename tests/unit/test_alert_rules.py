@@ -33,7 +33,7 @@ def alert(**rule: Any) -> Alert:
         ({"silent": "10m"}, "silent 10m"),
         ({"held_back": 300}, "held_back 5m"),
         ({"outage": "1m"}, "outage 1m"),
-        ({"null_share": {"field": "/price", "above": "20%"}}, "null_share /price >0.2 over 5m"),
+        ({"null_share": {"field": "/price", "above": "20%"}}, "null_share /price >20% over 5m"),
     ],
 )
 def test_a_rule_has_one_name_however_it_is_written(written: dict[str, Any], rule: str) -> None:

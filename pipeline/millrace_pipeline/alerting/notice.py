@@ -76,7 +76,7 @@ def _said(alert: Alert, value: float) -> str:
     if alert.kind == "age":
         return f"the oldest record that waits was published {span} ago ({limit})"
     if alert.kind == "dead":
-        return f"{value:,.0f} dead letters ({limit})"
+        return f"{value:,.0f} dead letter{'s' * (value != 1)} ({limit})"
     if alert.kind == "silent":
         return f"nothing was published for {span} ({limit})"
     if alert.kind == "held_back":
@@ -84,7 +84,7 @@ def _said(alert: Alert, value: float) -> str:
     if alert.kind == "outage":
         return f"Redis can't be reached ({limit})"
     assert alert.null_share is not None
-    return f"{value:.1%} of the records have no {alert.null_share.field} (more than {alert.null_share.above:.6g})"
+    return f"{value:.1%} of the records have no {alert.null_share.field} (more than {alert.null_share.above * 100:g}%)"
 
 
 def _iso(moment: float) -> str:

@@ -114,7 +114,8 @@ class Alert(Options):
     def rule(self) -> str:
         """It in words, which name it: `age >2m for 5m`. One that says something else is another alert."""
         if self.null_share is not None:
-            return f"null_share {self.null_share.field} >{self.null_share.above:.6g} over {_said(self.null_share.over)}"
+            share = self.null_share
+            return f"null_share {share.field} >{share.above * 100:g}% over {_said(share.over)}"
         value = getattr(self, self.kind)
         if not isinstance(value, Bound):
             return f"{self.kind} {_said(value)}"
