@@ -234,6 +234,18 @@ def test_the_key_is_capped_and_goes_when_nobody_listens(
     assert not client.exists(queue.keys.tap_in)
 
 
+def test_nobody_but_a_listener_makes_the_key(queue: Queue, client: redis.Redis) -> None:
+    listener = Listener(queue, queue.keys.tap_in)
+    listener.look()
+    queue.publish(lines(1))
+    assert queue.publishing.tap.listened
+    client.delete(queue.keys.tap_in)
+    queue.publish(lines(2))
+    queue.publishing.tap.close()
+    assert not client.exists(queue.keys.tap_in)
+    listener.close()
+
+
 def test_lots_that_were_trimmed_off_are_counted_all_the_same(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("millrace_pipeline.queue.tap.LOT_SECONDS", 0.001)
     monkeypatch.setattr("millrace_pipeline.queue.tap.LOTS_KEPT", 2)
