@@ -21,7 +21,7 @@ from millrace.cli.books import read_books
 from millrace.cli.check import build_all
 from millrace.cli.endpoint import endpoint_for
 from millrace.cli.exits import PAUSED, TOO_MANY_DEAD
-from millrace.cli.outcome import FailOnDeadOption, books_of, tell_outcome, tell_paused
+from millrace.cli.outcome import FailOnDeadOption, books_of, tell_outcome, tell_paused, too_many_dead
 from millrace.cli.practising import practising, say_practising
 from millrace.cli.reloading import Reloading
 from millrace.cli.running import RunningFlow
@@ -111,7 +111,7 @@ def run(
     settings = settings_with(flows)
     chosen = choose(settings, names or [])
     if inline:
-        leave(_run_inline(settings, chosen, records))
+        leave(_run_inline(settings, chosen, records, fail_on_dead=fail_on_dead))
     if records is not None:
         raise ConfigError("--records says where --inline ends: add --inline")
     if reload and until_empty:
@@ -229,7 +229,7 @@ def is_nearly_empty(books: Books) -> bool:
     return not books.ready and all(count == 1 for count in held.values())
 
 
-def _run_inline(settings: Settings, flows: list[Flow], records: int | None) -> int:
+def _run_inline(settings: Settings, flows: list[Flow], records: int | None, *, fail_on_dead: bool) -> int:
     from millrace.inline import Inline  # only here: a supervisor needs no source and no sink
 
     if len(flows) != 1:
@@ -251,7 +251,8 @@ def _run_inline(settings: Settings, flows: list[Flow], records: int | None) -> i
         code = 1
     counts = {name: getattr(running, name) for name in ("read", "delivered", "filtered", "duplicates")}
     log.info("inline_done", flow=flows[0].name, **counts, dead=len(running.dead), variants=len(running.variants))
-    return code
+    over = too_many_dead(flows[0], len(running.dead), running.read - running.duplicates, fail_on_dead=fail_on_dead)
+    return code or (TOO_MANY_DEAD if over else 0)
 
 
 def _hurry(supervisor: Supervisor, at_once: threading.Event) -> None:

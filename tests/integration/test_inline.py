@@ -196,3 +196,16 @@ def test_a_wrong_command_is_one_line_with_the_mend_and_2(place: Place, arguments
     assert run.wait() == 2
     (line,) = run.said.splitlines()
     assert mend in line
+
+
+@pytest.mark.parametrize(
+    ("allowed", "arguments", "code"),
+    [({}, (), 0), ({}, ("--fail-on-dead",), 3), ({"fail_above": "1%"}, (), 3), ({"fail_above": "50%"}, (), 0)],
+)
+def test_more_dead_letters_than_are_allowed_end_it_with_3(
+    folder: Place, allowed: dict[str, str], arguments: tuple[str, ...], code: int
+) -> None:
+    flow(folder, **({"dead": allowed} if allowed else {}))
+    run = folder.start("run", "--inline", "numbers", *arguments, REDIS_URL=NOBODY)
+    assert run.wait() == code, run.said
+    assert bool(run.events("too_many_dead")) is (code == 3)
