@@ -1,27 +1,32 @@
 """Scripts: the Lua of this package, by name. Each file in a folder `lua` is one step that Redis carries out whole.
 
-Where a script has the line `--include NAME`, the functions of `lua/parts/NAME.lua` stand for it.
+Where a script has the line `--include NAME`, the functions of `parts/NAME.lua` in one of these folders stand for it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 
 PACKAGE = resources.files("millrace_pipeline")
 FOLDERS = ("queue/lua", "redis/lua")
 
+_INCLUDE = re.compile(rb"^--include (\w+)$", re.MULTILINE)
 
-def _whole(file: Traversable, folder: Traversable) -> bytes:
-    """The script with what it includes."""
-    include = re.compile(rb"^--include (\w+)$", re.MULTILINE)
-    return include.sub(lambda found: folder.joinpath(f"parts/{found[1].decode()}.lua").read_bytes(), file.read_bytes())
 
+def _texts(within: str = "") -> Iterator[tuple[str, bytes]]:
+    """Each script in the folders, or in a folder within each of them, by name."""
+    for folder in FOLDERS:
+        files: list[Traversable] = [*PACKAGE.joinpath(f"{folder}/{within}").iterdir()]
+        for file in sorted(files, key=lambda file: file.name):
+            if file.name.endswith(".lua"):
+                yield file.name.removesuffix(".lua"), file.read_bytes()
+
+
+_PARTS = dict(_texts("parts"))
 
 SCRIPTS: dict[str, bytes] = {
-    file.name.removesuffix(".lua"): _whole(file, PACKAGE.joinpath(folder))
-    for folder in FOLDERS
-    for file in sorted(PACKAGE.joinpath(folder).iterdir(), key=lambda file: file.name)
-    if file.name.endswith(".lua")
+    name: _INCLUDE.sub(lambda found: _PARTS[found[1].decode()], text) for name, text in _texts()
 }

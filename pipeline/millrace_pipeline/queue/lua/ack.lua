@@ -9,14 +9,12 @@
 --       9 dead letters
 --       then for each of these: reason, original bytes
 --       then for each write: how many words, then these: LPUSH, RPUSH, XADD or HSET, its key, its arguments
--- Returns 1, or 0 if the lease is lost, or the batch has other records than these; an error if a write's key holds something else, and then nothing is changed.
+-- Returns 1, or 0 if the lease is lost, or the batch has other records than these; an error if a write's key holds
+-- something else, and then nothing is changed.
 local leases, claims, counters, session, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id, token = ARGV[1], ARGV[2]
 
-local function whole(number) -- in text, never -0 or 1e+15; an error where it is no whole number
-  assert(number % 1 == 0, 'not a whole number')
-  return string.format('%d', number)
-end
+--include whole
 
 -- Why the write that begins at this argument would fail, if it would; asked in words that any user of the key has.
 local kinds = {[claims] = 'HSET', [counters] = 'HSET', [session] = 'HSET', [dead] = 'XADD', [leases] = 'ZADD'}

@@ -17,10 +17,7 @@ local ready, woken, leases, claims = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local counters, session, batch, steering = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local id, token, number, want = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
-local function whole(number) -- in text, never -0 or 1e+15; an error where it is no whole number
-  assert(number % 1 == 0, 'not a whole number')
-  return string.format('%d', number)
-end
+--include whole
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -13,10 +13,7 @@
 local leases, claims, session = KEYS[1], KEYS[2], KEYS[3]
 local id, token, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
-local function whole(number) -- in text, never -0 or 1e+15; an error where it is no whole number
-  assert(number % 1 == 0, 'not a whole number')
-  return string.format('%d', number)
-end
+--include whole
 
 if number <= tonumber(redis.call('HGET', session, 'delayed') or '0') then
   return 1

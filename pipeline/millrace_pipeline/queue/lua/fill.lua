@@ -12,10 +12,7 @@ local ready, woken, leases, claims, counters, part = KEYS[1], KEYS[2], KEYS[3], 
 local steering = KEYS[7]
 local id, token, step, want = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
-local function whole(number) -- in text, never -0 or 1e+15; an error where it is no whole number
-  assert(number % 1 == 0, 'not a whole number')
-  return string.format('%d', number)
-end
+--include whole
 
 local held = redis.call('HGET', claims, id)
 local claim = held and cjson.decode(held)

@@ -13,10 +13,7 @@
 local leases, claims, counters, ready, changes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id, told, kept, batch, stays, forced = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
-local function whole(number) -- in text, never -0 or 1e+15; an error where it is no whole number
-  assert(number % 1 == 0, 'not a whole number')
-  return string.format('%d', number)
-end
+--include whole
 
 may_note(changes, id, told, kept)
 assert(stays == '0' or stays == '1', 'neither 0 nor 1')

@@ -15,10 +15,7 @@
 local leases, claims, counters, session, dead, states = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local number, time_to_live, name, state = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 
-local function whole(number) -- in text, never -0 or 1e+15; an error where it is no whole number
-  assert(number % 1 == 0, 'not a whole number')
-  return string.format('%d', number)
-end
+--include whole
 
 if number <= tonumber(redis.call('HGET', session, 'settled') or '0') then
   return 1

@@ -9,10 +9,7 @@
 -- Returns 1 if it is written now, 0 if it was before; an error if a write's key holds something else.
 local ledger = KEYS[1]
 
-local function whole(number) -- in text, never -0 or 1e+15; an error where it is no whole number
-  assert(number % 1 == 0, 'not a whole number')
-  return string.format('%d', number)
-end
+--include whole
 
 -- Why the write that begins at this argument would fail, if it would; asked in words that any user of the key has.
 local kinds = {[ledger] = 'SET'}
