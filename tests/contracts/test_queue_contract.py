@@ -288,7 +288,11 @@ class TestFill:
             first.fill(claim, 1)
         assert second.books().ready == 1
 
-    def test_a_batch_whose_last_fill_redis_has_forgotten_is_lost(self, queue: Queue, client: redis.Redis) -> None:
+    @pytest.mark.parametrize("verb", ["fill", "delay", "ack", "settle"])
+    def test_a_batch_whose_last_fill_redis_has_forgotten_is_lost(
+        self, queue: Queue, client: redis.Redis, verb: str
+    ) -> None:
+        """Whatever is said of it next: what it holds beyond that is on the list again, for others."""
         queue.publish(lines(1, 2, 3, 4))
         claim = taken(queue.claim(1))
         before = {name: client.dump(name) for name in client.scan_iter(match=f"*{queue.keys.ready}*")}
@@ -297,9 +301,16 @@ class TestFill:
             client.delete(name)
         for name, dumped in before.items():
             client.restore(name, 0, dumped)  # type: ignore[arg-type]
+        said: dict[str, Callable[[], object]] = {
+            "fill": lambda: queue.fill(claim, 2),
+            "delay": lambda: queue.delay(claim, {1: RetryLater(1)}),
+            "ack": lambda: queue.ack(claim, delivered=2),
+            "settle": lambda: queue.settle([Done(claim, 2, 2)], name="r"),
+        }
         with pytest.raises(LeaseLost):
-            queue.fill(claim, 2)
-        assert queue.books().ready == 3
+            said[verb]()
+        books = queue.books()
+        assert (books.ready, books.in_flight, books.delayed, books.delivered) == (3, 1, 0, 0)
 
 
 class TestLease:

@@ -42,7 +42,7 @@ class Delaying:
             groups.setdefault(rounded_up(later.seconds), []).append(place)
         keys, number = self._session.keys, self._delays + 1
         parts = keys.parts(claim.id, claim.steps)
-        arguments: list[Any] = [claim.id, claim.token, number, SESSION_SECONDS, len(parts)]
+        arguments: list[Any] = [claim.id, claim.token, number, SESSION_SECONDS, len(parts), len(claim.lines)]
         lists = []
         for seconds, group in sorted(groups.items()):
             self._named += 1

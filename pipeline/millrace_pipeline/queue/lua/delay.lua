@@ -7,9 +7,9 @@
 -- Only for a batch that no sink has seen: its output would hold other records than the batch.
 --
 -- KEYS  1 leases  2 claims  3 session  4… the lists of the batch, then one for each batch that is put off
--- ARGV  1 id  2 token  3 number  4 session time to live (s)  5 lists of the batch
+-- ARGV  1 id  2 token  3 number  4 session time to live (s)  5 lists of the batch  6 records of the batch
 --       then for each batch that is put off: id, how long (ms), why, records, their places in the batch, from 0
--- Returns 1, or 0 if the lease is lost.
+-- Returns 1, or 0 if the lease is lost, or the batch has other records.
 local leases, claims, session = KEYS[1], KEYS[2], KEYS[3]
 local id, token, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
@@ -31,11 +31,14 @@ for part = 4, 3 + parts do
   count = count + redis.call('LLEN', KEYS[part])
 end
 assert(count == claim.records, 'the batch has other records than its claim says')
+if count ~= tonumber(whole(ARGV[6])) then
+  return 0 -- Redis came back without the last that it was told of the batch
+end
 redis.call('ZCOUNT', leases, 0, 0)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local put_off, goes_to, moved = {}, {}, 0
-local at, list = 6, 4 + parts
+local at, list = 7, 4 + parts
 while at <= #ARGV do
   local one = {id = ARGV[at], due = whole(now + ARGV[at + 1]), note = ARGV[at + 2], list = KEYS[list]}
   one.records = tonumber(whole(ARGV[at + 3]))
