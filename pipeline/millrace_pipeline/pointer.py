@@ -27,6 +27,13 @@ def resolve(pointer: str, value: Any, absent: Any = None) -> Any:
     return value
 
 
+def meant_by(name: str, value: Any) -> str | None:
+    """Return the pointer that a name with dots was meant for, where that finds something; else None."""
+    nested = "/" + name.replace(".", "/")
+    meant = not name.startswith("/") and "." in name and resolve(nested, value) is not None
+    return nested if meant else None
+
+
 def place_of(step: str) -> int:
     """The place in a list that a step of a JSON pointer names; one that no list has where it names none."""
     return int(step) if step.isascii() and step.isdigit() and len(step) < 18 else sys.maxsize

@@ -11,7 +11,7 @@ import msgspec
 from millrace_pipeline.envelope import Record
 from millrace_pipeline.errors import RecordError
 from millrace_pipeline.jsontext import decode_json, encode_json
-from millrace_pipeline.pointer import resolve
+from millrace_pipeline.pointer import meant_by, resolve
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.surrogates import in_utf8
 
@@ -43,9 +43,8 @@ def key_of(key: str | None, text: bytes) -> str | None:
 
 def say_keyless(key: str, data: Any) -> None:
     """Say once, and count, that a key finds nothing; where it is a nested one that was meant, how that is written."""
-    nested = "/" + key.replace(".", "/")
-    meant = not key.startswith("/") and "." in key and resolve(nested, data) is not None
-    mend = f"a nested field is named as {nested}" if meant else "it can't be known again: is the pointer right?"
+    nested = meant_by(key, data)
+    mend = f"a nested field is named as {nested}" if nested else "it can't be known again: is the pointer right?"
     repeats.warn("record_without_key", kind=key, key=key, mend=mend)
 
 

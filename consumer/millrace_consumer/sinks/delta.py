@@ -19,14 +19,13 @@ from millrace_consumer.readback import ENVELOPE_ID, WHOLE, Readback
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
 from millrace_consumer.sinks.deltafit import fitted, names_in
 from millrace_consumer.sinks.deltaupsert import append, merged_by_key, upsert
-from millrace_consumer.sinks.namedfield import NamedField
+from millrace_consumer.sinks.namedfield import moments_in
 from millrace_consumer.sinks.placed import PlacedSink
 from millrace_consumer.sinks.places.writable import check_folder
 from millrace_consumer.sinks.upserting import UpsertingSink
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.extras import Extra
 from millrace_pipeline.killpoints import killpoint
-from millrace_pipeline.moment import read_moment
 from millrace_pipeline.objectstore import is_url
 
 if TYPE_CHECKING:
@@ -189,9 +188,9 @@ class DeltaSink(UpsertingSink, PlacedSink):
 
     def _rows(self, batch: Batch) -> pa.Table:
         """The batch as a table, with the columns that it is to be partitioned by. Raises RecordsRejected."""
-        rows = batch.table
+        rows, when = batch.table, moments_in(batch, self.time)
         for name in self.columns(batch.model).names[rows.num_columns :]:
-            values = [_part_of(self._moment(batch, index), name) for index in range(len(batch))]
+            values = [_part_of(when(index), name) for index in range(len(batch))]
             rows = rows.append_column(name, pa.array(values, EVENT_TIME[name]))
         if unnameable := self._unnameable(rows):
             raise RecordsRejected(unnameable)
@@ -217,11 +216,6 @@ class DeltaSink(UpsertingSink, PlacedSink):
                     reason = f"{name}: its value makes a partition's name of more than {NAME_MAX} bytes"
                     reasons |= dict.fromkeys(pc.indices_nonzero(pc.equal(column, value)).to_pylist(), reason)
         return dict(sorted(reasons.items()))
-
-    def _moment(self, batch: Batch, index: int) -> datetime | None:
-        if self.time is None:
-            return read_moment(batch.envelopes[index].time)
-        return NamedField("time", self.time).moment_of(batch.records[index])
 
 
 def _part_of(when: datetime | None, name: str) -> Any:

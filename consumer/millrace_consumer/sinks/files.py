@@ -11,13 +11,12 @@ from pydantic import BaseModel, Field, PrivateAttr, field_validator
 from millrace_consumer.batch import Batch
 from millrace_consumer.readback import Readback
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
-from millrace_consumer.sinks.namedfield import NamedField
+from millrace_consumer.sinks.namedfield import NamedField, moments_in
 from millrace_consumer.sinks.partition import NAME_LIMIT, component, directory_names, field_name, partition_text
 from millrace_consumer.sinks.placed import PlacedSink
 from millrace_consumer.sinks.places import Place, place_of
 from millrace_pipeline.errors import ConfigError, RecordError
 from millrace_pipeline.killpoints import killpoint
-from millrace_pipeline.moment import read_moment
 
 EVENT_TIME = ("date", "hour")
 """The two partitions that are not a field of the record but the day and the hour (UTC) in which it happened."""
@@ -152,10 +151,10 @@ class FileSink(PlacedSink):
             return lambda index: partition_text(field.of(batch.records[index]))
         place = slice(0, 10) if name == "date" else slice(11, 13)
 
-        time = None if self.time is None else NamedField("time", self.time)
+        moment = moments_in(batch, self.time)
 
         def value(index: int) -> str | None:
-            when = read_moment(batch.envelopes[index].time) if time is None else time.moment_of(batch.records[index])
+            when = moment(index)
             return when.isoformat()[place] if when else None
 
         return value

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from millrace_consumer.batch import Batch
 from millrace_pipeline.moment import read_moment
-from millrace_pipeline.pointer import place_of, steps_of
+from millrace_pipeline.pointer import meant_by, place_of, steps_of
 from millrace_pipeline.process.repeats import repeats
 
 _ABSENT = object()
@@ -14,7 +16,7 @@ _SHOWN_LETTERS = 80
 
 
 class NamedField:
-    """What a name or JSON pointer finds in records: by the letter, else without regard to case where one name is alike.
+    """Finds in records what a name or JSON pointer names: by the letter, else regardless of case where one is alike.
 
     A record without it has None there; that is said once for the option, and counted.
     """
@@ -32,7 +34,8 @@ class NamedField:
             found = _inner(found, step)
         if found is not _ABSENT:
             return found
-        mend = self._mend(record)
+        nested = meant_by(self._pointer, record)
+        mend: dict[str, Any] = {"mend": f"a nested field is named as {nested}"} if nested else {}
         repeats.warn("field_not_found", kind=self._kind, **self._said, **mend)
         return None
 
@@ -45,14 +48,13 @@ class NamedField:
             repeats.warn("time_not_understood", kind=self._kind, **self._said, found=shown)
         return moment
 
-    def _mend(self, record: Any) -> dict[str, Any]:
-        nested = record
-        for step in self._pointer.split("."):
-            nested = _inner(nested, step)
-        is_nested = not self._pointer.startswith("/") and "." in self._pointer and nested is not _ABSENT
-        if is_nested:
-            return {"mend": f"a nested field is named as /{self._pointer.replace('.', '/')}"}
-        return {}
+
+def moments_in(batch: Batch, time: str | None) -> Callable[[int], datetime | None]:
+    """Return what tells when the record of an index happened: by the field that `time` names, else by its envelope."""
+    if time is None:
+        return lambda index: read_moment(batch.envelopes[index].time)
+    field = NamedField("time", time)
+    return lambda index: field.moment_of(batch.records[index])
 
 
 def _inner(holder: Any, step: str) -> Any:

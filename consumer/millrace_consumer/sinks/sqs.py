@@ -123,6 +123,7 @@ class SqsSink(SqsAddress, Sink):
         lines = batch.envelope_lines if self.envelope else batch.lines
         entries: list[dict[str, Any]] = []
         large: dict[int, str] = {}
+        group = None if self.group is None else NamedField("group", self.group)
         for index, (envelope, line) in enumerate(zip(batch.envelopes, lines, strict=True)):
             body = _sendable(line.decode())
             if len(body.encode()) > self.max_bytes:
@@ -131,8 +132,8 @@ class SqsSink(SqsAddress, Sink):
             entry = {"Id": str(index), "MessageBody": body}
             if self.fifo:
                 entry |= {"MessageDeduplicationId": _name(envelope.id), "MessageGroupId": batch.flow or "millrace"}
-            if self.group is not None:
-                found = NamedField("group", self.group).of(batch.records[index])
+            if group is not None:
+                found = group.of(batch.records[index])
                 entry["MessageGroupId"] = _name(found if isinstance(found, str) else encode_json(found).decode())
             entries.append(entry)
         if large:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from millrace_pipeline.pointer import place_of, resolve, steps_of
+from millrace_pipeline.pointer import meant_by, place_of, steps_of
 from millrace_pipeline.process.repeats import repeats
 
 
@@ -62,8 +62,5 @@ def _inner(holder: Any, step: str) -> Any:
 
 
 def _say_dots(pointer: str, record: Any) -> None:
-    if pointer.startswith("/") or "." not in pointer:
-        return
-    nested = "/" + pointer.replace(".", "/")
-    if resolve(nested, record) is not None:
+    if nested := meant_by(pointer, record):
         repeats.warn("field_not_found", kind=pointer, field=pointer, mend=f"a nested field is named as {nested}")
