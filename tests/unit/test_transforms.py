@@ -12,6 +12,7 @@ from pydantic import BaseModel, field_validator
 
 from millrace_consumer.transforms import Outcome, apply, drop_canaries
 from millrace_pipeline.envelope import Envelope
+from millrace_pipeline.errors import RetryLater
 from millrace_pipeline.fitting import REASON_LIMIT
 
 NUMBERS = b'{"n":1.0000000000000000000001,"m":18446744073709551616, "n":2}'
@@ -209,3 +210,21 @@ def test_bytes_that_look_like_two_records_are_still_one() -> None:
     outcome = apply(envelopes(b'{"text":"a"},{"text":"b"}', b'{"text":"c"}'), [], Quote)
     assert list(outcome.rejected) == [0]
     assert outcome.rows == [Quote(text="c")]
+
+
+def test_a_function_of_all_that_asks_to_wait_is_not_called_again_to_find_out_for_which() -> None:
+    calls = []
+
+    def look_up(records: list[int]) -> list[int]:
+        calls.append(list(records))
+        if 3 in records:
+            raise ValueError("a three")
+        if 7 in records:
+            raise RetryLater(5, "busy")
+        return records
+
+    outcome = apply(envelopes(*(b"%d" % n for n in range(8))), [look_up])
+    assert list(outcome.rejected) == [3]
+    assert list(outcome.later) == [4, 5, 6, 7], "the half that asked to wait"
+    assert texts(outcome) == [b"0", b"1", b"2"]
+    assert sum(7 in records for records in calls) == 2  # with the three, and in that half

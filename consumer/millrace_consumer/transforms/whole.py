@@ -28,8 +28,7 @@ class Whole(Stage):
             try:
                 return self._called(rows)
             except Failed as failure:
-                # What asks to wait is not called again and again to find out for which of them.
-                blamed = dict.fromkeys(rows, failure) if failure.later else self._narrowed(rows, failure)
+                blamed = self._narrowed(rows, failure)
                 for row, why in blamed.items():
                     failed.setdefault(row.origin, why)
                 rows = [row for row in rows if row not in blamed and row.origin not in failed]
@@ -61,9 +60,12 @@ class Whole(Stage):
         return came
 
     def _narrowed(self, rows: Sequence[Row], why: Failed) -> dict[Row, Failed]:
-        """The fewest rows that halving finds the function to fail on, each with its reason."""
-        if len(rows) == 1:
-            return {rows[0]: why}
+        """The fewest rows that halving finds the function to fail on, each with its reason.
+
+        What asks to wait is not called again and again to find out for which of them.
+        """
+        if len(rows) == 1 or why.later:
+            return dict.fromkeys(rows, why)
         middle = len(rows) // 2
         blamed: dict[Row, Failed] = {}
         for half in (rows[:middle], rows[middle:]):
