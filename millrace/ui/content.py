@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 from markupsafe import Markup
+from starlette.responses import Response
 
 from millrace.ui.visible import number_of, visible
 from millrace_pipeline.envelope import decode
@@ -124,3 +126,12 @@ def _hex(record: bytes) -> str:
         shown = "".join(chr(byte) if 32 <= byte < 127 else "·" for byte in row)
         lines.append(f"{at:08x}  {row[:8].hex(' '):<23}  {row[8:].hex(' '):<23}  {shown}")
     return "\n".join(lines)
+
+
+def file_of(content: bytes, name: str) -> Response:
+    """Return these bytes as a file to be saved, which no browser opens."""
+    headers = {
+        "Content-Disposition": f'attachment; filename="{re.sub(r"[^A-Za-z0-9._-]", "_", name)[:120]}.bin"',
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }
+    return Response(content, media_type="application/octet-stream", headers=headers)

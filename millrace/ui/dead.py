@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -12,10 +11,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from millrace.ours import may_change
-from millrace.ui.content import VIEWS, content_of, editable, edited, preview, unlike_text
+from millrace.ui.content import VIEWS, content_of, editable, edited, file_of, preview, unlike_text
+from millrace.ui.doing import after_doing, before_asking, list_of, verb_in
 from millrace.ui.flows import flow_of
 from millrace.ui.letters import COUNTED_BYTES, ID, PAGE, Count, Filter, behind, do_each, within
-from millrace.ui.site import Site, to_sign_in
+from millrace.ui.site import Site
 from millrace_pipeline.queue import DeadLetters, SetAside
 
 VERBS = {"replay": ("Put back on the list", "put back on the list"), "drop": ("Drop for good", "dropped")}
@@ -82,23 +82,11 @@ def record(site: Site, request: Request) -> Response:
     return file_of(letter.record, f"{flow.name}-{letter.id}")
 
 
-def file_of(content: bytes, name: str) -> Response:
-    """Return these bytes as a file to be saved, which no browser opens."""
-    headers = {
-        "Content-Disposition": f'attachment; filename="{re.sub(r"[^A-Za-z0-9._-]", "_", name)[:120]}.bin"',
-        "Content-Security-Policy": "default-src 'none'; sandbox",
-    }
-    return Response(content, media_type="application/octet-stream", headers=headers)
-
-
 def asked(site: Site, request: Request) -> Response:
     """The question before something is done: how many letters it will be done to, and why these died."""
-    flow, verb = flow_of(site, request), _verb(request)
-    if site.door.read_only:
-        return site.page(request, "message.html", 403, title="Read only", text=site.door.read_only)
-    if not site.session_of(request):
-        query = f"?{request.url.query}" if request.url.query else ""
-        return to_sign_in(f"{request.url.path}{query}")
+    flow, verb = flow_of(site, request), verb_in(request, VERBS)
+    if (answer := before_asking(site, request)) is not None:
+        return answer
     wanted = Filter.of(request.query_params)
     if wanted.error:
         raise HTTPException(400, wanted.error)
@@ -119,7 +107,7 @@ def asked(site: Site, request: Request) -> Response:
             "through": count.newest,
             "since_id": f"{int(wanted.after.timestamp() * 1000)}-0" if wanted.after else "",
         },
-        back=f"/flows/{flow.name}/dead?{wanted.query()}",
+        back=list_of(flow, "dead", wanted),
     )
 
 
@@ -128,16 +116,15 @@ def do(site: Site, request: Request, form: Sequence[tuple[str, str]]) -> Respons
     fields = dict(form)
     if (refusal := site.refusal(request, fields)) is not None:
         return refusal
-    flow, verb = flow_of(site, request), _verb(request)
+    flow, verb = flow_of(site, request), verb_in(request, VERBS)
     wanted = Filter.of(fields)
     ids = [value for name, value in form if name == "id" and ID.fullmatch(value)]
     with site.writing(flow) as queue:
         may_change(site.server, flow, queue, ANYWAY)
         letters = DeadLetters(queue, site.by(queue))
         done, all_done = do_each(_chosen(letters, wanted, ids, fields), getattr(letters, verb))
-    left = "" if all_done else "; more are left: do it again to go on"
-    site.say(request, f"{done:,} {VERBS[verb][1]}{left}")
-    return RedirectResponse(f"/flows/{flow.name}/dead?{wanted.query()}", 303)
+    back = list_of(flow, "dead", wanted)
+    return after_doing(site, request, VERBS[verb][1], done, all_done=all_done, back=back)
 
 
 def edit(site: Site, request: Request, form: Sequence[tuple[str, str]]) -> Response:
@@ -201,13 +188,6 @@ def _letter(letters: DeadLetters, request: Request) -> SetAside:
     if letter is None:
         raise HTTPException(404, "There is no such dead letter any more: it was put back, dropped, or never there.")
     return letter
-
-
-def _verb(request: Request) -> str:
-    verb: str = request.path_params["verb"]
-    if verb not in VERBS:
-        raise HTTPException(404, "There is nothing of that name to be done.")
-    return verb
 
 
 def _row(letter: SetAside) -> Row:

@@ -62,15 +62,15 @@ async def live(site: Site, rendered: Rendered, request: Request) -> Response:
                     return
                 if not news:
                     waits = site.watch.waits_seconds
-                    yield _event("state", _slow(waits) if waits > SLOW_SECONDS else {"still": True})
+                    yield event_of("state", _slow(waits) if waits > SLOW_SECONDS else {"still": True})
                     continue
                 looked = site.watch.looked
                 parts = await rendered.parts(looked, (name, back, wanted), partial(make, looked))
                 changed = {id: html for id, html in parts.items() if sent.get(id) != html}
                 sent = parts
-                yield _event("parts", {"parts": changed, **_state(looked, names)})
+                yield event_of("parts", {"parts": changed, **_state(looked, names)})
 
-    return StreamingResponse(events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    return stream_of(events())
 
 
 def _state(looked: Looked, names: list[str]) -> dict[str, Any]:
@@ -86,5 +86,11 @@ def _slow(seconds: float) -> dict[str, Any]:
     return {"away": f"Redis hasn't answered for {seconds:.0f} s"}
 
 
-def _event(name: str, told: dict[str, Any]) -> bytes:
+def stream_of(events: AsyncIterator[bytes]) -> Response:
+    """Return a stream of server-sent events, each passed on as soon as it is there."""
+    return StreamingResponse(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+def event_of(name: str, told: dict[str, Any]) -> bytes:
+    """Return an event of this name, with these data as JSON."""
     return b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode(told))

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import anyio
 import anyio.to_thread
-import msgspec
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 
 from millrace.feeds import Place, Tapped
 from millrace.tapping import Watch
 from millrace.ui.content import preview
 from millrace.ui.flows import flow_of
+from millrace.ui.live import event_of, stream_of
 from millrace.ui.site import Site
 from millrace_pipeline.errors import ConfigError, QueueMisuse, QueueUnavailable
 from millrace_pipeline.flows.flow import Flow
@@ -103,9 +103,7 @@ class Taps:
             watch = _watch(site, flow, at, asked.get("where", "").strip())
         except ConfigError as error:
             return PlainTextResponse(f"{error}\n", 400)
-        return StreamingResponse(
-            self._events(watch, at), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
-        )
+        return stream_of(self._events(watch, at))
 
     async def _events(self, watch: Watch, at: Place) -> AsyncIterator[bytes]:
         row = self._site.templates.get_template("tap_rows.html")
@@ -116,11 +114,11 @@ class Taps:
                 try:
                     found = await anyio.to_thread.run_sync(partial(_first, watch) if at == "ready" else watch.look)
                 except QueueUnavailable as error:
-                    yield _event({"rows": "", "away": f"Redis doesn't answer: {error}"})
+                    yield event_of("rows", {"rows": "", "away": f"Redis doesn't answer: {error}"})
                     await anyio.sleep(2 * LOOK_SECONDS)
                     continue
                 except QueueMisuse as error:
-                    yield _event({"rows": "", "away": str(error)})
+                    yield event_of("rows", {"rows": "", "away": str(error)})
                     return
                 over = watch.over or at == "ready"
                 rows = [_row(one) for one in (found[::-1] if over else found[-MOST_ROWS:])]
@@ -131,7 +129,7 @@ class Taps:
                 )
                 if watch.unfit:
                     told += f"; not asked of {sum(watch.unfit.values()):,}: {next(iter(watch.unfit))}"
-                yield _event({"rows": row.render(rows=rows), "away": "", "told": told, "over": over})
+                yield event_of("rows", {"rows": row.render(rows=rows), "away": "", "told": told, "over": over})
                 if over:
                     return
                 await anyio.sleep(LOOK_SECONDS)
@@ -173,7 +171,3 @@ def _row(one: Tapped) -> Row:
 
 def _shown(text: Text) -> str:
     return preview(text.content, 400) + (f" ({text.size:,} bytes)" if text.is_cut else "")
-
-
-def _event(told: dict[str, Any]) -> bytes:
-    return b"event: rows\ndata: %b\n\n" % msgspec.json.encode(told)

@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from millrace.ours import may_change
-from millrace.ui.content import VIEWS, content_of, preview, unlike_text
-from millrace.ui.dead import file_of
+from millrace.ui.content import VIEWS, content_of, file_of, preview, unlike_text
+from millrace.ui.doing import after_doing, before_asking, list_of, verb_in
 from millrace.ui.flows import flow_of
 from millrace.ui.letters import PAGE, Count, Filter, do_each
-from millrace.ui.site import Site, to_sign_in
+from millrace.ui.site import Site
 from millrace_pipeline.queue import Variant, Variants
 
 VERBS = {"replay": ("Let pass", "put on the list, past the contract"), "drop": ("Drop for good", "dropped")}
@@ -83,12 +83,9 @@ def record(site: Site, request: Request) -> Response:
 
 def asked(site: Site, request: Request) -> Response:
     """The question before something is done: how many variants it will be done to, and why they were set aside."""
-    flow, verb = flow_of(site, request), _verb(request)
-    if site.door.read_only:
-        return site.page(request, "message.html", 403, title="Read only", text=site.door.read_only)
-    if not site.session_of(request):
-        query = f"?{request.url.query}" if request.url.query else ""
-        return to_sign_in(f"{request.url.path}{query}")
+    flow, verb = flow_of(site, request), verb_in(request, VERBS)
+    if (answer := before_asking(site, request)) is not None:
+        return answer
     wanted, ids = Filter(reason=request.query_params.get("reason", "").strip()), request.query_params.getlist("id")
     with site.reading(flow) as queue:
         found = Variants(queue).newest(reason=wanted.reason, ids=frozenset(ids) or None)
@@ -104,7 +101,7 @@ def asked(site: Site, request: Request) -> Response:
         count=count,
         ids=ids,
         fields={"count": str(count.total)},
-        back=f"/flows/{flow.name}/variants?{wanted.query()}",
+        back=list_of(flow, "variants", wanted),
     )
 
 
@@ -113,7 +110,7 @@ def do(site: Site, request: Request, form: Sequence[tuple[str, str]]) -> Respons
     fields = dict(form)
     if (refusal := site.refusal(request, fields)) is not None:
         return refusal
-    flow, verb = flow_of(site, request), _verb(request)
+    flow, verb = flow_of(site, request), verb_in(request, VERBS)
     wanted, ids = Filter(reason=fields.get("reason", "")), [value for name, value in form if name == "id"]
     counted = _number(fields.get("count", ""))
     with site.writing(flow) as queue:
@@ -121,9 +118,8 @@ def do(site: Site, request: Request, form: Sequence[tuple[str, str]]) -> Respons
         variants = Variants(queue, site.by(queue))
         found = list(variants.newest(reason=wanted.reason, ids=frozenset(ids) or None))
         done, all_done = do_each(found[max(0, len(found) - counted) :], getattr(variants, verb))
-    left = "" if all_done else "; more are left: do it again to go on"
-    site.say(request, f"{done:,} {VERBS[verb][1]}{left}")
-    return RedirectResponse(f"/flows/{flow.name}/variants?{wanted.query()}", 303)
+    back = list_of(flow, "variants", wanted)
+    return after_doing(site, request, VERBS[verb][1], done, all_done=all_done, back=back)
 
 
 def _variant(variants: Variants, request: Request) -> Variant:
@@ -132,13 +128,6 @@ def _variant(variants: Variants, request: Request) -> Variant:
     if variant is None:
         raise HTTPException(404, "There is no such variant any more: it was put on the list, dropped, or never there.")
     return variant
-
-
-def _verb(request: Request) -> str:
-    verb: str = request.path_params["verb"]
-    if verb not in VERBS:
-        raise HTTPException(404, "There is nothing of that name to be done.")
-    return verb
 
 
 def _number(text: str) -> int:
