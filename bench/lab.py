@@ -29,7 +29,7 @@ from millrace_pipeline.queue.keys import Keys
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (ROOT, *(ROOT / folder for folder in ("producer", "consumer", "pipeline")))
-"""Where the code is that is measured: this folder's, whatever else is installed."""
+"""The place of the code that is measured: this folder's, whatever else is installed."""
 
 FLOW = "events"
 TEMPLATES = 1

@@ -21,7 +21,7 @@ Side: TypeAlias = Callable[[], tuple[float, ...]]
 """One run of one side: a value for each of the row's figures."""
 
 Beside: TypeAlias = Callable[[Path], AbstractContextManager[None]]
-"""What else runs during a run of a side, in its folder."""
+"""Something else that runs during a run of a side, in its folder."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Output(msgspec.Struct):
 
 
 class Rehearsed(msgspec.Struct):
-    """What would become of a record: `verdict` is delivered, filtered, or with a `reason` delayed, dead or variant."""
+    """The lot of one record: `verdict` is delivered, filtered, or with a `reason` delayed, dead or variant."""
 
     verdict: str
     reason: str | None

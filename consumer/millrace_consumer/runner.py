@@ -65,7 +65,7 @@ class Consumer:
         self.ended = threading.Event()
         self._delaying = Delaying(self.leases)
         self.ended_paused = False
-        """Whether it ended, with `until_empty`, though records wait: a person has paused the consumers."""
+        """True once it ended, with `until_empty`, though records wait: a person has paused the consumers."""
         self._renewal = Renewal(self.claiming, watchdog)
         self._sizing = Sizing(flow.batch)
         self._writer = Writer(flow, self.sink, self.leases, self._sizing, stopping=stopping)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pyarrow.parquet as pq
+import pytest
 
 from millrace.stack import Stack
 
@@ -27,6 +30,28 @@ class StackRun:
         self.files = [ROOT / "docker-compose.yml", ROOT / "docker-compose.practice.yml", override]
         self.project = f"millrace-test-{uuid4().hex[:8]}"
         self.stack = Stack(self.files, project=self.project)
+
+    @classmethod
+    @contextmanager
+    def built(cls, folder: Path, override: str, **environ: str) -> Iterator[StackRun]:
+        """A run whose image is built, with this override and environment of docker compose.
+
+        Its containers, networks and volumes are gone afterwards, however it ends; where it fails, its logs are shown.
+        """
+        file = folder / "docker-compose.run.yml"
+        file.write_text(override)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environ.items():
+                patch.setenv(name, value)
+            run = cls(file)
+            try:
+                run.compose("build", "--quiet")
+                yield run
+            except BaseException:
+                sys.stderr.write(run.logs())
+                raise
+            finally:
+                run.down()
 
     def compose(self, *words: str) -> str:
         """What `docker compose …` prints."""

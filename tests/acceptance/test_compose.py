@@ -6,7 +6,6 @@ One run, some minutes long, gives the evidence; each test is one claim about it.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -38,18 +37,9 @@ services:
 def evidence(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     """The whole run. Its containers, networks and volumes are gone afterwards, however it ends."""
     directory = tmp_path_factory.mktemp("stack")
-    override = directory / "docker-compose.run.yml"
-    override.write_text(OVERRIDE.format(start=int(time.time())))
-    run = StackRun(override)
-    try:
-        run.compose("build", "--quiet")
-        override.write_text(OVERRIDE.format(start=int(time.time())))  # now, so that nothing piles up meanwhile
+    with StackRun.built(directory, OVERRIDE.format(start=int(time.time()))) as run:
+        run.files[-1].write_text(OVERRIDE.format(start=int(time.time())))  # now, so that nothing piles up meanwhile
         yield play(run, directory / "data")
-    except BaseException:
-        sys.stderr.write(run.logs())
-        raise
-    finally:
-        run.down()
 
 
 def play(run: StackRun, directory: Path) -> Evidence:

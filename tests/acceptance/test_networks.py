@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,21 +79,10 @@ def documented(first: str) -> str:
 @pytest.fixture(scope="module")
 def evidence(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     """The whole run. Its containers, networks and volumes are gone afterwards, however it ends."""
-    folder = tmp_path_factory.mktemp("stack")
-    override = folder / "docker-compose.run.yml"
-    override.write_text(json.dumps(adapted()))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROMETHEUS_PORT", "0")  # any free one
-        patch.setenv("COMPOSE_PROFILES", "observe")
-        run = StackRun(override)
-        try:
-            run.compose("build", "--quiet")
-            yield look(run)
-        except BaseException:
-            sys.stderr.write(run.logs())
-            raise
-        finally:
-            run.down()
+    with StackRun.built(
+        tmp_path_factory.mktemp("stack"), json.dumps(adapted()), PROMETHEUS_PORT="0", COMPOSE_PROFILES="observe"
+    ) as run:
+        yield look(run)
 
 
 def adapted() -> dict[str, Any]:

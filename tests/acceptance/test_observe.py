@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -117,20 +116,10 @@ class Asked:
 @pytest.fixture(scope="module")
 def evidence(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     """The whole run. Its containers, networks and volumes are gone afterwards, however it ends."""
-    override = tmp_path_factory.mktemp("stack") / "docker-compose.run.yml"
-    override.write_text(OVERRIDE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROMETHEUS_PORT", "0")  # any free one
-        patch.setenv("COMPOSE_PROFILES", "observe")
-        run = StackRun(override)
-        try:
-            run.compose("build", "--quiet")
-            yield look(run)
-        except BaseException:
-            sys.stderr.write(run.logs())
-            raise
-        finally:
-            run.down()
+    with StackRun.built(
+        tmp_path_factory.mktemp("stack"), OVERRIDE, PROMETHEUS_PORT="0", COMPOSE_PROFILES="observe"
+    ) as run:
+        yield look(run)
 
 
 def look(run: StackRun) -> Evidence:

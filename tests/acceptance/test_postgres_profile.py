@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -26,6 +25,9 @@ for dsn in sys.argv[1:]:
 """
 
 
+OVERRIDE = "services: {consumer-postgres: {environment: {LINGER: 200ms, LEASE: 5s}}}\n"
+
+
 @dataclass
 class Evidence:
     """What a run showed."""
@@ -45,19 +47,8 @@ class Evidence:
 @pytest.fixture(scope="module")
 def evidence(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     """The whole run. Its containers, networks and volumes are gone afterwards, however it ends."""
-    override = tmp_path_factory.mktemp("stack") / "docker-compose.run.yml"
-    override.write_text("services: {consumer-postgres: {environment: {LINGER: 200ms, LEASE: 5s}}}\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COMPOSE_PROFILES", "postgres")
-        run = StackRun(override)
-        try:
-            run.compose("build", "--quiet")
-            yield look(run)
-        except BaseException:
-            sys.stderr.write(run.logs())
-            raise
-        finally:
-            run.down()
+    with StackRun.built(tmp_path_factory.mktemp("stack"), OVERRIDE, COMPOSE_PROFILES="postgres") as run:
+        yield look(run)
 
 
 def look(run: StackRun) -> Evidence:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -115,17 +114,8 @@ class Evidence:
 @pytest.fixture(scope="module")
 def evidence(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     """The whole run. Its containers, networks and volumes are gone afterwards, however it ends."""
-    override = tmp_path_factory.mktemp("stack") / "docker-compose.run.yml"
-    override.write_text(OVERRIDE)
-    run = StackRun(override)
-    try:
-        run.compose("build", "--quiet")
+    with StackRun.built(tmp_path_factory.mktemp("stack"), OVERRIDE) as run:
         yield look(run)
-    except BaseException:
-        sys.stderr.write(run.logs())
-        raise
-    finally:
-        run.down()
 
 
 def look(run: StackRun) -> Evidence:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -30,6 +29,9 @@ for name, port in (word.rsplit(":", 1) for word in sys.argv[1:]):
 """
 
 
+OVERRIDE = "services: {consumer: {environment: {BATCH: '100', LINGER: 1s}}}\n"
+
+
 @dataclass
 class Evidence:
     """What a run showed."""
@@ -48,17 +50,8 @@ class Evidence:
 @pytest.fixture(scope="module")
 def evidence(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     """The whole run. Its containers, networks and volumes are gone afterwards, however it ends."""
-    override = tmp_path_factory.mktemp("stack") / "docker-compose.run.yml"
-    override.write_text("services: {consumer: {environment: {BATCH: '100', LINGER: 1s}}}\n")
-    run = StackRun(override)
-    try:
-        run.compose("build", "--quiet")
+    with StackRun.built(tmp_path_factory.mktemp("stack"), OVERRIDE) as run:
         yield look(run)
-    except BaseException:
-        sys.stderr.write(run.logs())
-        raise
-    finally:
-        run.down()
 
 
 def look(run: StackRun) -> Evidence:

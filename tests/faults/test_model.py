@@ -14,14 +14,12 @@ from typing import Any
 import msgspec
 import pytest
 import redis
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
 
 from millrace_pipeline.envelope import DeadLetter, Record, encode
@@ -32,6 +30,7 @@ from millrace_pipeline.queue.changes import By
 from millrace_pipeline.queue.pausing import pause, resume
 from millrace_pipeline.queue.purging import purge, requeue
 from tests.faults.faulty import FAULTS, Fault, FaultyQueue
+from tests.faults.sequences import SHARES, run_sequences
 from tests.queues import Queue
 
 DELAYS = st.dictionaries(st.integers(0, 8), st.sampled_from([0, 60, 600]))
@@ -420,19 +419,7 @@ class Flow(RuleBasedStateMachine):
         return [line for part in keys.parts(id, int(claim["steps"])) for line in self.client.lrange(part, 0, -1)]
 
 
-SHARES = 4
-"""The sequences are shared out among so many tests, so that they can run side by side."""
-
-
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("share", range(SHARES))
 def test_any_order_of_verbs_faults_and_crashes_keeps_every_record_in_one_place(redis_url: str, share: int) -> None:
-    machine = type(f"Flow{share}", (Flow,), {"url": redis_url})
-    sequences = int(os.environ.get("MILLRACE_SEQUENCES", "200"))
-    run = settings(
-        max_examples=sequences // SHARES,
-        stateful_step_count=50,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(machine, settings=run)  # type: ignore[no-untyped-call]
+    run_sequences(Flow, redis_url, share)

@@ -17,14 +17,14 @@ from typing import Any
 import msgspec
 import pytest
 import redis
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from millrace_pipeline.envelope import DeadLetter, Record, encode
 from millrace_pipeline.errors import LeaseLost, RetryLater
 from millrace_pipeline.queue import Claim
 from tests.faults.faulty import FaultyQueue
+from tests.faults.sequences import SHARES, run_sequences
 
 WHO = st.integers(0, 1)
 PICK = st.integers(0, 2)
@@ -292,18 +292,7 @@ class PowerFlow(RuleBasedStateMachine):
         assert not [line for line, count in written.items() if count > 1]
 
 
-SHARES = 4
-
-
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("share", range(SHARES))
 def test_whatever_redis_forgets_nothing_is_lost_and_nothing_is_written_twice(redis_url: str, share: int) -> None:
-    machine = type(f"PowerFlow{share}", (PowerFlow,), {"url": redis_url})
-    sequences = int(os.environ.get("MILLRACE_SEQUENCES", "200"))
-    run = settings(
-        max_examples=sequences // SHARES,
-        stateful_step_count=50,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(machine, settings=run)  # type: ignore[no-untyped-call]
+    run_sequences(PowerFlow, redis_url, share)
