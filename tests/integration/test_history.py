@@ -10,9 +10,10 @@ import pytest
 import redis
 
 from millrace_pipeline.envelope import DeadLetter
+from millrace_pipeline.errors import RetryLater
 from millrace_pipeline.queue import DeadLetters
 from millrace_pipeline.queue import history as notes
-from millrace_pipeline.queue.history import History
+from millrace_pipeline.queue.history import MOVED, STOOD, History
 from millrace_pipeline.queue.spans import Span, read_notes, spans
 from tests.conftest import eventually
 from tests.integration.verbs import lines, taken
@@ -52,6 +53,15 @@ def test_what_moved_adds_up_to_the_counters_and_stands_in_its_second(queue: Queu
     assert total(queue, "bytes_in") == total(queue, "bytes_out") + 3
     last = told(queue)[-1]
     assert (last.ready, last.in_flight, last.dead) == (0, 0, 2)
+
+
+def test_what_is_put_off_is_in_flight_in_every_row(queue: Queue, quick: None) -> None:
+    queue.publish(lines(1, 2, 3))
+    queue.delay(taken(lambda: queue.claim(2)), {0: RetryLater(60)})
+    eventually(lambda: queue.publish(lines(4)) and len(read_notes(queue)) > 2)  # a note that Redis made since
+    *_, noted, now = read_notes(queue)
+    in_flight = len(MOVED) + STOOD.index("in_flight")
+    assert (noted.numbers[in_flight], now.numbers[in_flight]) == (2, 2)
 
 
 def test_an_hour_in_tens_a_day_in_minutes_ninety_days_in_hours(queue: Queue, client: redis.Redis) -> None:

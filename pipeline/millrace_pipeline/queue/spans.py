@@ -50,7 +50,9 @@ def read_notes(session: Session) -> list[Note]:
         for moment, text in pairs(found).items()
         if moment.isdigit() and len(numbers := tuple(map(int, text.split()))) == len(MOVED) + len(STOOD)
     ]
-    now = Note(books.moment, tuple(int(count or 0) for count in counted) + tuple(getattr(books, n) for n in STOOD))
+    # In the order of STOOD. What is delayed is in flight for the counters, and so for the other notes.
+    stand = (books.in_flight + books.delayed, books.ready, books.dead, books.variants)
+    now = Note(books.moment, tuple(int(count or 0) for count in counted) + stand)
     return [*sorted(notes, key=lambda note: note.moment), now]
 
 
