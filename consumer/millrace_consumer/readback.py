@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.surrogates import in_utf8
 
-BATCH_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{10}-d?\d{6,}[ab]*")
+BATCH_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{10}(-later)?-\d{6,}[ab]*")
 """A batch's id: the session of the consumer that claimed it or, with a d, put it off, its number, and a or b for each
 time it was split."""
 

@@ -26,14 +26,20 @@ class Claim(msgspec.Struct):
     """The round of the disk watch after which the claim is on disk; 0 where nobody asks, or it is known to be."""
 
 
+_DELAYED = "-later-"
+
+
 def delayed_id(session: str, number: int) -> str:
-    """Return the id of the batch that a session puts off as its so many'th."""
-    return f"{session}-d{number:06d}"
+    """Return the id of the batch that a session puts off as its so many'th.
+
+    It ends as any batch's id, in a number, so who takes ids apart sees it as one of another session.
+    """
+    return f"{session}{_DELAYED}{number:06d}"
 
 
 def is_delayed(id: str) -> bool:
     """Return True where the batch, or the one that it was split off from, was put off."""
-    return id.rpartition("-")[2].startswith("d")
+    return _DELAYED in id
 
 
 class Asking:
