@@ -193,13 +193,9 @@ class Inline:
 
     def _wait_for_the_delayed(self) -> None:
         """Return once none is left; or when we are stopped, having said how many are lost to this run."""
-        told = False
+        if self._delayed:
+            log.info("records_delayed", flow=self.flow.name, records=len(self._delayed), reason=self._delayed[0].why)
         while self._delayed and not self._stopping:
-            if not told:
-                log.info(
-                    "records_delayed", flow=self.flow.name, records=len(self._delayed), reason=self._delayed[0].why
-                )
-                told = True
             time.sleep(min(LOOK_SECONDS, max(0.0, min(delayed.due for delayed in self._delayed) - time.monotonic())))
             self._try_delayed_again()
         if self._delayed:

@@ -174,30 +174,33 @@ class HttpSink(SessionOptions, Sink):
 
     def _ask(self, method: str, headers: dict[str, str], body: bytes | None) -> requests.Response:
         """Return the answer to a request that says who asks. Raises SinkUnavailable where there is none."""
+        answer = self._answer(method, headers, body)
+        if isinstance(answer, Failure):  # raised here, since the exception's own words may hold the URL, or a secret
+            raise SinkUnavailable(answer.reason, retry_after=answer.retry_after)
+        return answer
+
+    def _answer(self, method: str, headers: dict[str, str], body: bytes | None) -> requests.Response | Failure:
         session, credentials = self._connected()
-        said = None
         try:
             said = credentials.headers()
-            if isinstance(said, dict):
-                answer = session.ask(
-                    method,
-                    with_params(self.url, credentials.params),
-                    body=body,
-                    headers=headers | {name: text.encode() for name, text in said.items()},
-                    timeout=(self.connect_timeout, self.timeout),
-                    sign=credentials.sign,
-                )
-                if not credentials.renewed(answer.status_code):
-                    return answer
-                answer.close()
-                said = Failure(f"{shown(self.url)} answered {status_text(answer.status_code)}: asks for a new token")
+            if isinstance(said, Failure):
+                return said
+            answer = session.ask(
+                method,
+                with_params(self.url, credentials.params),
+                body=body,
+                headers=headers | {name: text.encode() for name, text in said.items()},
+                timeout=(self.connect_timeout, self.timeout),
+                sign=credentials.sign,
+            )
         except (AuthUnavailable, AuthRefused) as error:
-            said = Failure(f"{shown(self.url)}: {error}")
+            return Failure(f"{shown(self.url)}: {error}")
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            said = Failure(f"{shown(self.url)}: {self._why(error)}")
-        # Raised here, since the exceptions' own words, and what they hold, may have the URL or a secret.
-        assert isinstance(said, Failure)
-        raise SinkUnavailable(said.reason, retry_after=said.retry_after)
+            return Failure(f"{shown(self.url)}: {self._why(error)}")
+        if not credentials.renewed(answer.status_code):
+            return answer
+        answer.close()
+        return Failure(f"{shown(self.url)} answered {status_text(answer.status_code)}: asks for a new token")
 
     def _why(self, error: BaseException) -> str:
         return why_no_answer(error, connect_timeout=self.connect_timeout, read_timeout=self.timeout)
