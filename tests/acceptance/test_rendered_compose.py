@@ -103,8 +103,11 @@ def _deliver(rendered: Rendered) -> None:
         return found
 
     until("all is delivered", lambda: books()["delivered"] == COUNT)
-    running = rendered.compose("ps", "--format", "{{.Service}}").split()
-    assert sorted(running) == ["consumer-my-numbers", "consumer-my-numbers", "redis"]
+
+    def running() -> list[str]:
+        return sorted(rendered.compose("ps", "--format", "{{.Service}}").split())
+
+    until("the producer has ended", lambda: running() == ["consumer-my-numbers", "consumer-my-numbers", "redis"])
     rendered.compose("cp", "consumer-my-numbers:/data", "out")
     files = (rendered.folder / "out").rglob("*.jsonl")
     records = [json.loads(line) for file in files for line in file.read_text().splitlines()]
