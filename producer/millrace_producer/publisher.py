@@ -35,6 +35,9 @@ BUFFER_BATCHES = 2
 PUBLISH_BYTES = 8 * 1024 * 1024
 """A publish is cut short at this size, so that no transaction keeps Redis from others for long."""
 
+RECORD_BYTES = 256
+"""About so much memory has a record beside its data: its key, its position, and Python's own."""
+
 ROOM_BYTES = BUFFER_BATCHES * PUBLISH_BYTES
 
 HOLD_POLL_SECONDS = 0.5
@@ -52,8 +55,9 @@ class Publisher:
     `stopping` is set what can't be had again is put on the list all the same, and what can is FlowPaused.
     `seen_seconds` is the dedupe window, `key` a JSON pointer to what it goes by instead of the record's own key,
     `contract` what becomes of records that don't fit the flow's model. `acknowledge` is called from a thread with the
-    records of each publish, once they are on the list, and on Redis' disk where the queue's `fsync` says so; what it
-    raises is raised once, as a SourceError, from the next `put`, `flush` or `close`. `published`, `duplicates` and
+    records of each publish, once they are on the list, and on Redis' disk where the queue's `fsync` says so; with their
+    data taken from them, where it needs none (`acknowledges_data`); what it raises is raised once, as a SourceError,
+    from the next `put`, `flush` or `close`. `published`, `duplicates` and
     `dead` count records of this publisher; a dead letter counts as published too.
 
     An error that waiting won't mend ends the thread; it is `error` then, and raised from the next `put`, `flush` or
@@ -74,6 +78,7 @@ class Publisher:
         key: str | None = None,
         contract: Contract | None = None,
         acknowledge: Callable[[Sequence[Record | DeadLetter]], None] | None = None,
+        acknowledges_data: bool = True,
         stopping: threading.Event | None = None,
     ) -> None:
         self._publishing = publishing
@@ -87,6 +92,7 @@ class Publisher:
         self._seen_seconds = seen_seconds
         self._make = Entries(source, mark=session.keys.ready, session=session.id, key=key, contract=contract).make
         self._acknowledge = acknowledge
+        self._keeps_data = acknowledges_data
         self._stopping = stopping or threading.Event()
         self._buffer: list[Entry] = []
         self._buffered_bytes = 0
@@ -130,6 +136,8 @@ class Publisher:
         entry = self._make(record)
         if self._acknowledge:
             entry.record = record
+            if not self._keeps_data and isinstance(record, Record):
+                record.data = None
         with self._lock:
             if self._unacknowledged is not None:
                 self._raise_unacknowledged()
@@ -305,7 +313,8 @@ class Publisher:
         if not self._room:
             self.heed_pause()
         told = [entry.record for entry in batch if entry.record is not None]
-        self._confirmation.add(self._publishing.publishes, told, sum([len(entry.line) for entry in batch]))
+        size = len(told) * RECORD_BYTES + (sum([len(entry.line) for entry in batch]) if self._keeps_data else 0)
+        self._confirmation.add(self._publishing.publishes, told, size)
         with self._changed:
             self._done += len(batch)
             self.published += result.records + len(dead)

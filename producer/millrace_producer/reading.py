@@ -209,6 +209,7 @@ def open_publisher(flow: Flow, publishing: Publishing, source: Source, stopping:
         key=flow.dedupe.key if flow.dedupe else None,
         contract=Contract.of(flow),
         acknowledge=source.published if acknowledges else None,
+        acknowledges_data=source.acknowledges_data,
         stopping=stopping,
     )
 

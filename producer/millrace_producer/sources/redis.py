@@ -45,6 +45,7 @@ class RedisSource(TimeOptions, Source):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     about: ClassVar[str] = "other queues"
+    acknowledges_data: ClassVar[bool] = False
 
     url: SecretStr = Field(description="The server, as in REDIS_URL: redis://user:password@host:6379/0.")
     key: str = Field(min_length=1, description="Name of the list, stream or channel; of channels also a pattern.")
