@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import threading
 import time
@@ -28,6 +29,9 @@ from millrace_pipeline.process.supervisor import Child
 
 SHOW_SECONDS = 1.0
 NAME_WIDTH = 20
+
+_OUTAGE = re.compile(r"sink unavailable since \S+ (\S+) UTC: (.*)", re.DOTALL)
+"""A lease's note: its time and its reason."""
 
 
 class Screen:
@@ -106,7 +110,7 @@ class TableScreen(PrettyScreen):
             counts, waits = self._counts(flow, now)
             producer = _styled(flow.producer) if flow.producer else "[dim]others[/dim]"
             table.add_row(flow.flow.name, producer, consumers, *counts)
-            notes += [Text(f"{flow.flow.name}: {note}", style="yellow") for note in (*waits, *_troubles(flow))]
+            notes += [_note(f"{flow.flow.name}: {note}") for note in (*waits, *_troubles(flow, waits))]
         return Group(table, *notes)
 
     def _counts(self, flow: RunningFlow, now: float) -> tuple[list[str], list[str]]:
@@ -119,13 +123,18 @@ class TableScreen(PrettyScreen):
         counts = (books.ready, books.in_flight, books.dead, books.delivered)
         paused = [f"{part} {pause}" for part, pause in books.paused.items()]
         waits = [
-            f"waits: {note}"
+            "waits: " + _OUTAGE.sub(r"\2 (since \1 UTC)", note)
             for note in dict.fromkeys(lease.note for lease in books.leases if not lease.delayed)
             if note
         ]
         if words := delays(books):
             waits.append(words)
         return [*(f"{count:,}" for count in counts), f"{rate:,.0f}"], [*paused, *waits]
+
+
+def _note(text: str) -> Text:
+    """A line below the table: folded where it is too long for the terminal, unlike those of the log."""
+    return Text(text, style="yellow", no_wrap=False, overflow="fold")
 
 
 def event_in(line: str) -> dict[str, Any] | None:
@@ -139,11 +148,11 @@ def event_in(line: str) -> dict[str, Any] | None:
     return event if isinstance(event, dict) and "event" in event and "level" in event else None
 
 
-def _troubles(flow: RunningFlow) -> Iterator[str]:
+def _troubles(flow: RunningFlow, told: Sequence[str]) -> Iterator[str]:
     for child in flow.services:
         restarts = f"started {child.starts} times" if child.starts > 1 else ""
         trouble = ""
-        if child.trouble:
+        if child.trouble and not any(child.trouble in note for note in told):
             trouble = f"since {datetime.fromtimestamp(child.trouble_since):%H:%M:%S} {child.trouble}"
         if restarts or trouble:
             yield f"{child.name}: {', '.join(filter(None, (restarts, trouble)))}"

@@ -280,8 +280,8 @@ def in_our_words(error: Exception) -> QueueError:
     if refused and words.startswith(_NO_PASSWORD):
         return QueueMisuse("this Redis wants a password; REDIS_URL has none")
     if refused or words.startswith(_REFUSED):
-        said = words.rstrip(".")
-        return QueueMisuse(f"Redis refuses this user: {said}. Check the user, the password and the ACL in REDIS_URL.")
+        said = words.rstrip(".?") + "."
+        return QueueMisuse(f"Redis refuses this user: {said} Check the user, the password and the ACL in REDIS_URL.")
     if isinstance(error, redis.exceptions.OutOfMemoryError) or words.startswith("OOM"):
         return QueueFull("Redis is at maxmemory")
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError | redis.exceptions.ReadOnlyError):
