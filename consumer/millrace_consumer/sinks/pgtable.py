@@ -147,9 +147,10 @@ class PgTable(SqlTable):
             (
                 # All consumers take their locks in the same order.
                 f"SELECT FROM {self.quoted_name} AS there JOIN {given} ON {same} ORDER BY {there} FOR UPDATE OF there",
-                f"UPDATE {self.quoted_name} AS there SET ({columns}) = ROW({merged}) FROM {given} "
-                f"WHERE {same}{self.newer(upsert, 'given', 'AND')}",
-                # Another consumer may have put a row there in between.
+                # One statement, so that both parts see the same rows: of two, each would see what is committed when it
+                # begins, and a row that came in between would be new to the first and there for the second.
+                f"WITH updated AS (UPDATE {self.quoted_name} AS there SET ({columns}) = ROW({merged}) FROM {given} "
+                f"WHERE {same}{self.newer(upsert, 'given', 'AND')}) "
                 f"{self.insert(names, f'SELECT {into} FROM {given} {new}', Upsert())} {self.on_conflict(upsert.key)} "
                 f"DO UPDATE SET ({columns}) = (SELECT {merged} FROM {given} WHERE {mine})"
                 f"{self.newer(upsert, 'excluded')}",
