@@ -113,18 +113,26 @@ class DuckdbTable(SqlTable):
         return rows
 
     def put(self, connection: DuckDBPyConnection, rows: Rows, upsert: Upsert) -> None:
-        for part in rows.rounds(upsert.key, upsert.version):
+        for part in self.rounds(connection, rows, upsert):
             connection.register(STAGE, _stage(part))
             has = {name: f"{HAS}{place}" for place, name in enumerate(part.has)}
             select = self._select(part.names, has, upsert)
             connection.execute(self.insert(part.names, select, upsert))
+
+    texts: ClassVar = frozenset({"VARCHAR"})
+
+    def ranks(self, connection: DuckDBPyConnection, rows: Rows, names: Sequence[str]) -> list[int]:
+        connection.register(STAGE, _stage(Rows({name: rows.values[name] for name in names})))
+        order = ", ".join(map(self.value, names))
+        ranks = f"SELECT dense_rank() OVER (ORDER BY {order}) FROM {STAGE} ORDER BY {PLACE}"
+        return [rank for (rank,) in connection.execute(ranks).fetchall()]
 
     def _select(self, names: Sequence[str], has: Mapping[str, str], upsert: Upsert) -> str:
         """The rows as the table takes them, one a key, with what is there already in the place of what they lack."""
         given = [f"{self.present(name)} AS {quoted(name)}" for name in names]
         select = f"SELECT {', '.join([*given, *has.values(), PLACE])} FROM {STAGE}"
         if upsert.key:
-            newest = f"{self.value(upsert.version)} DESC NULLS LAST, " if upsert.version else ""
+            newest = f"{self.present(upsert.version)} DESC NULLS LAST, " if upsert.version else ""
             keys = ", ".join(map(self.value, upsert.key))
             # The last record of a key in the batch wins.
             select += f" QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {newest}{PLACE} DESC) = 1"

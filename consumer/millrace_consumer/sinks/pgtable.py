@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from psycopg import Connection
+from psycopg import Connection, Cursor
 from psycopg.sql import SQL
 
 from millrace_consumer.modeltypes import Kind
@@ -102,28 +102,39 @@ class PgTable(SqlTable):
             return True
         return there.category in _CATEGORIES[column.kind] or there.base in _ALSO.get(column.kind, ())
 
+    texts: ClassVar = frozenset({"text", "character varying"})
+
     def staged(self, cells: dict[str, list[Any]]) -> Rows:
         return Rows(cells)
 
     def put(self, connection: Connection[Any], rows: Rows, upsert: Upsert) -> None:
         """See `SqlTable.put`: they are copied to a temporary table, and moved from there."""
-        for part in rows.rounds(upsert.key, upsert.version):
-            self._put(connection, part, upsert)
+        for part in self.rounds(connection, rows, upsert):
+            has = {name: f"{HAS}{place}" for place, name in enumerate(part.has)}
+            with connection.cursor() as cursor:
+                killpoint("sink.before_copy")
+                self._stage(cursor, part, has)
+                killpoint("sink.after_copy")
+                take_over = self._take_over(part.names, has, upsert)
+                cursor.execute(SQL(f"{take_over}; SET CONSTRAINTS ALL IMMEDIATE; DROP TABLE pg_temp.{STAGE}"))
 
-    def _put(self, connection: Connection[Any], rows: Rows, upsert: Upsert) -> None:
-        has = {name: f"{HAS}{place}" for place, name in enumerate(rows.has)}
+    def ranks(self, connection: Connection[Any], rows: Rows, names: Sequence[str]) -> list[int]:
+        with connection.cursor() as cursor:
+            self._stage(cursor, Rows({name: rows.values[name] for name in names}), {})
+            order = ", ".join(map(self.value, names))
+            cursor.execute(SQL(f"SELECT dense_rank() OVER (ORDER BY {order}) FROM pg_temp.{STAGE} ORDER BY ctid"))
+            ranks = [rank for (rank,) in cursor.fetchall()]
+            cursor.execute(SQL(f"DROP TABLE pg_temp.{STAGE}"))
+            return ranks
+
+    def _stage(self, cursor: Cursor[Any], rows: Rows, has: Mapping[str, str]) -> None:
         types = [f"{quoted(name)} {self.columns[name].type}" for name in rows.names]
         types += [f"{flag} boolean" for flag in has.values()]
         names = ", ".join([*map(quoted, rows.names), *has.values()])
-        with connection.cursor() as cursor:
-            cursor.execute(SQL(f"CREATE TEMP TABLE {STAGE} ({', '.join(types)})"))
-            killpoint("sink.before_copy")
-            with cursor.copy(SQL(f"COPY pg_temp.{STAGE} ({names}) FROM STDIN")) as copy:
-                for row in zip(*rows.values.values(), *rows.has.values(), strict=True):
-                    copy.write_row(row)
-            killpoint("sink.after_copy")
-            take_over = self._take_over(rows.names, has, upsert)
-            cursor.execute(SQL(f"{take_over}; SET CONSTRAINTS ALL IMMEDIATE; DROP TABLE pg_temp.{STAGE}"))
+        cursor.execute(SQL(f"CREATE TEMP TABLE {STAGE} ({', '.join(types)})"))
+        with cursor.copy(SQL(f"COPY pg_temp.{STAGE} ({names}) FROM STDIN")) as copy:
+            for row in zip(*rows.values.values(), *rows.has.values(), strict=True):
+                copy.write_row(row)
 
     def _take_over(self, names: Sequence[str], has: Mapping[str, str], upsert: Upsert) -> str:
         """The statements that move the rows of the temporary table."""
@@ -172,7 +183,7 @@ class PgTable(SqlTable):
             return f"SELECT {values} FROM pg_temp.{STAGE}"
         keys = ", ".join(map(quoted, key))
         # The last record of a key in the batch wins, and all consumers take their locks in the same order.
-        newest = f"{quoted(version)} DESC NULLS LAST, " if version else ""
+        newest = f"{self.present(version)} DESC NULLS LAST, " if version else ""
         return f"SELECT DISTINCT ON ({keys}) {values} FROM pg_temp.{STAGE} ORDER BY {keys}, {newest}ctid DESC"
 
 
