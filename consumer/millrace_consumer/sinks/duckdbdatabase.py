@@ -59,7 +59,7 @@ class DuckdbDatabase(FileDatabase):
         connection = None
         try:
             try:
-                connection = duckdb.connect(self._path, read_only=True)
+                connection = _connected(self._path, read_only=True)
             except duckdb.IOException as error:
                 if not _is_locked(error):
                     raise
@@ -125,7 +125,7 @@ class DuckdbDatabase(FileDatabase):
 
     def _connected(self, read_only: bool) -> DuckDBPyConnection:
         return self._once_free(
-            lambda: duckdb.connect(self._path, read_only=read_only),
+            lambda: _connected(self._path, read_only=read_only),
             _is_locked,
         )
 
@@ -139,6 +139,12 @@ class DuckdbDatabase(FileDatabase):
                 if not is_taken(error) or time.monotonic() > over:
                     raise
                 time.sleep(random.uniform(*_PAUSE))
+
+
+def _connected(path: Path, *, read_only: bool) -> DuckDBPyConnection:
+    connection = duckdb.connect(path, read_only=read_only)
+    connection.execute("SET TimeZone = 'UTC'")  # else a time without a zone is in this machine's
+    return connection
 
 
 def _is_locked(error: Exception) -> bool:

@@ -40,6 +40,8 @@ HAS = "millrace_has_"
 _INTEGERS = re.compile(r"U?(?:TINY|SMALL|BIG|HUGE)?INT(?:EGER)?")
 _NESTED = re.compile(r"JSON|VARIANT|(?:STRUCT|MAP|UNION)\(.*|.*\[\d*\]", re.DOTALL)
 _QUOTED = re.compile(r'["\'].*["\']', re.DOTALL)
+_ZONELESS = re.compile(r"""("[^"]*"|'[^']*')|\b(?:TIMESTAMP(?:_M?S)?|DATE|(TIMESTAMP_NS))(?=[,)\[]|$)""")
+"""A type of times without a zone in that of a column, where it is no name in quotes."""
 
 
 class DuckdbTable(SqlTable):
@@ -121,6 +123,11 @@ class DuckdbTable(SqlTable):
 
     texts: ClassVar = frozenset({"VARCHAR"})
 
+    @property
+    def clocks(self) -> set[str]:
+        """The columns that take a time of day."""
+        return {name for name, column in self.columns.items() if column.type == "TIME"}
+
     def ranks(self, connection: DuckDBPyConnection, rows: Rows, names: Sequence[str]) -> list[int]:
         connection.register(STAGE, _stage(Rows({name: rows.values[name] for name in names})))
         order = ", ".join(map(self.value, names))
@@ -172,7 +179,18 @@ class DuckdbTable(SqlTable):
         value = quoted(name)
         if there != "JSON" and name in self.json:
             value = f"{how}({value} AS JSON)"
+        if (zoned := _zoned(there)) != there:
+            value = f"{how}({value} AS {zoned})"
         return f"{how}({value} AS {there})"
+
+
+def _zoned(type: str) -> str:
+    """A type with zones where it has none: DuckDB leaves out of text what its type has no place for."""
+
+    def with_zone(found: re.Match[str]) -> str:
+        return found[1] or ("TIMESTAMPTZ_NS" if found[2] else "TIMESTAMPTZ")
+
+    return _ZONELESS.sub(with_zone, type)
 
 
 def _stage(rows: Rows) -> pa.Table:

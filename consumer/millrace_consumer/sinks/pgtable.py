@@ -35,6 +35,10 @@ STAGE = "millrace_stage"
 HAS = "millrace_has_"
 """With a number, a column of the stage: whether the record has a value for one of the others."""
 
+_ZONED = {"timestamp": "timestamp with time zone", "date": "timestamp with time zone"}
+_ZONED |= {f"_{base}": f"{zoned}[]" for base, zoned in _ZONED.items()}
+"""What a column without a zone is staged as: PostgreSQL leaves out of text what its type has no place for."""
+
 _COLUMNS = """
 select a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid),
        a.attidentity <> '' or a.attgenerated <> '', t.typcategory, coalesce(base.typname, t.typname)
@@ -97,6 +101,11 @@ class PgTable(SqlTable):
         """The columns that take a list."""
         return {name for name, column in self.columns.items() if column.category == "A"}
 
+    @property
+    def clocks(self) -> set[str]:
+        """The columns that take a time of day."""
+        return {name for name, column in self.columns.items() if column.base == "time"}
+
     def takes(self, there: Found, column: SqlColumn) -> bool:
         if column.kind not in _CATEGORIES or there.base in JSON_TYPES:
             return True
@@ -128,7 +137,8 @@ class PgTable(SqlTable):
             return ranks
 
     def _stage(self, cursor: Cursor[Any], rows: Rows, has: Mapping[str, str]) -> None:
-        types = [f"{quoted(name)} {self.columns[name].type}" for name in rows.names]
+        columns = {name: self.columns[name] for name in rows.names}
+        types = [f"{quoted(name)} {_ZONED.get(there.base, there.type)}" for name, there in columns.items()]
         types += [f"{flag} boolean" for flag in has.values()]
         names = ", ".join([*map(quoted, rows.names), *has.values()])
         cursor.execute(SQL(f"CREATE TEMP TABLE {STAGE} ({', '.join(types)})"))
@@ -174,6 +184,11 @@ class PgTable(SqlTable):
     def why(self, error: Exception, row: Rows | None = None) -> str:  # noqa: ARG002 - it says it all
         return why(error)
 
+    def value(self, name: str) -> str:
+        """See `SqlTable.value`: of an instant the time in UTC, which the transaction's zone is."""
+        there = self.columns[name]
+        return f"{quoted(name)}::{there.type}" if there.base in _ZONED else quoted(name)
+
     def _select(self, names: Sequence[str], upsert: Upsert, has: Mapping[str, str] | None = None) -> str:
         """The rows as the table takes them, one a key, with the flags which of their values are theirs."""
         values, (key, version) = self.values(names), upsert
@@ -181,7 +196,7 @@ class PgTable(SqlTable):
             values = ", ".join([*(f"{self.present(name)} AS {quoted(name)}" for name in names), *has.values()])
         if not key:
             return f"SELECT {values} FROM pg_temp.{STAGE}"
-        keys = ", ".join(map(quoted, key))
+        keys = ", ".join(map(self.value, key))
         # The last record of a key in the batch wins, and all consumers take their locks in the same order.
         newest = f"{self.present(version)} DESC NULLS LAST, " if version else ""
         return f"SELECT DISTINCT ON ({keys}) {values} FROM pg_temp.{STAGE} ORDER BY {keys}, {newest}ctid DESC"

@@ -110,6 +110,11 @@ class SqlTable(ABC):
         """The columns that take a list."""
         return ()
 
+    @property
+    def clocks(self) -> Collection[str]:
+        """The columns that take a time of day, and drop a zone without a word."""
+        return ()
+
     def takes(self, there: Found, column: SqlColumn) -> bool:  # noqa: ARG002 - where types are no more than a hint
         """Whether what `column` holds can be written to the column that is there."""
         return True
