@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -140,34 +139,27 @@ class DeltaSink(UpsertingSink, PlacedSink):
         killpoint("sink.before_write")
         self.hold_to_model(batch)
         rows = self._rows(batch)
-        merged = merged_by_key(rows, self._given(batch), self.key, self.version) if self.upserts else None
-        places: dict[str, Sequence[int]] = dict.fromkeys(rows.schema.names, range(len(rows)))
-        if merged is not None:
-            rows, places = merged.rows, merged.places
+        given = self._given(batch)
 
         def write(table: DeltaTable, properties: CommitProperties) -> None:
             there = pa.schema(table.schema().to_arrow())
-            fitting = fitted(rows, places, there, self.path)
+            fitting = fitted(rows, there, self.path)
             if fitting.lacking and not self.add_columns:
                 raise SinkUnavailable(
                     f"the table at {self.path} has no column {', '.join(fitting.lacking)}: add it, or say "
                     "`add_columns: true`"
                 )
-            if merged is None:
+            if not self.upserts:
                 append(table, fitting.rows, properties)
                 return
             if fitting.lacking:
                 # By itself, and before: where nested types grow, the library's merge empties the rows that are there.
                 append(table, fitting.rows.slice(0, 0), None)
             names = names_in(there, rows.schema.names, self.path)
-            upsert(
-                table,
-                fitting.rows,
-                properties,
-                [names[name] for name in self.key],
-                self.version and names[self.version],
-                {names[name]: has for name, has in merged.has.items()},
-            )
+            key, version = [names[name] for name in self.key], self.version and names[self.version]
+            # As the table has them: what two records call differently may be one key there.
+            merged = merged_by_key(fitting.rows, {names[name]: has for name, has in given.items()}, key, version)
+            upsert(table, merged, properties, key, version)
 
         batch.written = self.table.commit(batch.id, batch.flow, rows.schema, write)
         self.say_dropped(batch)
@@ -203,7 +195,7 @@ class DeltaSink(UpsertingSink, PlacedSink):
         """Of each column that may keep what it has, which records have a value for it."""
         if not self.keeps or batch.model is None or batch.given is None:
             return {}
-        names = [name for name in batch.model.model_fields if name not in self.key]
+        names = [name for name in batch.model.model_fields if name not in (*self.key, self.version)]
         return {name: [name in given for given in batch.given] for name in names}
 
     def _unnameable(self, rows: pa.Table) -> dict[int, str]:

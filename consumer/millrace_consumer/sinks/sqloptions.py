@@ -147,4 +147,5 @@ class SqlOptions(UpsertingSink):
         return found
 
     def _columns(self, table: SqlTable, names: list[str]) -> Columns:
-        return Columns(names, table.json, table.arrays, table.sparse(names, keeps=self.keeps), keeps=self.keeps)
+        sparse = table.sparse(names, keeps=self.keeps)
+        return Columns(names, table.json, table.arrays, table.clocks, sparse, keeps=self.keeps)

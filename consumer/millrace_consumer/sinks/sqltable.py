@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 from millrace_consumer.matching import Match, Matching
@@ -64,6 +64,29 @@ class SqlTable(ABC):
     def put(self, connection: Any, rows: Rows, upsert: Upsert) -> None:
         """Writes the rows, in a transaction that is under way."""
 
+    def rounds(self, connection: Any, rows: Rows, upsert: Upsert) -> list[Rows]:
+        """Return what `put` puts one after the other: see `Rows.rounds`."""
+        if not upsert.key or not rows.has:
+            return [rows]
+        cells = [rows.cells[name] for name in upsert.key]
+        if all(map(self.spells_alike, upsert.key, cells)):
+            names: Sequence[Hashable] = list(zip(*cells, strict=True))
+        else:
+            names = self.ranks(connection, rows, upsert.key)
+        return rows.rounds(names, merged=upsert.version is None)
+
+    def spells_alike(self, name: str, values: Sequence[Any]) -> bool:
+        """Return True where two of a column's values are one to the table only if they are to Python, too."""
+        kinds = set(map(type, values))
+        return kinds == {int} or (kinds == {str} and self.columns[name].type in self.texts)
+
+    texts: ClassVar[Collection[str]] = ()
+    """The types of text that differ where their letters do."""
+
+    def ranks(self, connection: Any, rows: Rows, names: Sequence[str]) -> list[int]:
+        """Return a number for each row, the same one for those that are alike in these columns to the table."""
+        raise NotImplementedError
+
     def misfits(self, connection: Any, rows: Rows) -> dict[int, str]:  # noqa: ARG002 - most show when they are written
         """The rows that can't be written whatever else there is, by index, and why."""
         return {}
@@ -85,6 +108,11 @@ class SqlTable(ABC):
     @property
     def arrays(self) -> Collection[str]:
         """The columns that take a list."""
+        return ()
+
+    @property
+    def clocks(self) -> Collection[str]:
+        """The columns that take a time of day, and drop a zone without a word."""
         return ()
 
     def takes(self, there: Found, column: SqlColumn) -> bool:  # noqa: ARG002 - where types are no more than a hint
