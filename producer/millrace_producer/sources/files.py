@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
@@ -15,8 +15,8 @@ from millrace_pipeline.objectstore import StoreOptions, is_url
 from millrace_pipeline.pointer import resolve
 from millrace_producer.keys import CONTENT, content_key
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source
+from millrace_producer.sources.cells import CellOptions
 from millrace_producer.sources.fields import Fields
-from millrace_producer.sources.nullable import nullable_fields
 from millrace_producer.sources.reading.bucket import checked_url
 from millrace_producer.sources.reading.csv import Dialect
 from millrace_producer.sources.reading.files import Files, LocalFiles, Objects
@@ -44,7 +44,7 @@ FORMATS: dict[str, Layout] = {
 OneCharacter = Annotated[str, Field(min_length=1, max_length=1)]
 
 
-class FilesSource(RecordOptions, Source):
+class FilesSource(CellOptions, RecordOptions, Source):
     """Reads files: JSON Lines, JSON, CSV, Parquet, XML or text, packed or not, from a disk or an object store.
 
     The position is a file and an offset in it: files are read in an order in which all before it are done. Ends when
@@ -110,11 +110,6 @@ class FilesSource(RecordOptions, Source):
     quote: OneCharacter | None = Field(
         default='"', description="What is around a CSV's fields that hold delimiters or line ends; null for nothing."
     )
-    null: str | None = Field(
-        default=None,
-        description="What stands for null in a CSV, such as an empty text or NA. Default: an empty cell, where the "
-        "flow's model takes null for that field and no text.",
-    )
     encoding: str = Field(default="utf-8", description="How text is written: utf-8, latin-1, cp1252, shift_jis …")
     max_line_bytes: Size = Field(
         default=16 * 1024 * 1024,
@@ -176,7 +171,7 @@ class FilesSource(RecordOptions, Source):
                 self.delimiter or ("\t" if suffix == ".tsv" else ","),
                 self.quote,
                 self.encoding,
-                self.null,
+                self.cells,
             ),
             self.max_line_bytes,
             Document(
@@ -196,11 +191,10 @@ class FilesSource(RecordOptions, Source):
         """See `Source.ends`."""
         return self.mode == "once"
 
-    def for_model(self, model: type[BaseModel] | None) -> FilesSource:
+    def for_model(self, model: type[BaseModel] | None) -> Self:
         """See `Source.for_model`: of the rows of a CSV, which are texts, it tells what an empty cell is."""
-        nullable = nullable_fields(model) if model else frozenset[str]()
-        if self.null is None and nullable:
-            self._format = self._format._replace(dialect=self._format.dialect._replace(nullable=nullable))
+        super().for_model(model)
+        self._format = self._format._replace(dialect=self._format.dialect._replace(cells=self.cells))
         return self
 
     def check(self) -> None:

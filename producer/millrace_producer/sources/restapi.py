@@ -251,6 +251,7 @@ class Api:
                 pointer=options.records,
                 map_key=options.map_key,
                 delimiter=options.delimiter,
+                cells=options.cells,
             )
         except NoRecords as error:
             return Failure(str(error))

@@ -12,6 +12,7 @@ from millrace_pipeline.errors import RecordError
 from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.pointer import resolve
 from millrace_producer.sources.base import DeadLetter
+from millrace_producer.sources.cells import Cells
 from millrace_producer.sources.jsonbody import NotJson, dig, records_in, value_of
 
 BodyFormat = Literal["json", "jsonl", "csv"]
@@ -20,6 +21,9 @@ Raw: TypeAlias = bytes | DeadLetter
 """A record as it came, or what is to be one and can't."""
 
 _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+
+
+NO_NULLS = Cells()
 
 
 class NoRecords(ValueError):
@@ -40,10 +44,20 @@ class RestBody:
 
     @classmethod
     def of(
-        cls, text: bytes, format: BodyFormat, *, pointer: str = "", map_key: str | None = None, delimiter: str = ","
+        cls,
+        text: bytes,
+        format: BodyFormat,
+        *,
+        pointer: str = "",
+        map_key: str | None = None,
+        delimiter: str = ",",
+        cells: Cells = NO_NULLS,
     ) -> RestBody:
         """Return the body with its records. Raises NoRecords."""
-        return cls(text, format, _found(text, format, pointer, map_key, delimiter) if text.strip() else [])
+        if not text.strip():
+            return cls(text, format)
+        rows = _rows(text, delimiter, cells) if format == "csv" else _found(text, format, pointer, map_key)
+        return cls(text, format, rows)
 
     def look(self, pointer: str) -> Any:
         """What a JSON pointer finds in it; None where there is nothing."""
@@ -58,11 +72,9 @@ class RestBody:
         return resolve(pointer, value_of(last.original if isinstance(last, DeadLetter) else last)) if last else None
 
 
-def _found(text: bytes, format: BodyFormat, pointer: str, map_key: str | None, delimiter: str) -> list[Raw]:
+def _found(text: bytes, format: BodyFormat, pointer: str, map_key: str | None) -> list[Raw]:
     if format == "jsonl":
         return [line for line in text.replace(b"\r\n", b"\n").split(b"\n") if line.strip()]
-    if format == "csv":
-        return list(_rows(text, delimiter))
     try:
         found = dig(pointer, text)
         if found is None:
@@ -97,12 +109,13 @@ def _charset(content_type: str) -> str:
     return str(message.get_param("charset") or "")
 
 
-def _rows(text: bytes, delimiter: str) -> list[Raw]:
+def _rows(text: bytes, delimiter: str, cells: Cells) -> list[Raw]:
     # Not before it is used: what reads files reads them in many more ways.
     from millrace_producer.sources.reading.csv import CsvReading, Dialect
     from millrace_producer.sources.reading.lines import Lines
 
-    reading = CsvReading(Lines(BytesIO(text), len(text)), Dialect(delimiter=delimiter), limit=len(text))
+    dialect = Dialect(delimiter=delimiter, cells=cells)
+    reading = CsvReading(Lines(BytesIO(text), len(text)), dialect, limit=len(text))
     rows: list[Raw] = []
     for row in reading.records(final=True):
         if isinstance(row, DeadLetter):
