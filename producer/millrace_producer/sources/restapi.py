@@ -246,7 +246,7 @@ class Api:
         why = ""
         try:
             body = RestBody.of(
-                in_utf8(said, answer.headers.get("content-type", "")),
+                in_utf8(said, answer.headers.get("content-type", ""), options.format),
                 options.format,
                 pointer=options.records,
                 map_key=options.map_key,

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from millrace_producer.sources.base import DeadLetter, Record
 from millrace_producer.sources.cells import Cells
-from millrace_producer.sources.reading.base import SHOWN_BYTES, Reading, not_encoded, too_long
+from millrace_producer.sources.reading.base import SHOWN_BYTES, ByLines, not_encoded, too_long
 from millrace_producer.sources.reading.lines import Head, Lines
 
 csv.field_size_limit(1 << 30)  # what is too long is said by the source's own limit
@@ -25,7 +25,7 @@ class Dialect(NamedTuple):
     cells: Cells = Cells()
 
 
-class CsvReading(Reading):
+class CsvReading(ByLines):
     """A record a row: a mapping of strings.
 
     A row may span lines, within quotes. Where a quote is never closed, only the line that opens it is bad: the next
@@ -61,9 +61,6 @@ class CsvReading(Reading):
                 yield Record(self._dialect.cells.valued(dict(zip(self._columns, row, strict=True))))
             else:
                 yield DeadLetter(self._raw, f"{len(row)} fields, where the header has {len(self._columns)}")
-
-    def close(self) -> None:
-        self._lines.close()
 
     @property
     def mark(self) -> str:
