@@ -84,6 +84,13 @@ class Fields:
             return None, None  # JSON that Python can't hold
         return self.as_key(key), self.as_time(time)
 
+    def key_in(self, text: bytes) -> str | None:
+        """Return the key that a JSON text holds, or None; nothing is said of it."""
+        try:
+            return as_key(self._look(text)[0]) if self._look else None
+        except EnvelopeError:
+            return None
+
     def as_key(self, found: Any) -> str | None:
         """Return what the pointer found as a key. Where it found none that is said, once, and counted."""
         if self.key is None:
