@@ -16,6 +16,7 @@ from millrace_pipeline.pointer import resolve, steps_of
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.surrogates import in_utf8
 from millrace_producer.sources.base import DeadLetter, Position, Record
+from millrace_producer.sources.encodings import HEAD, unmarked
 
 Format = Literal["json", "text"]
 
@@ -49,7 +50,7 @@ class Fields:
         given = raw
         try:
             if self.format == "text":
-                return Record(_text(raw), position=position, type=type)
+                return Record(plain_text(raw), position=position, type=type)
             raw = raw.removeprefix(BYTE_ORDER_MARK)
             if self._look is None:
                 checked_text(raw)
@@ -82,6 +83,13 @@ class Fields:
         except EnvelopeError:
             return None, None  # JSON that Python can't hold
         return self.as_key(key), self.as_time(time)
+
+    def key_in(self, text: bytes) -> str | None:
+        """Return the key that a JSON text holds, or None; nothing is said of it."""
+        try:
+            return as_key(self._look(text)[0]) if self._look else None
+        except EnvelopeError:
+            return None
 
     def as_key(self, found: Any) -> str | None:
         """Return what the pointer found as a key. Where it found none that is said, once, and counted."""
@@ -179,6 +187,13 @@ def as_key(found: Any) -> str | None:
 
 def _shown(found: Any) -> str:
     return "nothing" if found is None else repr(found)[:60]
+
+
+def plain_text(raw: bytes) -> str:
+    """Return bytes as text. Raises RecordError for what isn't UTF-8, also where it could be read as such."""
+    if b"\0" in raw[:HEAD] and (looks_like := unmarked(raw)):
+        raise RecordError(f"not UTF-8: it looks like {looks_like.upper()}")
+    return _text(raw)
 
 
 def _text(raw: bytes) -> str:
