@@ -20,7 +20,7 @@ help: ## This list
 demo: $(VENV)/runtime ## See it work: both flows, a killed consumer, balanced books; no Docker, no Redis, no network
 	@$(BIN)/millrace demo $(ARGS)
 
-test: $(VENV)/all ## All tests that need no Docker, up to 3 minutes; ARGS='-k name' for some
+test: $(VENV)/all ## All tests that need no Docker, ten to twenty minutes on two cores; ARGS='-k name' for some
 	@$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not docker' tests/unit tests/contracts tests/integration tests/acceptance tests/faults/test_model.py tests/faults/test_power_model.py $(ARGS)
 
 check: $(VENV)/all ## Lint, format, types, and who may import whom
