@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, model_valid
 from millrace_consumer.arrow import schema_of
 from millrace_consumer.batch import Batch
 from millrace_consumer.matching import alike, listed
+from millrace_consumer.modeltypes import Kind, shapes_of
 from millrace_consumer.readback import ENVELOPE_ID, WHOLE, Readback
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
 from millrace_consumer.sinks.deltafit import fitted, names_in
@@ -21,7 +22,8 @@ from millrace_consumer.sinks.deltaupsert import append, merged_by_key, upsert
 from millrace_consumer.sinks.namedfield import moments_in
 from millrace_consumer.sinks.placed import PlacedSink
 from millrace_consumer.sinks.places.writable import check_folder
-from millrace_consumer.sinks.upserting import UpsertingSink
+from millrace_consumer.sinks.sqlcolumns import PLAIN
+from millrace_consumer.sinks.upserting import BY_LETTERS, UpsertingSink
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.extras import Extra
 from millrace_pipeline.killpoints import killpoint
@@ -114,6 +116,7 @@ class DeltaSink(UpsertingSink, PlacedSink):
                     raise ConfigError(f"{option}: there is no column {name!r}; there are {', '.join(schema.names)}")
                 if pa.types.is_nested(schema.field(name).type):
                     raise ConfigError(f"{option}: column {name!r} is no plain value")
+        self.check_version(self._kinds(model), model.__name__ if model else "records without a model")
 
     def columns(self, model: type[BaseModel] | None) -> pa.Schema:
         """The columns that a flow's records make. Raises ConfigError."""
@@ -122,6 +125,12 @@ class DeltaSink(UpsertingSink, PlacedSink):
             if name in EVENT_TIME and name not in schema.names:
                 schema = schema.append(pa.field(name, EVENT_TIME[name]))
         return schema
+
+    def _kinds(self, model: type[BaseModel] | None) -> dict[str, Kind]:
+        """What each column holds, where it is not one that the table is partitioned by."""
+        if model is None:
+            return {name: column.kind for name, column in PLAIN.items()}
+        return {name: shape.kind for name, shape in shapes_of(model).items()}
 
     def probe(self) -> str | None:
         """See `Sink.probe`."""
@@ -157,6 +166,11 @@ class DeltaSink(UpsertingSink, PlacedSink):
                 append(table, fitting.rows.slice(0, 0), None)
             names = names_in(there, rows.schema.names, self.path)
             key, version = [names[name] for name in self.key], self.version and names[self.version]
+            if version in there.names and _is_text(there.field(version).type) and not _is_text(rows[self.version].type):
+                kind = there.field(version).type
+                raise SinkUnavailable(
+                    f"column {version} of the table at {self.path}, its version, is {kind}, which {BY_LETTERS}"
+                )
             # As the table has them: what two records call differently may be one key there.
             merged = merged_by_key(fitting.rows, {names[name]: has for name, has in given.items()}, key, version)
             upsert(table, merged, properties, key, version)
@@ -208,6 +222,10 @@ class DeltaSink(UpsertingSink, PlacedSink):
                     reason = f"{name}: its value makes a partition's name of more than {NAME_MAX} bytes"
                     reasons |= dict.fromkeys(pc.indices_nonzero(pc.equal(column, value)).to_pylist(), reason)
         return dict(sorted(reasons.items()))
+
+
+def _is_text(type: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type))
 
 
 def _part_of(when: datetime | None, name: str) -> Any:
