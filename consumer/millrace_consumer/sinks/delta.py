@@ -17,10 +17,9 @@ from millrace_consumer.matching import alike, listed
 from millrace_consumer.modeltypes import Kind, shapes_of
 from millrace_consumer.readback import ENVELOPE_ID, WHOLE, Readback
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
+from millrace_consumer.sinks.dated import DatedSink
 from millrace_consumer.sinks.deltafit import fitted, names_in
 from millrace_consumer.sinks.deltaupsert import append, merged_by_key, upsert
-from millrace_consumer.sinks.namedfield import moments_in
-from millrace_consumer.sinks.placed import PlacedSink
 from millrace_consumer.sinks.places.writable import check_folder
 from millrace_consumer.sinks.sqlcolumns import PLAIN
 from millrace_consumer.sinks.upserting import BY_LETTERS, UpsertingSink
@@ -45,7 +44,7 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-class DeltaSink(UpsertingSink, PlacedSink):
+class DeltaSink(UpsertingSink, DatedSink):
     """Exactly once: each batch is one commit of the table, which carries the batch's id, so there is no second one.
 
     The columns are those of parquet: the fields of the flow's model, else `id`, `time` and `data` as JSON text. The
@@ -70,10 +69,6 @@ class DeltaSink(UpsertingSink, PlacedSink):
             "`hour` (UTC, of the event) become columns where there are none.",
         ),
     ]
-    time: Annotated[
-        str | None,
-        Field(description="Field or JSON pointer of the event's time for `date` and `hour`. Default: the envelope's."),
-    ] = None
     add_columns: Annotated[
         bool,
         Field(
@@ -194,7 +189,7 @@ class DeltaSink(UpsertingSink, PlacedSink):
 
     def _rows(self, batch: Batch) -> pa.Table:
         """The batch as a table, with the columns that it is to be partitioned by. Raises RecordsRejected."""
-        rows, when = batch.table, moments_in(batch, self.time)
+        rows, when = batch.table, self.moments(batch)
         for name in self.columns(batch.model).names[rows.num_columns :]:
             values = [_part_of(when(index), name) for index in range(len(batch))]
             rows = rows.append_column(name, pa.array(values, EVENT_TIME[name]))

@@ -139,7 +139,7 @@ class SqlOptions(UpsertingSink):
             for index, value in enumerate(found[name])
             if value is None
         }
-        unordered = table.unordered(upsert, found[upsert.version]) if upsert.version else {}
+        unordered = table.unordered(upsert, found.get(upsert.version, ())) if upsert.version else {}
         if rejected := nameless | unordered:
             raise RecordsRejected(dict(sorted(rejected.items())))
         return found
