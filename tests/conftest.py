@@ -20,6 +20,7 @@ from millrace.testing import eventually as eventually
 from tests.queues import Queue
 
 if TYPE_CHECKING:
+    from tests.contracts.object_store import ObjectStore
     from tests.postgres_server import PostgresServer
     from tests.services import Place
 
@@ -92,6 +93,15 @@ def postgres() -> Iterator[PostgresServer]:
 
     with PostgresServer() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[ObjectStore]:
+    """An object store for the tests of this file."""
+    from tests.contracts.object_store import object_store  # which takes long to import
+
+    with object_store() as store:
+        yield store
 
 
 @pytest.fixture
