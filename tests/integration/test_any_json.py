@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -191,6 +192,9 @@ class Typed(BaseModel):
 
 NAMES = list(Typed.model_fields)[1:]
 TYPED = objects(st.sampled_from([*NAMES, "Text", "other"]), SCALARS | VALUES)
+HUGE = "1" * 5000
+"""More digits than pydantic reads, in a field that it would drop: docs/decisions/0011-a-models-twin.md."""
+DROPPED = [f'{{"Text": {HUGE}}}', f'{{"other": [{{"a": {HUGE}}}], "number": 1}}', '{"text": "t"}']
 AT_THE_EDGE = ['{"anything": 1e400}', '{"anything": [1e400]}', '{"number": 9223372036854775808}', '{"flag": true}']
 
 
@@ -203,6 +207,7 @@ def test_any_value_is_what_the_model_makes_of_it_or_set_aside(
     @MANY
     @given(st.lists(TYPED, min_size=1, max_size=15))
     @example(AT_THE_EDGE)
+    @example(DROPPED)
     def are_there(texts: list[str]) -> None:
         place = place_for(request, kind, tmp_path / f"try-{next(numbers)}")
         texts = numbered(texts)
@@ -232,7 +237,7 @@ def told(name: str, cell: Any) -> Any:
 
 def as_modelled(text: str, kind: str) -> list[Any]:
     """What the cells of a record should say."""
-    record = Typed.model_validate_json(well_formed(text.encode()))
+    record = Typed.model_validate_json(known_to_it(well_formed(text.encode())))
     anything: Any = None
     if record.anything is not None:
         anything = seen(exact(record.model_dump_json(include={"anything"})[len('{"anything":') : -1]))
@@ -242,6 +247,12 @@ def as_modelled(text: str, kind: str) -> list[Any]:
         anything = told("anything", record.anything or None)
     words = record.text or None if kind == "csv" else record.text
     return [words, record.number, record.real, record.flag, anything]
+
+
+def known_to_it(text: bytes) -> bytes:
+    """A record without what the model drops, which it may not be able to read."""
+    fields = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    return msgspec.json.encode({name: value for name, value in fields.items() if name in Typed.model_fields})
 
 
 def is_misfit(text: str) -> bool:
