@@ -14,7 +14,7 @@ from millrace_pipeline.errors import QueueError, QueueUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Books, Lease, Session
 from millrace_pipeline.queue.books import books_with
-from millrace_pipeline.queue.presence import Presence, presences
+from millrace_pipeline.queue.presence import Missing, Presence, presences, summed
 from millrace_pipeline.queue.troubles import Trouble, troubles_in
 from millrace_pipeline.queue.waiting import Waiting, came, done
 
@@ -41,6 +41,8 @@ class ConsumerSeen(msgspec.Struct, omit_defaults=True):
     up_seconds: float | None = None
     trouble: str = ""
     trouble_since: float = 0.0
+    missing: list[Missing] = []
+    """Sinks that aren't required and take nothing from it."""
     silent_seconds: float = 0.0
     """Since when nothing was heard of it, where it should have spoken; 0 where all is well."""
 
@@ -69,6 +71,11 @@ class FlowSeen(msgspec.Struct):
     unreachable: str = ""
     """Why Redis couldn't be asked; all else is then from before."""
     unreachable_since: float = 0.0
+
+    @property
+    def missing(self) -> list[Missing]:
+        """Return which sinks that aren't required take nothing, of all consumers."""
+        return summed(missing for one in self.consumers for missing in one.missing)
 
     @property
     def trouble(self) -> str:
@@ -195,7 +202,7 @@ def consumers_seen(leases: Sequence[Lease], there: Sequence[Presence]) -> list[C
         if not presence.silent:
             one.write_share, one.cpu_share = doing.write_share, doing.cpu_share
             one.out_a_second = doing.records_a_second
-            one.trouble, one.trouble_since = doing.trouble, doing.trouble_since
+            one.trouble, one.trouble_since, one.missing = doing.trouble, doing.trouble_since, doing.missing
     for lease in leases:
         if lease.delayed:
             continue  # nobody holds it
@@ -213,5 +220,6 @@ def as_dict(seen: FlowSeen) -> dict[str, Any]:
     """All that was seen of a flow, as JSON can say it."""
     told: dict[str, Any] = msgspec.to_builtins(seen)
     told["books"] = seen.books.as_dict() if seen.books else None
+    told["missing"] = msgspec.to_builtins(seen.missing)
     told["trouble"], told["trouble_since"] = seen.trouble, seen.trouble_since
     return told

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple
@@ -16,7 +16,7 @@ import structlog
 from millrace_pipeline.errors import QueueError, QueueUnavailable
 from millrace_pipeline.process.supervisor import SERVICE
 from millrace_pipeline.queue import Session
-from millrace_pipeline.queue.presence import Doing, beat, leave
+from millrace_pipeline.queue.presence import Doing, Missing, beat, leave
 
 log = structlog.get_logger(__name__)
 
@@ -56,12 +56,13 @@ class Stopwatch:
 
 
 class Progress(NamedTuple):
-    """What a consumer has come to: seconds of writing, records it is done with, and what is in its way."""
+    """What a consumer has come to: seconds of writing, records it is done with, what is in its way or missing some."""
 
     write_seconds: float
     records: int
     dead: int
     trouble: str
+    missing: Sequence[Missing] = ()
 
 
 class Pulse:
@@ -129,4 +130,5 @@ class Pulse:
             progress.dead,
             progress.trouble[:300],
             round(self._trouble[1], 1) if progress.trouble else 0.0,
+            list(progress.missing),
         )

@@ -9,7 +9,7 @@ import structlog
 
 from millrace_consumer.delaying import put_off
 from millrace_consumer.delivery import prepare
-from millrace_consumer.fanout import sink_of
+from millrace_consumer.fanout import FanOut, sink_of
 from millrace_consumer.handover import give_back, tell_lost, tell_taken
 from millrace_consumer.isolation import isolate
 from millrace_consumer.plan import Plan
@@ -151,7 +151,8 @@ class Consumer:
 
     def _progress(self) -> Progress:
         writer = self._writer
-        return Progress(writer.time_writing.seconds, self.settled, self.dead, writer.unwell or "")
+        missing = self.sink.missing if isinstance(self.sink, FanOut) else []
+        return Progress(writer.time_writing.seconds, self.settled, self.dead, writer.unwell or "", missing)
 
     def unwell(self) -> str | None:
         """None while records can flow, else what is in the way: for /readyz."""

@@ -12,6 +12,7 @@ from millrace.equation import CREDIT, DEBIT, SHOWN_WHERE_ANY, sign_of, verdict_o
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.queue import Books, Session, audit, books_of
+from millrace_pipeline.queue.presence import Missing, missing_of
 from millrace_pipeline.queue.troubles import Trouble, troubles_of
 
 T = TypeVar("T")
@@ -32,6 +33,11 @@ def books_at(url: str, flow: Flow) -> Books:
 def read_troubles(settings: Settings, flow: Flow) -> list[Trouble]:
     """Return what keeps the flow's source from giving anything. Raises QueueError."""
     return _asked(settings.url, flow, troubles_of)
+
+
+def read_missing(settings: Settings, flow: Flow) -> list[Missing]:
+    """Return which of the flow's sinks that aren't required take nothing. Raises QueueError."""
+    return [] if all(part.required for part in flow.sink.each) else _asked(settings.url, flow, missing_of)
 
 
 def audit_books(settings: Settings, flow: Flow) -> Books:

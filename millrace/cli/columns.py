@@ -12,6 +12,7 @@ from millrace.ages import age
 from millrace.figures import NOTHING, number, rate, share
 from millrace.observing import ConsumerSeen, FlowSeen
 from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.queue.presence import Missing
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,18 @@ def _trouble(trouble: str, began: float) -> str:
 
 
 def _silent(one: ConsumerSeen) -> str:
-    return f"silent for {age(one.silent_seconds)}" if one.silent_seconds else _trouble(one.trouble, one.trouble_since)
+    if one.silent_seconds:
+        return f"silent for {age(one.silent_seconds)}"
+    return _trouble(one.trouble, one.trouble_since) or _misses(one.missing)
+
+
+def _misses(missing: Sequence[Missing]) -> str:
+    return "; ".join(_trouble(missed(one), one.since) for one in missing)
+
+
+def missed(one: Missing) -> str:
+    """Return what a sink that isn't required misses, and why."""
+    return f"sink {one.sink} takes nothing, and misses {one.records:,}: {one.reason}"
 
 
 def _there(seen: FlowSeen) -> int:
@@ -135,8 +147,8 @@ COLUMNS: dict[str, Column] = {
             "error",
             "last error",
             30,
-            lambda s: _trouble(s.trouble, s.trouble_since),
-            lambda s: s.trouble,
+            lambda s: _trouble(s.trouble, s.trouble_since) or _misses(s.missing),
+            lambda s: s.trouble or _misses(s.missing),
             _silent,
             right=False,
         ),

@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from millrace.cli.books import read_books
+from millrace.cli.books import read_books, read_missing
 from millrace.cli.running import RunningFlow
 from millrace.equation import delays
 from millrace.meter import Meter
@@ -117,6 +117,7 @@ class TableScreen(PrettyScreen):
         """The numbers of its row, and what its consumers wait for."""
         try:
             books = read_books(self._settings, flow.flow)
+            missing = read_missing(self._settings, flow.flow)
         except QueueError:
             return [], ["Redis doesn't answer"]
         rate = self._meters.setdefault(flow.flow.name, Meter()).rate(now, books.delivered)
@@ -126,6 +127,11 @@ class TableScreen(PrettyScreen):
             "waits: " + _OUTAGE.sub(r"\2 (since \1 UTC)", note)
             for note in dict.fromkeys(lease.note for lease in books.leases if not lease.delayed)
             if note
+        ]
+        waits += [
+            f"sink {one.sink} takes nothing since {datetime.fromtimestamp(one.since):%H:%M:%S}, "
+            f"and misses {one.records:,}: {one.reason}"
+            for one in missing
         ]
         if words := delays(books):
             waits.append(words)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from millrace.ages import age
 from millrace.cli.asked import Asked
-from millrace.cli.books import read_books, read_troubles
+from millrace.cli.books import read_books, read_missing, read_troubles
 from millrace.cli.completion import flow_names
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.tables import console_for_all, table
@@ -35,7 +35,7 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
     """Shows for each flow what is ready, in flight, dead and delivered, and how old the oldest record is.
 
     Below that stands what is paused, by whom, and what goes wrong, and since when: a source that can't be read, a sink
-    that a batch waits for.
+    that a batch waits for, a sink with `required: false` that takes nothing.
 
     Standard error names the Redis that was asked, and each list on it that is another project's.
 
@@ -47,9 +47,15 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
     asked.say_whose(chosen)
     books = {flow.name: (flow, read_books(asked.settings, flow)) for flow in chosen}
     troubles = {flow.name: read_troubles(asked.settings, flow) for flow in chosen}
+    missing = {flow.name: read_missing(asked.settings, flow) for flow in chosen}
     if as_json:
         rows_of = {
-            name: {"key": flow.queue.key, **found.as_dict(), "troubles": msgspec.to_builtins(troubles[name])}
+            name: {
+                "key": flow.queue.key,
+                **found.as_dict(),
+                "troubles": msgspec.to_builtins(troubles[name]),
+                "missing": msgspec.to_builtins(missing[name]),
+            }
             for name, (flow, found) in books.items()
         }
         _print_json(rows_of)
@@ -77,6 +83,10 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
                 f"{name}: {trouble.part} fails since {_moment(trouble.since_seconds)} ({age(trouble.since_seconds)}), "
                 f"last {age(trouble.last_seconds)} ago: {trouble.reason}",
             )
+        for one in missing[name]:
+            seconds = max(0.0, found.moment - one.since)
+            since = f"since {_moment(seconds)} ({age(seconds)})"
+            _say(screen, f"{name}: sink {one.sink} takes nothing {since}, and misses {one.records:,}: {one.reason}")
         if words := delays(found):
             _say(screen, f"{name}: {words}")
         for lease in found.leases:

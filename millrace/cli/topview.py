@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace.bottleneck import badness, wants_somebody
-from millrace.cli.columns import COLUMNS, GAP, Column, columns_for, since
+from millrace.cli.columns import COLUMNS, GAP, Column, columns_for, missed, since
 from millrace.figures import number, rate
 from millrace.observing import ConsumerSeen, FlowSeen
 
@@ -84,6 +84,11 @@ class View:
 
     def _sentences(self, flows: Sequence[FlowSeen], width: int, lines: int) -> Iterator[Text]:
         chosen = [seen for seen in self.chosen(flows) if seen.bottleneck and not seen.unreachable]
+        for seen in chosen:
+            for one in seen.missing:
+                if (lines := lines - 1) < 0:
+                    return
+                yield _line(" ".join(f"{seen.name}: {since(one.since)}{missed(one)}".split()), "yellow")
         chosen.sort(key=lambda seen: (badness(seen.bottleneck), -(seen.books.lag if seen.books else 0)))
         for seen in chosen:
             style = "red" if wants_somebody(seen.bottleneck) else "yellow" if badness(seen.bottleneck) < 8 else "dim"
@@ -131,7 +136,7 @@ def _style(seen: FlowSeen, one: ConsumerSeen | None) -> str:
     if seen.unreachable:
         return "dim"
     if one is not None:
-        return "red" if one.trouble or not one.works else "dim"
+        return "red" if one.trouble or not one.works else "yellow" if one.missing else "dim"
     return "red" if wants_somebody(seen.bottleneck) else ""
 
 

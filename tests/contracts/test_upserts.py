@@ -174,7 +174,7 @@ def test_rows_are_what_their_records_come_to(
         return
     tries = iter(range(1000))
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None, print_blob=True)
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(batches_of(records(NUMBERS if model else SPELLED)), st.sampled_from(["keep", "null"]))
     @example(BEHIND_A_NULL, "keep")
     @example(BEHIND_AN_OLDER_ONE, "keep")

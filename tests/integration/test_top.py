@@ -68,14 +68,14 @@ def once(place: Place, *arguments: str, **environ: str) -> str:
 
 
 class Terminal:
-    """`millrace top` on a terminal of 80 columns. `screen` is what it shows, as text."""
+    """`millrace top`, or another command, on a terminal of 80 columns. `screen` is what top shows, as text."""
 
-    def __init__(self, folder: Path, *arguments: str, url: str, columns: int = 80) -> None:
+    def __init__(self, folder: Path, *arguments: str, url: str, columns: int = 80, command: str = "top") -> None:
         environ = {**os.environ, "REDIS_URL": url, "TERM": "xterm", "COLUMNS": str(columns), "LINES": "24"}
         self._main, side = pty.openpty()
-        command = [sys.executable, "-P", "-m", "millrace", "top", *arguments]
+        words = [sys.executable, "-P", "-m", "millrace", command, *arguments]
         self._process = subprocess.Popen(
-            command, cwd=folder, env=environ, stdin=side, stdout=side, stderr=side, start_new_session=True
+            words, cwd=folder, env=environ, stdin=side, stdout=side, stderr=side, start_new_session=True
         )
         os.close(side)
         self.output = b""
@@ -96,6 +96,13 @@ class Terminal:
         """The page, once the claim holds of it."""
         eventually(lambda: claim(self.screen), 30)
         return self.screen
+
+    def has_shown(self, claim: Callable[[str], bool]) -> None:
+        """Return once the claim holds of all that was printed."""
+        eventually(lambda: (self.screen, claim(self.output.decode(errors="replace")))[1], 60)
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)
 
     def press(self, keys: str) -> None:
         os.write(self._main, keys.encode())

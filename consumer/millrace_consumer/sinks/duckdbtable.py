@@ -97,6 +97,10 @@ class DuckdbTable(SqlTable):
         digits, places = column.digits if column.digits and column.digits[0] <= WIDEST_DECIMAL[0] else WIDEST_DECIMAL
         return f"DECIMAL({digits},{places})"
 
+    def is_ordered(self, upsert: Upsert) -> bool:
+        there = self.columns[upsert.version or ""].type
+        return there != "VARCHAR" and not _NESTED.fullmatch(there)
+
     @property
     def json(self) -> set[str]:
         """The columns that take JSON text: those of JSON, and of anything nested."""

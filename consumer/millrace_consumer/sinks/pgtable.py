@@ -113,6 +113,10 @@ class PgTable(SqlTable):
 
     texts: ClassVar = frozenset({"text", "character varying"})
 
+    def is_ordered(self, upsert: Upsert) -> bool:
+        there = self.columns[upsert.version or ""]
+        return there.category in "NDTBEU" and there.base not in {*JSON_TYPES, "xml"}
+
     def staged(self, cells: dict[str, list[Any]]) -> Rows:
         return Rows(cells)
 
@@ -191,7 +195,7 @@ class PgTable(SqlTable):
 
     def _select(self, names: Sequence[str], upsert: Upsert, has: Mapping[str, str] | None = None) -> str:
         """The rows as the table takes them, one a key, with the flags which of their values are theirs."""
-        values, (key, version) = self.values(names), upsert
+        values, key, version = self.values(names), upsert.key, upsert.version
         if has is not None:
             values = ", ".join([*(f"{self.present(name)} AS {quoted(name)}" for name in names), *has.values()])
         if not key:

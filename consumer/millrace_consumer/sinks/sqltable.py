@@ -10,6 +10,7 @@ from millrace_consumer.matching import Match, Matching
 from millrace_consumer.modeltypes import Kind
 from millrace_consumer.sinks.sqlcolumns import PLAIN, SqlColumn
 from millrace_consumer.sinks.sqlrows import Rows
+from millrace_consumer.sinks.upserting import BY_LETTERS
 
 
 class Found(NamedTuple):
@@ -30,10 +31,14 @@ class Found(NamedTuple):
 
 
 class Upsert(NamedTuple):
-    """The columns that name a row, none where rows are only added, and that which says which of two is newer."""
+    """The columns that name a row, none where rows are only added, and that which says which of two is newer.
+
+    `kind` is what that one holds, where it is known other than by the table.
+    """
 
     key: Sequence[str] = ()
     version: str | None = None
+    kind: Kind | None = None
 
 
 class SqlTable(ABC):
@@ -118,6 +123,27 @@ class SqlTable(ABC):
     def takes(self, there: Found, column: SqlColumn) -> bool:  # noqa: ARG002 - where types are no more than a hint
         """Whether what `column` holds can be written to the column that is there."""
         return True
+
+    def misordered(self, upsert: Upsert) -> str | None:
+        """Return why versions are no order here, and how to mend it; None where they are one."""
+        there = self.columns.get(upsert.version or "")
+        if there is None:
+            return f"has no column {upsert.version}, which version names: add it"
+        if self.is_ordered(upsert):
+            return None
+        return f"has {there.type or 'no type'} in column {upsert.version}, its version, which {BY_LETTERS}"
+
+    @abstractmethod
+    def is_ordered(self, upsert: Upsert) -> bool:
+        """Return True where of two versions the database takes that for the greater which is."""
+
+    def unordered(self, upsert: Upsert, versions: Sequence[Any]) -> dict[int, str]:  # noqa: ARG002 - its types say it
+        """Return the versions that have no place in an order with the others, by index, and why."""
+        return {}
+
+    def in_order(self, upsert: Upsert, version: str) -> str:  # noqa: ARG002 - by its type
+        """Return a version as one that can be compared."""
+        return version
 
     def drop_not_null(self, name: str) -> str:
         """The statement that lets a column take null."""
@@ -208,8 +234,10 @@ class SqlTable(ABC):
 
     def newer(self, upsert: Upsert, given: str, word: str = "WHERE") -> str:
         """The condition under which a row gives way to the one of this name; empty for none."""
-        version = upsert.version and quoted(upsert.version)
-        return f" {word} (there.{version} IS NULL OR {given}.{version} >= there.{version})" if version else ""
+        if upsert.version is None:
+            return ""
+        there, new = (self.in_order(upsert, f"{row}.{quoted(upsert.version)}") for row in ("there", given))
+        return f" {word} ({there} IS NULL OR {new} >= {there})"
 
     def values(self, names: Sequence[str]) -> str:
         """Return what goes into these columns. A null gives way to a column's default where the column takes none."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from millrace_pipeline.queue.replies import pairs
+from millrace_pipeline.queue.replies import milliseconds, pairs
 from millrace_pipeline.queue.session import Session
 
 KEPT_SECONDS = 24 * 3600
@@ -14,6 +14,15 @@ KEPT_SECONDS = 24 * 3600
 
 MISSED = 3
 """So many times in a row one may say nothing before it counts as silent."""
+
+
+class Missing(msgspec.Struct):
+    """A sink that isn't required and takes nothing: why, since when in seconds since 1970, and how many records."""
+
+    sink: str
+    reason: str
+    since: float
+    records: int
 
 
 class Doing(msgspec.Struct, omit_defaults=True):
@@ -36,6 +45,8 @@ class Doing(msgspec.Struct, omit_defaults=True):
     """What is in the way, while something is."""
     trouble_since: float = 0.0
     """Since when, in seconds since 1970."""
+    missing: list[Missing] = []
+    """Which of its sinks miss records now."""
 
 
 class Presence(msgspec.Struct):
@@ -71,6 +82,26 @@ def beat(queue: Session, name: str, doing: Doing, *, look: bool = False) -> int:
 def leave(queue: Session, name: str) -> None:
     """Take this consumer off: it has ended as it should. Raises QueueError."""
     queue.ask_once(("HDEL", queue.keys.consumers, name))
+
+
+def missing_of(queue: Session) -> list[Missing]:
+    """Return which sinks miss records now, by what the consumers say. Raises QueueError."""
+    found, clock = queue.ask(("HGETALL", queue.keys.consumers), ("TIME",))
+    return missing_in(presences(found, milliseconds(clock)))
+
+
+def missing_in(there: Iterable[Presence]) -> list[Missing]:
+    """Return which sinks miss records, each once: since the first consumer said so, and the records of all."""
+    return summed(one for presence in there if not presence.silent for one in presence.doing.missing)
+
+
+def summed(found: Iterable[Missing]) -> list[Missing]:
+    """Return one of each sink."""
+    sums: dict[str, Missing] = {}
+    for one in sorted(found, key=lambda one: (one.sink, one.since)):
+        sum = sums.setdefault(one.sink, Missing(one.sink, one.reason, one.since, 0))
+        sum.records += one.records
+    return list(sums.values())
 
 
 def presences(found: Sequence[bytes], now_ms: int) -> list[Presence]:
