@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from millrace_consumer.batch import Batch
+from millrace_consumer.when import moment_said
 from millrace_pipeline.moment import read_moment
 from millrace_pipeline.pointer import meant_by, place_of, steps_of
 from millrace_pipeline.process.repeats import repeats
@@ -52,7 +53,7 @@ class NamedField:
 def moments_in(batch: Batch, time: str | None) -> Callable[[int], datetime | None]:
     """Return what tells when the record of an index happened: by the field that `time` names, else by its envelope."""
     if time is None:
-        return lambda index: read_moment(batch.envelopes[index].time)
+        return lambda index: moment_said(batch.envelopes[index].time)
     field = NamedField("time", time)
     return lambda index: field.moment_of(batch.records[index])
 
