@@ -22,6 +22,7 @@ from millrace_consumer.plan import Plan
 from millrace_consumer.renewal import Lease, Renewal
 from millrace_consumer.sampling import sample
 from millrace_consumer.sizing import Sizing
+from millrace_consumer.when import moment_said
 from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import LeaseLost, QueueError
 from millrace_pipeline.extras import need
@@ -316,13 +317,7 @@ class _Held:
 
 
 def _message(envelope: Envelope, data: Any, model: BaseModel | None) -> Message:
-    moment: datetime | None = None
-    if envelope.time is not None:
-        try:
-            moment = msgspec.convert(envelope.time, datetime)
-        except msgspec.ValidationError:
-            moment = None  # somebody else's envelope
-    return Message(data, envelope.id, envelope.source, envelope.type, moment, model)
+    return Message(data, envelope.id, envelope.source, envelope.type, moment_said(envelope.time), model)
 
 
 def _as(form: Form, table: pa.Table) -> Any:

@@ -11,7 +11,8 @@ from pydantic import Field
 from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.namedfield import NamedField
 from millrace_consumer.sinks.placed import PlacedSink
-from millrace_pipeline.moment import TimeUnit, read_moment
+from millrace_consumer.when import moment_said
+from millrace_pipeline.moment import TimeUnit
 
 
 class DatedSink(PlacedSink):
@@ -31,6 +32,6 @@ class DatedSink(PlacedSink):
     def moments(self, batch: Batch) -> Callable[[int], datetime | None]:
         """Return what tells when the record of an index happened: by the field that `time` names, or its envelope."""
         if self.time is None:
-            return lambda index: read_moment(batch.envelopes[index].time)
+            return lambda index: moment_said(batch.envelopes[index].time)
         field = NamedField("time", self.time)
         return lambda index: field.moment_of(batch.records[index], self.time_unit)

@@ -24,8 +24,9 @@ from millrace_consumer.batch import Batch
 from millrace_consumer.exactjson import exact_text, exact_values, text_of_model
 from millrace_consumer.matching import Match
 from millrace_consumer.sinks.upserting import Absent
+from millrace_consumer.when import moment_said
 from millrace_pipeline.errors import RecordsRejected
-from millrace_pipeline.moment import in_utc, read_moment
+from millrace_pipeline.moment import in_utc
 
 AS_THEY_ARE = frozenset({NoneType, str, int, float, bool, bytes, Decimal, datetime, date, timedelta, UUID})
 
@@ -39,7 +40,7 @@ def plain_cells(batch: Batch) -> dict[str, list[Any]]:
     """Of records without a model: `id`, `time` and `data`, by these names."""
     return {
         "id": batch.ids,
-        "time": [read_moment(envelope.time) for envelope in batch.envelopes],
+        "time": [moment_said(envelope.time) for envelope in batch.envelopes],
         "data": [line.decode() for line in batch.unicode_lines],
     }
 

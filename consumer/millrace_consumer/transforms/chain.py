@@ -26,6 +26,7 @@ from millrace_pipeline.errors import RetryLater
 from millrace_pipeline.extras import need
 from millrace_pipeline.fitting import all_fitted, fitted, in_unicode
 from millrace_pipeline.jsontext import encode_json
+from millrace_pipeline.modelreader import reader_of
 
 Function: TypeAlias = Callable[[Any], Any]
 
@@ -141,7 +142,7 @@ def _of_model(transform: Function) -> Function | None:
 
 
 def _validated(transform: Function, model: type[BaseModel], record: Any) -> Any:
-    validated = model.model_validate(record)
+    validated = reader_of(model).read_value(record)
     if isinstance(record, dict) and (reason := strangers([validated], [encode_json(record)], model)):
         raise ValueError(reason[0])
     return transform(validated)
