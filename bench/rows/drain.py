@@ -25,18 +25,19 @@ def ours(
     consumers: int = 1,
     batch: int = BATCH,
     halves: bool = False,
+    form: Form = enveloped,
     beside: Beside = contextlib.nullcontext,
     **flow: Any,
 ) -> Side:
     """`millrace consume`, from the moment a full list is there until every record is counted as delivered.
 
-    With `halves` a second value is that of the second half alone: how fast it is once it runs. `beside` is there, in
-    the run's folder, while the clock runs.
+    The records are there in that `form`. With `halves` a second value is that of the second half alone: how fast it is
+    once it runs. `beside` is there, in the run's folder, while the clock runs.
     """
 
     def run() -> tuple[float, ...]:
         with lab.folder() as folder, contextlib.ExitStack() as stack:
-            lab.fill(enveloped, count)
+            lab.fill(form, count)
             options = {"batch": {"records": batch, "bytes": "64MiB"}, "sink": JSONL, **flow}
             started = [stack.enter_context(lab.millrace(folder, "consume", **options)) for _ in range(consumers)]
             lab.await_idle(*started)

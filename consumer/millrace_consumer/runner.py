@@ -22,6 +22,7 @@ from millrace_pipeline.alerting.watcher import Watcher
 from millrace_pipeline.errors import LeaseLost, QueueError, QueueUnavailable, SinkUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.killpoints import killpoint
+from millrace_pipeline.process.traces import traces_of
 from millrace_pipeline.process.watchdog import Watchdog
 from millrace_pipeline.queue import Claim, Claiming, Delaying, Leases, Session
 from millrace_pipeline.queue.marks import mark
@@ -57,7 +58,7 @@ class Consumer:
         self.flow = flow
         self._take_over = take_over
         self.sink: Sink = sink_of(flow)
-        self._plan = Plan.of(flow)
+        self._plan = Plan.of(flow, traces_of(flow, "consumer"))
         self.sink.check(self._plan.model)
         self.session = Session.of(redis_url, flow.queue, give_up=give_up)
         self.leases = Leases(self.session, flow.lease)

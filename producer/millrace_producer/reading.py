@@ -11,6 +11,7 @@ from millrace_pipeline.envelope import Position
 from millrace_pipeline.errors import MillraceError, QueueError, SourceError, SourceRefused, SourceUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process import metrics
+from millrace_pipeline.process.traces import traces_of
 from millrace_pipeline.queue import Leading, Publishing
 from millrace_pipeline.queue.marks import mark
 from millrace_producer.contract import Contract
@@ -210,6 +211,7 @@ def open_publisher(flow: Flow, publishing: Publishing, source: Source, stopping:
         contract=Contract.of(flow),
         acknowledge=source.published if acknowledges else None,
         stopping=stopping,
+        traces=traces_of(flow, "producer"),
     )
 
 
