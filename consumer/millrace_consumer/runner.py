@@ -13,7 +13,6 @@ from millrace_consumer.fanout import sink_of
 from millrace_consumer.handover import give_back, tell_lost, tell_taken
 from millrace_consumer.isolation import isolate
 from millrace_consumer.plan import Plan
-from millrace_consumer.pulse import Progress, Pulse
 from millrace_consumer.renewal import Renewal
 from millrace_consumer.sinks.base import Sink
 from millrace_consumer.sizing import Sizing
@@ -22,6 +21,7 @@ from millrace_pipeline.alerting.watcher import Watcher
 from millrace_pipeline.errors import LeaseLost, QueueError, QueueUnavailable, SinkUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.killpoints import killpoint
+from millrace_pipeline.process.pulse import Progress, Pulse
 from millrace_pipeline.process.traces import traces_of
 from millrace_pipeline.process.watchdog import Watchdog
 from millrace_pipeline.queue import Claim, Claiming, Delaying, Leases, Session

@@ -12,7 +12,6 @@ import structlog
 
 from millrace_consumer.delivery import Delivery
 from millrace_consumer.handover import give_back, tell_lost
-from millrace_consumer.pulse import Stopwatch
 from millrace_consumer.renewal import Lease
 from millrace_consumer.sampling import sample
 from millrace_consumer.shares import Shares
@@ -23,6 +22,7 @@ from millrace_pipeline.errors import LeaseLost, QueueError, RecordsRejected, Sin
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.process import metrics
+from millrace_pipeline.process.pulse import Stopwatch
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.queue import Claim, Leases
 

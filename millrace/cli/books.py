@@ -12,6 +12,7 @@ from millrace.equation import CREDIT, DEBIT, SHOWN_WHERE_ANY, sign_of, verdict_o
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.queue import Books, Session, audit, books_of
+from millrace_pipeline.queue.presence import Crawl, crawl_of
 from millrace_pipeline.queue.troubles import Trouble, troubles_of
 
 T = TypeVar("T")
@@ -32,6 +33,11 @@ def books_at(url: str, flow: Flow) -> Books:
 def read_troubles(settings: Settings, flow: Flow) -> list[Trouble]:
     """Return what keeps the flow's source from giving anything. Raises QueueError."""
     return _asked(settings.url, flow, troubles_of)
+
+
+def read_crawl(settings: Settings, flow: Flow) -> Crawl | None:
+    """Return how far the crawl of the flow's source has come, where one is under way. Raises QueueError."""
+    return _asked(settings.url, flow, crawl_of)
 
 
 def audit_books(settings: Settings, flow: Flow) -> Books:

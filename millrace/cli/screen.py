@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from millrace.cli.books import read_books
+from millrace.cli.books import read_books, read_crawl
 from millrace.cli.running import RunningFlow
 from millrace.equation import delays
 from millrace.meter import Meter
@@ -113,6 +113,7 @@ class TableScreen(PrettyScreen):
         """The numbers of its row, and what its consumers wait for."""
         try:
             books = read_books(self._settings, flow.flow)
+            crawl = read_crawl(self._settings, flow.flow) if flow.producer else None
         except QueueError:
             return [], ["Redis doesn't answer"]
         rate = self._meters.setdefault(flow.flow.name, Meter()).rate(now, books.delivered)
@@ -125,7 +126,8 @@ class TableScreen(PrettyScreen):
         ]
         if words := delays(books):
             waits.append(words)
-        return [*(f"{count:,}" for count in counts), f"{rate:,.0f}"], [*paused, *waits]
+        crawls = [f"crawls: {crawl}"] if crawl else []
+        return [*(f"{count:,}" for count in counts), f"{rate:,.0f}"], [*paused, *crawls, *waits]
 
 
 def event_in(line: str) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from millrace_pipeline.process.traces import traces_of
 from millrace_pipeline.queue import Leading, Publishing
 from millrace_pipeline.queue.marks import mark
 from millrace_producer.contract import Contract
+from millrace_producer.crawlprogress import CrawlProgress
 from millrace_producer.leadership import Leadership
 from millrace_producer.publisher import Publisher
 from millrace_producer.sources.base import Source
@@ -47,8 +48,11 @@ class Reading:
         stopping: threading.Event,
         *,
         take_over: bool = False,
+        crawl: CrawlProgress | None = None,
     ) -> None:
+        """`crawl` is told how far the source's crawl has come, where it is one."""
         self.flow = flow
+        self._crawl = crawl
         self._take_over = take_over
         self.publisher = open_publisher(flow, publishing, source, stopping)
         self.leadership = Leadership(
@@ -91,6 +95,8 @@ class Reading:
 
     def _run(self) -> None:
         self._trouble.listen()
+        if self._crawl:
+            self._crawl.listen()
         try:
             mark(self._publishing.session, self.flow.project, take_over=self._take_over)
             if self.leadership.wait():
