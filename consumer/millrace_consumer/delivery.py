@@ -130,9 +130,9 @@ def prepare(claim: Claim, plan: Plan) -> Delivery:
     reasons |= {places[index]: reason for index, reason in outcome.rejected.items()}
     later = {places[index]: error for index, error in outcome.later.items()}
     if claim.attempts >= plan.attempts:
-        reasons |= {
-            place: f"RetryLater: {error}: no attempt is left of {plan.attempts}" for place, error in later.items()
-        }
+        deaths = f", {claim.deaths} of which came to no end" if claim.deaths else ""
+        left = f"no attempt is left of {plan.attempts}{deaths}"
+        reasons |= {place: f"RetryLater: {error}: {left}" for place, error in later.items()}
         later = {}
     origin = outcome.origin if published is not None else [places[index] for index in outcome.origin]
     originals: Sequence[bytes | None] = lines
