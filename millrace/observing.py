@@ -14,7 +14,7 @@ from millrace_pipeline.errors import QueueError, QueueUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Books, Lease, Session
 from millrace_pipeline.queue.books import books_with
-from millrace_pipeline.queue.presence import Missing, Presence, presences, summed
+from millrace_pipeline.queue.presence import Crawl, Missing, Presence, presences, summed
 from millrace_pipeline.queue.troubles import Trouble, troubles_in
 from millrace_pipeline.queue.waiting import Waiting, came, done
 
@@ -52,6 +52,18 @@ class ConsumerSeen(msgspec.Struct, omit_defaults=True):
         return not self.silent_seconds
 
 
+class ProducerSeen(msgspec.Struct, omit_defaults=True):
+    """A producer of a flow, as it says of itself."""
+
+    name: str
+    restarts: int = 0
+    up_seconds: float = 0.0
+    cpu_share: float | None = None
+    crawl: Crawl | None = None
+    silent_seconds: float = 0.0
+    """Since when nothing was heard of it, where it should have spoken; 0 where all is well."""
+
+
 class FlowSeen(msgspec.Struct):
     """A flow as it was when it was last looked at."""
 
@@ -60,11 +72,14 @@ class FlowSeen(msgspec.Struct):
     books: Books | None = None
     in_a_second: float = 0.0
     out_a_second: float = 0.0
+    bytes_in_a_second: float = 0.0
+    bytes_out_a_second: float = 0.0
     age_seconds: float = 0.0
     """Since the oldest record that waits was published."""
     age_known: str = ""
     """Empty where that is so to about a second, `<=` or `>=` where it is a bound."""
     consumers: list[ConsumerSeen] = []
+    producers: list[ProducerSeen] = []
     troubles: list[Trouble] = []
     """What keeps the source from giving anything."""
     bottleneck: str = ""
@@ -76,6 +91,11 @@ class FlowSeen(msgspec.Struct):
     def missing(self) -> list[Missing]:
         """Return which sinks that aren't required take nothing, of all consumers."""
         return summed(missing for one in self.consumers for missing in one.missing)
+
+    @property
+    def crawl(self) -> Crawl | None:
+        """Return how far its source's crawl has come, where one is under way."""
+        return next((one.crawl for one in self.producers if one.crawl and not one.silent_seconds), None)
 
     @property
     def trouble(self) -> str:
@@ -137,18 +157,23 @@ class _Watched:
         self._queue = queue
         self._clock = clock
         self._in, self._out = Meter(), Meter()
+        self._read, self._written = Meter(), Meter()
         self._waiting = Waiting(tells_time=bool(flow.source.options.get("time")))
 
     def look(self) -> None:
         keys = self._queue.keys
-        books, (found, troubles) = books_with(self._queue, ("HGETALL", keys.consumers), ("HGETALL", keys.troubles))
+        asked = (("HGETALL", name) for name in (keys.consumers, keys.producers, keys.troubles))
+        books, (found, producers, troubles) = books_with(self._queue, *asked)
         now = self._clock()
         self._waiting.saw(now, there := came(books))
         seen = FlowSeen(
             self.seen.name, self.seen.key, books, self._in.rate(now, there), self._out.rate(now, done(books))
         )
+        seen.bytes_in_a_second = self._read.rate(now, books.bytes_in)
+        seen.bytes_out_a_second = self._written.rate(now, books.bytes_out)
         seen.age_seconds, seen.age_known = self._waiting.age(books, now)
         seen.consumers = consumers_seen(books.leases, presences(found, round(books.moment * 1000)))
+        seen.producers = producers_seen(presences(producers, round(books.moment * 1000)))
         seen.troubles = troubles_in(troubles, round(books.moment * 1000))
         if self._out.seconds < SURE_SECONDS:
             theirs = sum(one.out_a_second or 0.0 for one in seen.consumers if one.works)
@@ -195,7 +220,7 @@ def consumers_seen(leases: Sequence[Lease], there: Sequence[Presence]) -> list[C
         doing = presence.doing
         if presence.silent and presence.silent_seconds > GONE_SECONDS + doing.every:
             continue  # killed, and perhaps started again under another name
-        one = found[doing.consumer] = ConsumerSeen(doing.consumer)
+        one = found[doing.name] = ConsumerSeen(doing.name)
         one.restarts = presence.starts - 1
         one.up_seconds = doing.up_seconds
         one.silent_seconds = round(presence.silent_seconds, 1) if presence.silent else 0.0
@@ -214,6 +239,22 @@ def consumers_seen(leases: Sequence[Lease], there: Sequence[Presence]) -> list[C
         if lease.seconds_left < 0 and one.write_share is None:
             one.silent_seconds = max(one.silent_seconds, -lease.seconds_left)
     return sorted(found.values(), key=lambda one: one.name)
+
+
+def producers_seen(there: Sequence[Presence]) -> list[ProducerSeen]:
+    """The producers that say that they are there, or did so until a moment ago."""
+    return [
+        ProducerSeen(
+            one.doing.name,
+            one.starts - 1,
+            one.doing.up_seconds,
+            None if one.silent else one.doing.cpu_share,
+            one.doing.crawl,
+            round(one.silent_seconds, 1) if one.silent else 0.0,
+        )
+        for one in there
+        if not one.silent or one.silent_seconds <= GONE_SECONDS + one.doing.every
+    ]
 
 
 def as_dict(seen: FlowSeen) -> dict[str, Any]:

@@ -25,18 +25,19 @@ def ours(
     consumers: int = 1,
     batch: int = BATCH,
     behind: float = 0.0,
+    form: Form = enveloped,
     beside: Beside = contextlib.nullcontext,
     **flow: Any,
 ) -> Side:
     """`millrace consume`, from the moment a full list is there until every record is counted as delivered.
 
-    `behind` is the share of the records behind which the clock starts, to tell how fast it is once it runs. `beside` is
-    there, in the run's folder, meanwhile.
+    The records are there in that `form`. `behind` is the share of the records behind which the clock starts, to tell
+    how fast it is once it runs. `beside` is there, in the run's folder, meanwhile.
     """
 
     def run() -> tuple[float, ...]:
         with lab.folder() as folder, contextlib.ExitStack() as stack:
-            lab.fill(enveloped, count)
+            lab.fill(form, count)
             options = {"batch": {"records": batch, "bytes": "64MiB"}, "sink": JSONL, **flow}
             started = [stack.enter_context(lab.millrace(folder, "consume", **options)) for _ in range(consumers)]
             lab.await_idle(*started)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from millrace.ages import age
-from millrace.figures import NOTHING, number, rate, share
+from millrace.figures import NOTHING, number, rate, share, size
 from millrace.observing import ConsumerSeen, FlowSeen
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.queue.presence import Missing
@@ -59,8 +59,8 @@ def _most(name: str) -> Callable[[FlowSeen], int]:
     return lambda seen: max((getattr(one, name) or 0 for one in seen.consumers), default=0)
 
 
-def _sum(name: str) -> Callable[[FlowSeen], int]:
-    return lambda seen: sum(getattr(one, name) or 0 for one in seen.consumers)
+def _restarts(seen: FlowSeen) -> int:
+    return sum(one.restarts or 0 for one in seen.consumers) + sum(one.restarts for one in seen.producers)
 
 
 def _short(seconds: float) -> str:
@@ -135,10 +135,12 @@ COLUMNS: dict[str, Column] = {
             "restarts",
             "rst",
             3,
-            lambda s: _few(_sum("restarts")(s)),
-            _sum("restarts"),
+            lambda s: _few(_restarts(s)),
+            _restarts,
             lambda c: NOTHING if c.restarts is None else _few(c.restarts),
         ),
+        Column("read", "rd/s", 8, lambda s: size(s.bytes_in_a_second), lambda s: s.bytes_in_a_second),
+        Column("written", "wr/s", 8, lambda s: size(s.bytes_out_a_second), lambda s: s.bytes_out_a_second),
         Column("published", "publ", 7, *_count("published")),
         Column("delivered", "deliv", 7, *_count("delivered")),
         Column("filtered", "filt", 7, *_count("filtered")),

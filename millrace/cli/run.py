@@ -147,7 +147,7 @@ def run(
                 running = _start_anew(running, chosen, supervisor, settings, consumers=consumers, take_over=take_over)
             supervisor.look()
             for flow in running:
-                flow.look()
+                flow.look() if reloading is None else flow.look("mend it and save: all flows start anew then")
             screen.show(running)
         grace = settings.grace_seconds + 5
         supervisor.stop([flow.producer.name for flow in running if flow.producer], grace_seconds=grace)
@@ -209,6 +209,7 @@ def _drain(running: list[RunningFlow], settings: Settings, at_once: threading.Ev
             books = {flow: read_books(settings, flow.flow) for flow in running if flow.delivers}
         except QueueError:
             return
+        books = {flow: found for flow, found in books.items() if "consumers" not in found.paused}
         left = sum(found.ready + found.in_flight for found in books.values())
         if all(is_nearly_empty(found) for found in books.values()):
             return

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import structlog
 
+from millrace.cli.books import read_books
 from millrace.produced import is_produced
+from millrace_pipeline.errors import QueueError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.process.supervisor import FAILURES_BEFORE_GIVING_UP, Child, Supervisor
 
 log = structlog.get_logger(__name__)
+
+ASK_SECONDS = 1.0
 
 POISONED_BATCHES = 3
 """So many batches in a row, each with a record that kills its consumer, are put up with."""
@@ -27,6 +32,8 @@ class RunningFlow:
         self, flow: Flow, supervisor: Supervisor, settings: Settings, *, consumers: int, take_over: bool = False
     ) -> None:
         self.flow = flow
+        self._settings = settings
+        self._held, self._ask_again_at = False, 0.0
         where = ["--flows", str(settings.flows), *(["--take-over"] if take_over else [])]
         self.producer: Child | None = None
         if is_produced(flow):
@@ -51,8 +58,8 @@ class RunningFlow:
 
     @property
     def delivers(self) -> bool:
-        """Return True where some consumer lives, or will again, and none waits for a sink or for people."""
-        return not self.given_up and not any(child.trouble or child.paused for child in self.consumers)
+        """Return True where some consumer lives, or will again, and none waits for a sink."""
+        return not self.given_up and not any(child.trouble for child in self.consumers)
 
     def revive(self) -> None:
         """Starts consumers again that have failed."""
@@ -68,13 +75,19 @@ class RunningFlow:
 
     @property
     def is_held(self) -> bool:
-        """Return True where a person has its producer stand still."""
-        return self.producer is not None and self.producer.paused is not None
+        """Return True where a person has its producer stand still, as Redis has it: asked once a second at most."""
+        if time.monotonic() >= self._ask_again_at:
+            try:
+                self._held = "producers" in read_books(self._settings, self.flow).paused
+            except QueueError:
+                self._held = False
+            self._ask_again_at = time.monotonic() + ASK_SECONDS
+        return self._held
 
-    def look(self) -> None:
+    def look(self, mend: str = "mend what its consumers say, and start it again") -> None:
         """Stops the producer of a flow that nobody consumes any more: its list would only fill up."""
         if self.given_up and self.producer and not self.producer.done and self.producer.state != "stopping":
-            log.error("flow_given_up", flow=self.flow.name)
+            log.error("flow_given_up", flow=self.flow.name, reason="none of its consumers lives any more", mend=mend)
             self.producer.signal(signal.SIGTERM)
 
 

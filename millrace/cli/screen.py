@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from millrace.cli.books import read_books, read_missing
+from millrace.cli.books import read_books, read_crawl, read_missing
 from millrace.cli.running import RunningFlow
 from millrace.equation import delays
 from millrace.meter import Meter
@@ -118,6 +118,7 @@ class TableScreen(PrettyScreen):
         try:
             books = read_books(self._settings, flow.flow)
             missing = read_missing(self._settings, flow.flow)
+            crawl = read_crawl(self._settings, flow.flow) if flow.producer else None
         except QueueError:
             return [], ["Redis doesn't answer"]
         rate = self._meters.setdefault(flow.flow.name, Meter()).rate(now, books.delivered)
@@ -135,7 +136,8 @@ class TableScreen(PrettyScreen):
         ]
         if words := delays(books):
             waits.append(words)
-        return [*(f"{count:,}" for count in counts), f"{rate:,.0f}"], [*paused, *waits]
+        crawls = [f"crawls: {crawl}"] if crawl else []
+        return [*(f"{count:,}" for count in counts), f"{rate:,.0f}"], [*paused, *crawls, *waits]
 
 
 def _note(text: str) -> Text:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from millrace.ages import age
 from millrace.cli.asked import Asked
-from millrace.cli.books import read_books, read_missing, read_troubles
+from millrace.cli.books import read_books, read_crawl, read_missing, read_troubles
 from millrace.cli.completion import flow_names
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.tables import console_for_all, table
@@ -34,8 +34,8 @@ NamesArgument = Annotated[
 def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: JsonOption = False) -> None:
     """Shows for each flow what is ready, in flight, dead and delivered, and how old the oldest record is.
 
-    Below that stands what is paused, by whom, and what goes wrong, and since when: a source that can't be read, a sink
-    that a batch waits for, a sink with `required: false` that takes nothing.
+    Below that stands what is paused, by whom, how far a crawl has come, and what goes wrong, and since when: a source
+    that can't be read, a sink that a batch waits for, a sink with `required: false` that takes nothing.
 
     Standard error names the Redis that was asked, and each list on it that is another project's.
 
@@ -48,6 +48,7 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
     books = {flow.name: (flow, read_books(asked.settings, flow)) for flow in chosen}
     troubles = {flow.name: read_troubles(asked.settings, flow) for flow in chosen}
     missing = {flow.name: read_missing(asked.settings, flow) for flow in chosen}
+    crawls = {flow.name: read_crawl(asked.settings, flow) for flow in chosen}
     if as_json:
         rows_of = {
             name: {
@@ -55,6 +56,7 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
                 **found.as_dict(),
                 "troubles": msgspec.to_builtins(troubles[name]),
                 "missing": msgspec.to_builtins(missing[name]),
+                "crawl": msgspec.to_builtins(crawls[name]),
             }
             for name, (flow, found) in books.items()
         }
@@ -77,6 +79,8 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
     for name, (_, found) in books.items():
         for part, pause in found.paused.items():
             _say(screen, f"{name}: {part} {pause}; `millrace resume {name}` has them go on")
+        if crawl := crawls[name]:
+            _say(screen, f"{name}: crawls: {crawl}")
         for trouble in troubles[name]:
             _say(
                 screen,

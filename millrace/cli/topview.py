@@ -92,7 +92,7 @@ class View:
         chosen.sort(key=lambda seen: (badness(seen.bottleneck), -(seen.books.lag if seen.books else 0)))
         for seen in chosen:
             style = "red" if wants_somebody(seen.bottleneck) else "yellow" if badness(seen.bottleneck) < 8 else "dim"
-            sentence = f"{seen.name}: {' '.join(seen.bottleneck.split())}"
+            sentence = sentence_of(seen)
             wrapped = textwrap.wrap(sentence, width, subsequent_indent="  ", max_lines=3, placeholder=" …")
             if (lines := lines - len(wrapped)) < 0:
                 return
@@ -106,6 +106,12 @@ class View:
         chosen = "" if self.pattern == "*" else f", only {self.pattern}"
         keys = "q quit  s/S sort  r turn  c consumers  / filter  ↑↓ scroll"
         return _line(f"{where}{order}{chosen}   {keys}", "dim")
+
+
+def sentence_of(seen: FlowSeen) -> str:
+    """What holds a flow up, and how far its crawl has come, where it crawls."""
+    crawls = f"; crawls: {seen.crawl}" if seen.crawl else ""
+    return f"{seen.name}: {' '.join(seen.bottleneck.split())}{crawls}"
 
 
 def table_of(

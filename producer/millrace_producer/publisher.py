@@ -22,6 +22,7 @@ from millrace_pipeline.errors import (
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.process import metrics
 from millrace_pipeline.process.repeats import repeats
+from millrace_pipeline.process.span import NO_TRACES, Span, Traces
 from millrace_pipeline.queue import Publishing
 from millrace_producer.confirmation import Confirmation
 from millrace_producer.contract import Contract
@@ -80,6 +81,7 @@ class Publisher:
         acknowledge: Callable[[Sequence[Record | DeadLetter]], None] | None = None,
         acknowledges_data: bool = True,
         stopping: threading.Event | None = None,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._publishing = publishing
         self._session = session = publishing.session
@@ -93,6 +95,7 @@ class Publisher:
         self._make = Entries(source, mark=session.keys.ready, session=session.id, key=key, contract=contract).make
         self._acknowledge = acknowledge
         self._keeps_data = acknowledges_data
+        self._traces = traces
         self._stopping = stopping or threading.Event()
         self._buffer: list[Entry] = []
         self._buffered_bytes = 0
@@ -277,17 +280,22 @@ class Publisher:
         return batch
 
     def _publish(self, batch: list[Entry]) -> None:
+        with self._traces.publish(len(batch)) as span:
+            self._publish_in(span, batch)
+
+    def _publish_in(self, span: Span, batch: list[Entry]) -> None:
         dead = [entry.dead for entry in batch if entry.dead is not None]
         alive = [entry for entry in batch if entry.dead is None] if dead else batch
         position = next((entry.position for entry in reversed(batch) if entry.position is not None), None)
         self._replays = self._replays or position is not None
         self._forgetful = self._forgetful or position is None
+        lines = span.mark([entry.line for entry in alive], self._session.keys.ready)
         killpoint("producer.before_publish")
         although_paused = False
         while True:
             try:
                 result = self._publishing.publish(
-                    [entry.line for entry in alive],
+                    lines,
                     ids=[entry.id for entry in alive],
                     variants={index for index, entry in enumerate(alive) if entry.variant},
                     seen_seconds=self._seen_seconds,
@@ -326,6 +334,7 @@ class Publisher:
         for letter in dead:
             repeats.warn("record_dead_lettered", kind=letter.reason, flow=self._flow, reason=letter.reason)
         log.debug("records_published", flow=self._flow, records=result.records, duplicates=result.duplicates)
+        span.end("published", published=result.records, duplicates=result.duplicates, dead=len(dead))
 
     def _look_again(self) -> None:
         """Called from another thread where Redis seems to have forgotten publishes."""

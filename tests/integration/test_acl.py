@@ -213,6 +213,8 @@ def produce(url: str, key: str = KEY) -> None:
         assert queue.lag() >= 0
         tell_trouble(queue, "down", None)
         end_trouble(queue)
+        assert beat(queue, "p", Doing("p", 2.0), look=True, role="producer") == 1
+        leave(queue, "p", "producer")
         watch_alerts(queue)
         assert queue.publishes_on_disk(threading.Event()) == 3
         assert queue.publishing._disk.reason is None

@@ -22,13 +22,13 @@ import redis
 
 from millrace.embedded import Embedded
 from millrace.observing import FlowSeen, Observer
-from millrace_consumer import pulse
 from millrace_consumer.runner import Consumer
 from millrace_pipeline import envelope
 from millrace_pipeline.envelope import Record
 from millrace_pipeline.flows.flow import load
+from millrace_pipeline.process import pulse
 from millrace_pipeline.process.supervisor import SERVICE
-from millrace_pipeline.queue.presence import Doing, beat, leave, presences
+from millrace_pipeline.queue.presence import Doing, Role, beat, leave, presences
 from millrace_pipeline.queue.roles import READER
 from millrace_pipeline.queue.troubles import tell_trouble
 from tests.conftest import eventually
@@ -222,9 +222,9 @@ def test_many_consumers_speak_more_rarely(place: Place, monkeypatch: pytest.Monk
         said: list[Doing] = []
         speak = pulse.beat
 
-        def noting(queue: Queue, name: str, doing: Doing, *, look: bool) -> int:
+        def noting(queue: Queue, name: str, doing: Doing, *, look: bool, role: Role) -> int:
             said.append(doing)
-            return speak(queue, name, doing, look=look)
+            return speak(queue, name, doing, look=look, role=role)
 
         monkeypatch.setattr(pulse, "beat", noting)
         mine = pulse.Pulse(queue, "numbers", lambda: pulse.Progress(0.0, 0, 0, ""))

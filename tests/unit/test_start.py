@@ -26,6 +26,7 @@ HEAVY = {
     "starlette",
     "uvicorn",
     "jinja2",
+    "opentelemetry",
 }
 
 

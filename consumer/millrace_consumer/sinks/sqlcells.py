@@ -26,7 +26,7 @@ from millrace_consumer.matching import Match
 from millrace_consumer.sinks.upserting import Absent
 from millrace_consumer.when import moment_said
 from millrace_pipeline.errors import RecordsRejected
-from millrace_pipeline.moment import in_utc
+from millrace_pipeline.moment import in_utc, read_moment
 
 AS_THEY_ARE = frozenset({NoneType, str, int, float, bool, bytes, Decimal, datetime, date, timedelta, UUID})
 

@@ -31,6 +31,7 @@ from millrace_pipeline.flows.options import (
     Options,
     PublishOptions,
     QueueOptions,
+    TracesOptions,
 )
 from millrace_pipeline.flows.problem import Problem, Steps, all_of, config_error
 from millrace_pipeline.flows.project import Part, Project
@@ -86,6 +87,7 @@ class Flow(Options):
         description="What to be told of, each such as {age: '>2m for 5m'}, {dead: '>0'} or {silent: 10m}.",
     )
     notify: NotifyOptions = NotifyOptions()
+    traces: TracesOptions | None = None
     max_attempts: int = Field(3, ge=1, description="Deliveries of a batch before it is split, to find what kills.")
 
     _document: Document = PrivateAttr(default_factory=Document)

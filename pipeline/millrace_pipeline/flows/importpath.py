@@ -22,6 +22,7 @@ OURS = (
     "markupsafe",
     "msgspec",
     "obstore",
+    "opentelemetry",
     "pandas",
     "parsel",
     "polars",

@@ -14,7 +14,7 @@ import structlog
 from prometheus_client import REGISTRY
 
 from millrace_pipeline.flows.flow import Flow
-from millrace_pipeline.process import logs
+from millrace_pipeline.process import logs, span
 from millrace_pipeline.process.health import Check, Health
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.process.settings import Settings
@@ -72,6 +72,7 @@ class Service:
         if self._standing:
             REGISTRY.unregister(self._standing)
             self._standing.close()
+        span.close()
         repeats.summarise()
         log.info("service_stopped")
 

@@ -52,13 +52,13 @@ PRODUCER = Role(
     commands=(
         *(*_CONNECT, *_TRANSACTION, "watch", "unwatch", *_SCRIPT),
         *("lpush", "llen", "xadd", "xlen"),
-        *("hset", "hget", "hmget", "hkeys", "hdel", "hincrby", "incr", "expire"),
+        *("hset", "hget", "hmget", "hgetall", "hkeys", "hdel", "hincrby", "incr", "expire"),
         *("zadd", "zmscore", "zremrangebyscore"),
     ),
     writes=lambda keys: [
         *(keys.ready, keys.woken, keys.dead, keys.counters, keys.checkpoints, keys.seen, keys.leader, keys.epochs),
         *(keys.variants, keys.fsync, keys.project, keys.troubles, keys.history, keys.tap_in, keys.alerts),
-        keys.session("*"),
+        *(keys.producers, keys.session("*")),
     ],
     reads=lambda keys: [keys.steering, keys.shares],
 )

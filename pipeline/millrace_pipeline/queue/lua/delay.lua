@@ -65,7 +65,7 @@ for _, one in ipairs(put_off) do
   redis.call('ZADD', leases, one.due, one.id)
   redis.call('HSET', claims, one.id, cjson.encode({
     token = '', consumer = claim.consumer, attempts = math.max(1, claim.attempts), steps = 1, records = one.records,
-    since = claim.since, note = one.note, delayed = 'new',
+    since = claim.since, note = one.note, delayed = 'new', delays = (claim.delays or 0) + 1, why = one.note,
   }))
 end
 claim.records = claim.records - moved
