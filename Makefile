@@ -95,7 +95,7 @@ lock: $(VENV)/runtime ## Resolve all dependencies anew into requirements/
 	@printf -- '-r %s.txt\n' $(EXTRAS) > requirements/all.txt
 	@$(BIN)/python requirements/subtract requirements/dev.txt requirements/all.txt requirements/build.txt
 	@$(BIN)/python requirements/subtract bench/requirements.txt requirements/base.txt
-EXTRAS = aws delta duckdb kafka objects pandas polars postgres schedule ui websocket
+EXTRAS = aws delta duckdb kafka keda objects pandas polars postgres schedule ui websocket
 # No address of any index ends up in the files: they hold on every machine, whatever its pip is told.
 RESOLVE = $(VENV)/uv/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 

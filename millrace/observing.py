@@ -62,6 +62,8 @@ class FlowSeen(msgspec.Struct):
     """Since the oldest record that waits was published."""
     age_known: str = ""
     """Empty where that is so to about a second, `<=` or `>=` where it is a bound."""
+    untaken_seconds: float = 0.0
+    """Since the oldest record that nobody has taken yet was published; 0 where there is none, or it can't be told."""
     consumers: list[ConsumerSeen] = []
     troubles: list[Trouble] = []
     """What keeps the source from giving anything."""
@@ -134,13 +136,16 @@ class _Watched:
 
     def look(self) -> None:
         keys = self._queue.keys
-        books, (found, troubles) = books_with(self._queue, ("HGETALL", keys.consumers), ("HGETALL", keys.troubles))
+        books, (found, troubles, tail) = books_with(
+            self._queue, ("HGETALL", keys.consumers), ("HGETALL", keys.troubles), ("LINDEX", keys.ready, -1)
+        )
         now = self._clock()
         self._waiting.saw(now, there := came(books))
         seen = FlowSeen(
             self.seen.name, self.seen.key, books, self._in.rate(now, there), self._out.rate(now, done(books))
         )
         seen.age_seconds, seen.age_known = self._waiting.age(books, now)
+        seen.untaken_seconds = self._waiting.untaken(books, tail, now)
         seen.consumers = consumers_seen(books.leases, presences(found, round(books.moment * 1000)))
         seen.troubles = troubles_in(troubles, round(books.moment * 1000))
         if self._out.seconds < SURE_SECONDS:

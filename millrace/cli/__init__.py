@@ -64,6 +64,8 @@ COMMANDS = {
     "verify": ("verify",),
     "chaos": ("chaos",),
     "access": ("access",),
+    "scaler": ("scaler",),
+    "autoscale": ("autoscale",),
     "stack": ("up", "down", "scale", "logs", "ps"),
 }
 """The commands of each file; in the order in which help shows them."""
