@@ -78,6 +78,8 @@ class FlowSeen(msgspec.Struct):
     """Since the oldest record that waits was published."""
     age_known: str = ""
     """Empty where that is so to about a second, `<=` or `>=` where it is a bound."""
+    untaken_seconds: float = 0.0
+    """Since the oldest record that nobody has taken yet was published; 0 where there is none, or it can't be told."""
     consumers: list[ConsumerSeen] = []
     producers: list[ProducerSeen] = []
     troubles: list[Trouble] = []
@@ -163,7 +165,7 @@ class _Watched:
     def look(self) -> None:
         keys = self._queue.keys
         asked = (("HGETALL", name) for name in (keys.consumers, keys.producers, keys.troubles))
-        books, (found, producers, troubles) = books_with(self._queue, *asked)
+        books, (found, producers, troubles, tail) = books_with(self._queue, *asked, ("LINDEX", keys.ready, -1))
         now = self._clock()
         self._waiting.saw(now, there := came(books))
         seen = FlowSeen(
@@ -172,6 +174,7 @@ class _Watched:
         seen.bytes_in_a_second = self._read.rate(now, books.bytes_in)
         seen.bytes_out_a_second = self._written.rate(now, books.bytes_out)
         seen.age_seconds, seen.age_known = self._waiting.age(books, now)
+        seen.untaken_seconds = self._waiting.untaken(books, tail, now)
         seen.consumers = consumers_seen(books.leases, presences(found, round(books.moment * 1000)))
         seen.producers = producers_seen(presences(producers, round(books.moment * 1000)))
         seen.troubles = troubles_in(troubles, round(books.moment * 1000))

@@ -31,6 +31,7 @@ EXAMPLES = str(Path(__file__).resolve().parents[1] / "examples")
 
 FETCH = Path(__file__).parent / "servers" / "fetch"
 IN_THE_WHEEL = "valkey-9"
+SERVERS = (IN_THE_WHEEL, "redis-7.0", "redis-8.0", "redict-7.3", "valkey-8.0", "valkey-8.1")
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +47,7 @@ def _forgotten_flows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--server`: whatever a test of this process starts as an embedded server is then that one."""
-    parser.addoption("--server", choices=(IN_THE_WHEEL, "redis-7.0", "redis-8.0"), help="what the tests run on")
+    parser.addoption("--server", choices=SERVERS, help="what the tests run on")
 
 
 settings.register_profile("told", print_blob=True)

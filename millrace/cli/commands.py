@@ -64,6 +64,12 @@ COMMANDS: dict[str, dict[str, str]] = {
     "access": {
         "access": "Makes a user of Redis and a password for each flow's producer and consumer, for `millrace render`.",
     },
+    "scaler": {
+        "scaler": "Tells how many consumers each flow should have: `GET /scale/FLOW`, /metrics, and KEDA's gRPC. Changes nothing.",
+    },
+    "autoscale": {
+        "autoscale": "Has each of these flows have as many consumers as it takes, until Ctrl-C.",
+    },
     "stack": {
         "up": "Starts the stack in Docker, in the background.",
         "down": "Stops the stack and removes its containers; queue and files stay for the next `up`.",

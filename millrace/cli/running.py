@@ -32,34 +32,34 @@ class RunningFlow:
         self, flow: Flow, supervisor: Supervisor, settings: Settings, *, consumers: int, take_over: bool = False
     ) -> None:
         self.flow = flow
+        self._supervisor = supervisor
         self._settings = settings
         self._held, self._ask_again_at = False, 0.0
-        where = ["--flows", str(settings.flows), *(["--take-over"] if take_over else [])]
+        self._where = where = ["--flows", str(settings.flows), *(["--take-over"] if take_over else [])]
         self.producer: Child | None = None
         if is_produced(flow):
             self.producer = supervisor.add(f"producer-{flow.name}", "produce", flow.name, *where, flow=flow.name)
         names = [f"consumer-{flow.name}"]
-        if consumers > 1:
+        if consumers != 1:
             names = [f"{names[0]}-{number}" for number in range(1, consumers + 1)]
-        failures = _failures_to_isolate(flow)
-        self.consumers = [
-            supervisor.add(name, "consume", flow.name, *where, flow=flow.name, failures=failures) for name in names
-        ]
+        self.consumers = [self._consumer(name) for name in names]
+        self.leaving: list[Child] = []
+        """Consumers that were told to end, since there were to be fewer, and that finish what they hold."""
 
     @property
     def services(self) -> list[Child]:
         """All of them."""
-        return [*([self.producer] if self.producer else []), *self.consumers]
+        return [*([self.producer] if self.producer else []), *self.consumers, *self.leaving]
 
     @property
     def given_up(self) -> bool:
         """Whether nobody consumes it any more."""
-        return all(child.done for child in self.consumers)
+        return bool(self.consumers) and all(child.done for child in self.consumers)
 
     @property
     def delivers(self) -> bool:
         """Return True where some consumer lives, or will again, and none waits for a sink."""
-        return not self.given_up and not any(child.trouble for child in self.consumers)
+        return bool(self.consumers) and not self.given_up and not any(child.trouble for child in self.consumers)
 
     def revive(self) -> None:
         """Starts consumers again that have failed."""
@@ -84,11 +84,34 @@ class RunningFlow:
             self._ask_again_at = time.monotonic() + ASK_SECONDS
         return self._held
 
+    def scale(self, consumers: int) -> None:
+        """Have so many consumers: those that are too many finish what they hold; the youngest go first."""
+        while len(self.consumers) > consumers:
+            child = self.consumers.pop()
+            child.signal(signal.SIGTERM)
+            self.leaving.append(child)
+        taken = {child.name for child in (*self.consumers, *self.leaving)}
+        number = 1
+        while len(self.consumers) < consumers:
+            while (name := f"consumer-{self.flow.name}-{number}") in taken:
+                number += 1
+            taken.add(name)
+            self.consumers.append(self._consumer(name))
+
+    def _consumer(self, name: str) -> Child:
+        failures = _failures_to_isolate(self.flow)
+        return self._supervisor.add(
+            name, "consume", self.flow.name, *self._where, flow=self.flow.name, failures=failures
+        )
+
     def look(self, mend: str = "mend what its consumers say, and start it again") -> None:
         """Stops the producer of a flow that nobody consumes any more: its list would only fill up."""
         if self.given_up and self.producer and not self.producer.done and self.producer.state != "stopping":
             log.error("flow_given_up", flow=self.flow.name, reason="none of its consumers lives any more", mend=mend)
             self.producer.signal(signal.SIGTERM)
+        for child in [child for child in self.leaving if not child.running]:
+            self.leaving.remove(child)
+            self._supervisor.forget(child.name)
 
 
 def _failures_to_isolate(flow: Flow) -> int:

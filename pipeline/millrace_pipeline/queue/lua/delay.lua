@@ -10,6 +10,8 @@
 -- ARGV  1 id  2 token  3 number  4 session time to live (s)  5 lists of the batch  6 records of the batch
 --       then for each batch that is put off: id, how long (ms), why, records, their places in the batch, from 0
 -- Returns 1, or 0 if the lease is lost, or the batch has other records.
+--include arguments
+
 local leases, claims, session = KEYS[1], KEYS[2], KEYS[3]
 local id, token, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
