@@ -117,20 +117,25 @@ def controlled(flows: Sequence[str], consumers: int) -> Iterator[dict[str, Contr
 class Steering:
     """The other end: says to a `millrace run` of this folder how many consumers a flow should have; from any thread."""
 
-    def __init__(self, flow: str) -> None:
-        """Raises ConfigError where none runs it."""
+    def __init__(self, flow: str, connection: socket.socket) -> None:
         self._flow = flow
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(ANSWER_SECONDS)
+        self._socket = connection
+        self._lines = connection.makefile("rb")
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, flow: str) -> Steering:
+        """Connect to the run of this flow. Raises ConfigError where there is none."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(ANSWER_SECONDS)
         try:
-            self._socket.connect(str(place_of(flow)))
+            connection.connect(str(place_of(flow)))
         except OSError:
-            self._socket.close()
+            connection.close()
             raise ConfigError(
                 f"no `millrace run` of this folder runs {flow}: start it first, or say --engine compose or swarm"
             ) from None
-        self._lines = self._socket.makefile("rb")
-        self._lock = threading.Lock()
+        return cls(flow, connection)
 
     def consumers(self, wanted: int | None = None) -> int:
         """Return how many there are, having said how many there should be. Raises RunGone."""

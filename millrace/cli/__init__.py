@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from millrace.cli import lean
 from millrace.cli.commands import COMMANDS, GROUPS
 from millrace.cli.exits import FAILED, UNREACHED, WRONG
+from millrace.cli.lean import be_lean
 from millrace_pipeline.errors import ConfigError, MillraceError, QueueMisuse, QueueUnavailable, SinkUnavailable
 
 app = typer.Typer(
@@ -51,7 +51,7 @@ def _whole(
 
 def compose(arguments: Sequence[str]) -> typer.Typer:
     """Return the command, with what these arguments ask for; with everything where that can't be told from them."""
-    lean.put_off()  # before anything imports structlog or redis
+    be_lean()  # before anything imports structlog or redis
     for name in _files(arguments) or (*COMMANDS, *GROUPS):
         group = importlib.import_module(f"millrace.cli.{name}").app
         if name in GROUPS:

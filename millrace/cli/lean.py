@@ -1,7 +1,7 @@
 """Lean: libraries without the parts that no command uses, and that cost every start a third of its time.
 
-structlog comes without Twisted and Rich, which it imports wherever they are installed. redis comes with its asyncio
-half put off until somebody asks for something in it.
+structlog comes without Twisted and Rich, and redis without OpenTelemetry, which they import wherever these are
+installed; redis comes with its asyncio half put off until somebody asks for something in it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,31 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+WITHOUT = {"structlog": ("twisted", "rich"), "redis": ("opentelemetry",)}
 LATER = "redis.asyncio"
+
+
+class _Without(Loader):
+    """Loads a module that can't import some packages meanwhile. Others can, and it later."""
+
+    def __init__(self, loader: Loader, packages: Sequence[str]) -> None:
+        self._loader = loader
+        self._packages = packages
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """See `Loader.create_module`."""
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """See `Loader.exec_module`."""
+        hidden = [name for name in self._packages if name not in sys.modules]
+        for name in hidden:
+            sys.modules[name] = None  # type: ignore[assignment]  # what can't be imported
+        try:
+            self._loader.exec_module(module)
+        finally:
+            for name in hidden:
+                del sys.modules[name]
 
 
 class _OnDemand(Loader):
@@ -41,30 +65,22 @@ class _OnDemand(Loader):
 
 
 class _Finder(MetaPathFinder):
-    """Finds one package, once."""
+    """Finds these modules, and has them loaded lean."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """See `MetaPathFinder.find_spec`."""
-        if fullname != LATER:
+        if fullname != LATER and fullname not in WITHOUT:
             return None
-        sys.meta_path.remove(self)
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _OnDemand(spec.loader)
+            lean = _OnDemand(spec.loader) if fullname == LATER else _Without(spec.loader, WITHOUT[fullname])
+            spec.loader = lean
         return spec
 
 
-def put_off() -> None:
-    """Import structlog lean, and have redis imported lean by whoever is first; where neither is imported yet."""
-    if "structlog" not in sys.modules:
-        absent = [name for name in ("twisted", "rich") if name not in sys.modules]
-        for name in absent:
-            sys.modules[name] = None  # type: ignore[assignment]  # what can't be imported
-        import structlog  # noqa: F401
-
-        for name in absent:
-            del sys.modules[name]
-    if "redis" not in sys.modules:
+def be_lean() -> None:
+    """Have these modules loaded lean from now on, by whoever imports them."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

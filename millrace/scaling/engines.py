@@ -52,7 +52,7 @@ class OfRun:
     def __init__(self, flows: Sequence[str]) -> None:
         """Raises ConfigError where it doesn't run these flows."""
         self.groups: Sequence[Group] = [Group(flow, (flow,)) for flow in flows]
-        self._steering = {flow: Steering(flow) for flow in flows}
+        self._steering = {flow: Steering.of(flow) for flow in flows}
 
     def count(self) -> dict[str, int]:
         """Return how many consumers each flow has."""

@@ -129,7 +129,7 @@ def test_scaled_down_again_and_again_among_kills_nothing_is_lost(place: Place, m
     place.flow(**PUSHED, transforms=["theirs:dawdle"], batch={"records": 20, "linger": "10ms"}, max_attempts=1000)
     run = place.start("run", "numbers", "-n", "4")
     run.await_event("service_started")
-    steering, random, published, downs, kills = Steering("numbers"), Random(7), 0, 0, 0
+    steering, random, published, downs, kills = Steering.of("numbers"), Random(7), 0, 0, 0
     while downs < SCALE_DOWNS:
         steering.consumers(more := random.randint(2, 5))
         run.until(lambda more=more: len(children_of(run.pid)) >= more)

@@ -58,7 +58,7 @@ def test_doubles_that_fsync_allows_are_told_and_are_no_failure(
 
 def test_a_history_that_says_less_than_the_counters_is_a_failure(tmp_path: Path) -> None:
     outcome = found_in(tmp_path, "write", 0, [*range(RECORDS)])
-    outcome.moved = {"published": RECORDS, "delivered": RECORDS, "bytes_in": 7}
+    outcome.moved = {"published": RECORDS, "delivered": RECORDS, "bytes_in": 0, "a new one": 7}
     assert told(outcome)[0]
     outcome.moved = {"published": RECORDS, "delivered": RECORDS - 1}
     ok, said = told(outcome)

@@ -49,7 +49,8 @@ def test_no_source_but_scrapy_loads_scrapy_and_none_loads_arrow_before_it_reads(
 
 
 def test_producer_and_consumer_load_nothing_that_no_flow_asked_for() -> None:
-    assert loaded_by("import millrace_producer.runner, millrace_consumer.runner") == {"twisted"}  # by structlog
+    loaded = loaded_by("import millrace_producer.runner, millrace_consumer.runner")
+    assert loaded == {"twisted", "opentelemetry"}  # by structlog and redis: see millrace.cli.lean
 
 
 def test_the_command_loads_no_twisted_and_only_the_files_that_it_is_asked_for() -> None:

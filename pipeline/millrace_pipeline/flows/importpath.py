@@ -14,6 +14,8 @@ OURS = (
     "cronsim",
     "deltalake",
     "duckdb",
+    "google",
+    "grpc",
     "hiredis",
     "itemadapter",
     "jinja2",
