@@ -156,6 +156,16 @@ def test_what_is_no_version_is_set_aside(table: SqlPlace, type: str) -> None:
     assert list(rejection.value.reasons) == [1]
 
 
+@pytest.mark.parametrize("text", ["inf", "1_000", "nan", "10 apples", ""])
+def test_text_that_sqlite_makes_no_number_of_is_no_version(request: Any, tmp_path: Path, text: str) -> None:
+    table = place_for(request, "sqlite", tmp_path / "place")
+    table.make({"id": "integer", "v": "integer"})
+    with pytest.raises(RecordsRejected, match="rejected"):
+        table.sink(**OPTIONS).write(of("b1", {"id": 1, "v": text}, model=None))
+    table.sink(**OPTIONS).write(of("b1", {"id": 1, "v": "9"}, {"id": 1, "v": "10.0"}, {"id": 1, "v": 9}, model=None))
+    assert table.rows() == [{"id": 1, "v": 10}]
+
+
 def test_a_delta_tables_own_text_is_no_version(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     place = place_for(request, "delta", tmp_path / "place")
     assert isinstance(place, DeltaPlace)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
-from math import isinf, isnan
+from math import isinf
 from sqlite3 import Connection
 from typing import Any, ClassVar
 from uuid import UUID
@@ -163,12 +163,11 @@ def _is_time(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    try:
-        return isinstance(value, int | float | Decimal) or not isnan(float(value))
-    except (TypeError, ValueError):
-        return False
+    """Return True for what SQLite has as a number in a column of them: any other text is greater than all numbers."""
+    return isinstance(value, int | float | Decimal) or (isinstance(value, str) and bool(_WRITTEN.fullmatch(value)))
 
 
+_WRITTEN = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _NUMBER = re.compile(r"-?[0-9][0-9.eE+-]*")
 
 
