@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from millrace_consumer.evolving import coerce_partially
 from millrace_consumer.fastmodel import fast_model_of
 from millrace_consumer.given import strangers
+from millrace_consumer.looking import say_names_twice
 from millrace_consumer.transforms.concurrent import Concurrent, at_once
 from millrace_consumer.transforms.each import Each
 from millrace_consumer.transforms.enveloped import Enveloped, EnvelopeFields
@@ -64,6 +65,8 @@ def apply(
     Without either nothing is decoded. No record's failure raises: it is named in the outcome. Where the model
     `evolves`, an object that doesn't fit it is kept as it is.
     """
+    if transforms or model is not None:
+        say_names_twice(envelopes)
     if transforms:
         outcome = _transformed(envelopes, stages(tuple(transforms)))
     else:

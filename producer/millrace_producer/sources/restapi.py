@@ -17,6 +17,7 @@ from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.web import as_utf8, is_not_now, shown, status_text, wait_asked_for
 from millrace_producer.sources.circle import Circle
 from millrace_producer.sources.fields import Fields
+from millrace_producer.sources.jsonbody import NotJson
 from millrace_producer.sources.linkheader import next_link
 from millrace_producer.sources.pagination import LinkHeader, NoToken, OnePage
 from millrace_producer.sources.restbody import NoRecords, RestBody, UnknownCharset, in_utf8
@@ -261,7 +262,7 @@ class Api:
             if isinstance(following, str) and self._pagination.url(following):
                 following = self._requests.token(urljoin(answer.url, following))
             return following
-        except (NoToken, NotUsable) as error:
+        except (NoToken, NotJson, NotUsable) as error:
             why = str(error)
         raise self._web.refused(why)
 
