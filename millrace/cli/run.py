@@ -26,7 +26,7 @@ from millrace.cli.practising import practising, say_practising
 from millrace.cli.reloading import Reloading
 from millrace.cli.running import RunningFlow
 from millrace.cli.screen import screen_for
-from millrace.cli.services import FlowsOption, choose, leave, look_before, settings_with
+from millrace.cli.services import REDIS_PORT, FlowsOption, choose, leave, look_before, settings_with
 from millrace.cli.status import NamesArgument
 from millrace.control import controlled
 from millrace.home import Home
@@ -44,7 +44,6 @@ from millrace_pipeline.queue.marks import mark
 app = typer.Typer()
 log = structlog.get_logger(__name__)
 
-REDIS_PORT = 6379
 LOOK_SECONDS = 0.1
 EMPTY_LOOKS_SECONDS = 0.5
 
