@@ -20,6 +20,8 @@ from millrace_pipeline.flows.flow import load
 from tests.conftest import eventually
 from tests.services import Place, Service, children_of
 
+pytestmark = pytest.mark.timeout(400)
+
 BURST = int(os.environ.get("MILLRACE_BURST", "20000"))
 """500,000 is what the promise is made for; CI does with fewer."""
 
