@@ -46,7 +46,7 @@ acceptance: $(VENV)/all ## The real stack in Docker: up, scale, kill, restart, c
 
 beyond: $(VENV)/all ## Beyond one machine: a swarm of three engines (as root, with dockerd), and the Helm chart (with npm); ten minutes
 	@MILLRACE_SWARM=required MILLRACE_DOCKER=required $(BIN)/python -m pytest -q -m docker $(BEYOND) $(ARGS)
-BEYOND := tests/acceptance/test_swarm.py tests/acceptance/test_chart.py
+BEYOND := tests/acceptance/test_swarm.py tests/acceptance/test_autoscaled_swarm.py tests/acceptance/test_chart.py
 
 faults: $(VENV)/all ## Kill, cut and fill everything there is, count the records again, print fault × invariant; minutes
 	@$(BIN)/python -m pytest -q -n 2 tests/faults $(ARGS)

@@ -18,11 +18,13 @@ from millrace_pipeline.queue import Done
 from millrace_pipeline.queue.walk import published_at
 from millrace_pipeline.redis import connection
 from millrace_pipeline.redis.external import ExternalStream
-from millrace_pipeline.redis.lots import ARGUMENTS, in_lots
+from millrace_pipeline.redis.lots import in_lots
 from millrace_pipeline.redis.remote import RemoteRedis
 from millrace_pipeline.redis.scripts import _PARTS, SCRIPTS
 from tests.queues import Queue
 
+ARGUMENTS = 3_999
+"""ElastiCache Serverless refuses a request of one more."""
 MANY = 9_000
 OFTEN = re.compile(rb"#ARGV")
 SMALL = {"alerts", "history", "mark", "pause", "resume"}
