@@ -50,7 +50,7 @@ def answering(asked: datetime, headers: Mapping[str, str]) -> Answering:
 
 
 def alike(texts: Sequence[bytes], at: Answering, others: Sequence[bytes], other_at: Answering) -> bool:
-    """Return True for two pages of the same records but for stamps. The first that differs otherwise ends the comparison."""
+    """Return True for two pages of the same records but for stamps. The first that is another ends the comparison."""
     if not texts or len(texts) != len(others):
         return False
     random = Counter[tuple[Any, ...]]()
