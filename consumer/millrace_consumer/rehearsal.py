@@ -41,7 +41,7 @@ class Rehearsed(msgspec.Struct):
     time: str | None = None
     """When it happened, as the record says; None where that is when it is published."""
     notes: list[str] = []
-    """What the services would say of it, once, and count."""
+    """Warnings of the services, which say each once and count."""
 
 
 class Rehearsal:

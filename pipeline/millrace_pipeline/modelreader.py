@@ -90,7 +90,7 @@ def _hoisted(items: Any) -> Any:
 
 
 def _rewritten(schema: Schema, *, strict: bool = False, plainly: bool = False) -> Schema:
-    """The same schema, in which what is read by our rules has a function before it.
+    """Return a schema in which what is read by our rules has a function before it.
 
     `plainly`: what is written as nearly all write it (a time in ISO 8601, a number as a number) is read without one,
     and nothing else is.
@@ -136,7 +136,7 @@ def _before(function: Callable[[Any], Any], schema: Schema) -> Schema:
 
 
 def _with_ref(schema: Schema, around: Callable[[Any], Any]) -> Schema:
-    """What stands around a schema is what others refer to."""
+    """Put something around a schema, and make it what others refer to."""
     inner = {name: value for name, value in schema.items() if name != "ref"}
     made: Schema = {**around(inner)}
     return {**made, "ref": schema["ref"]} if "ref" in schema else made
@@ -159,7 +159,7 @@ def _kinds_of(schema: Schema) -> frozenset[str]:
 
 
 def _is_of_scalars(schema: Schema) -> bool:
-    """Whether values of a union are told apart by our rules for the union as a whole, so that it stays as smart."""
+    """Return True for a union that is looked at as a whole by our rules, so that its choice stays as smart."""
     return bool(_kinds_of(schema) & BEFORE.keys())
 
 

@@ -164,7 +164,7 @@ def before_union(kinds: frozenset[str]) -> Callable[[Any], Any]:
 
 
 class _Current(threading.local):
-    """What is read in this thread just now: a decimal has more digits there than the float that pydantic hands on."""
+    """The text that this thread reads now: a decimal has more digits there than the float that pydantic hands on."""
 
     text: bytes | None = None
     numbers: dict[float, str] | None = None

@@ -12,7 +12,7 @@ Value = TypeVar("Value")
 
 
 class Cells(NamedTuple):
-    """What stands for null."""
+    """The texts that stand for null."""
 
     null: str | None = None
     """The text that does, in whatever field; None where none does, but an empty one in some fields."""
@@ -35,7 +35,7 @@ class Cells(NamedTuple):
 
 
 class CellOptions(BaseModel):
-    """What stands for null, for all sources that read texts where a flow's model may have other types."""
+    """Options of what stands for null, for all sources that read texts where a flow's model may have other types."""
 
     null: str | None = Field(
         default=None,
@@ -47,7 +47,7 @@ class CellOptions(BaseModel):
 
     @property
     def cells(self) -> Cells:
-        """What stands for null, by the options and the flow's model."""
+        """The texts that stand for null, by the options and the flow's model."""
         return Cells(self.null, *self._fields_of_model)
 
     def for_model(self, model: type[BaseModel] | None) -> Self:

@@ -46,7 +46,7 @@ class Circle:
         return _has(self._tokens, _digest([encode_json(token)]))
 
     def repeats(self, records: Iterable[Raw], answering: Answering) -> bool:
-        """Whether this page was there before; one without any records was not.
+        """Return True for a page that was there before; one without any records was not.
 
         It was where its records have the names of another's, or are those of the one before it or of the first: by the
         letter, or but for what the server stamps on each answer.
@@ -61,7 +61,7 @@ class Circle:
         return found
 
     def _named_before(self, texts: Sequence[bytes]) -> bool:
-        """Whether another page had just these names. A name that records share names none of them."""
+        """Return True where another page had just these names. A name that records share names none of them."""
         if self._key_of is None:
             return False
         names = [self._key_of(text) for text in texts]
@@ -77,7 +77,7 @@ def _same(page: _Page, other: _Page) -> bool:
 
 
 def _has(known: set[bytes], digest: bytes) -> bool:
-    """Whether a digest is known; from now on it is."""
+    """Return True for a digest that is known; from now on it is."""
     if digest in known:
         return True
     if len(known) >= MOST_REMEMBERED:

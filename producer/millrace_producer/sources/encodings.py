@@ -33,7 +33,7 @@ _ZEROS = {
     (False, True, False, True): "utf-16-le",
     (True, False, True, False): "utf-16-be",
 }
-"""Where the zeros are in two or more letters of ASCII, with which all JSON and XML begins."""
+"""The places of zeros in two or more letters of ASCII, with which all JSON and XML begins."""
 
 
 class Undecodable(EOFError):
@@ -41,7 +41,7 @@ class Undecodable(EOFError):
 
 
 class Encoded(NamedTuple):
-    """How a text is encoded, and how long the mark is that stands before it."""
+    """The encoding of a text, and the length of the mark that stands before it."""
 
     name: str
     mark: int = 0

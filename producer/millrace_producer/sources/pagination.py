@@ -187,7 +187,7 @@ class OnePage(_ByUrl):
 
 
 def _is_more(found: Any) -> bool:
-    """Whether what says that there is another page says so. Text may say it in words."""
+    """Return True for what says that there is another page. Text may say it in words."""
     return bool(found) and not (isinstance(found, str) and found.strip().lower() in ("false", "0", "no", "n"))
 
 

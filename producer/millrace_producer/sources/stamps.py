@@ -29,7 +29,7 @@ _RANDOM = re.compile(
 
 
 class Answering(NamedTuple):
-    """What is known of an answer but its body: when it was asked for, when it came, and what its headers say."""
+    """All that is known of an answer but its body: when it was asked for, when it came, and what its headers say."""
 
     asked: datetime
     came: datetime
@@ -38,7 +38,7 @@ class Answering(NamedTuple):
     """By the server's clock."""
 
     def at(self, moment: datetime) -> bool:
-        """Whether it is a time of this answer, by our clock or by the server's."""
+        """Return True for a time of this answer, by our clock or by the server's."""
         by_theirs = self.date is not None and abs(moment - self.date) <= CLOCKS
         return by_theirs or self.asked - CLOCKS <= moment <= self.came + CLOCKS
 
@@ -50,7 +50,7 @@ def answering(asked: datetime, headers: Mapping[str, str]) -> Answering:
 
 
 def alike(texts: Sequence[bytes], at: Answering, others: Sequence[bytes], other_at: Answering) -> bool:
-    """Whether two pages have the same records but for stamps. The first that differs otherwise ends the comparison."""
+    """Return True for two pages of the same records but for stamps. The first that is another ends the comparison."""
     if not texts or len(texts) != len(others):
         return False
     random = Counter[tuple[Any, ...]]()

@@ -43,11 +43,11 @@ class Reading(ABC):
 
     @property
     def recoded(self) -> bool:
-        """Whether its bytes, and so its offsets, are others than the file's own."""
+        """True where its bytes, and so its offsets, are others than the file's own."""
         return False
 
     def head(self, length: int) -> bytes:  # noqa: ARG002
-        """How it begins, so many bytes of it at most. Called before anything is read."""
+        """Return its beginning, so many bytes at most. Called before anything is read."""
         return b""
 
     @property
@@ -84,7 +84,7 @@ class Unreadable(Reading):
 
 
 class ByLines(Reading):
-    """What readings of lines have in common."""
+    """A reading of lines."""
 
     _lines: Lines
 

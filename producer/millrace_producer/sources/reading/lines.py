@@ -56,7 +56,7 @@ class Lines:
 
     @property
     def recoded(self) -> bool:
-        """Whether its bytes are others than the file's own."""
+        """True where its bytes are others than the file's own."""
         return isinstance(self._file, Recoded)
 
     def head(self, offset: int) -> bytes:
