@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field, field_validator
 
 ENVIRONMENT = "environment"
 
-NOBODY = {"proxy_url": "http://127.0.0.1:9", "proxy_excludes": "*"}
-"""No proxy, as the Rust crate object_store has to be told: one that is left out for every host."""
+NOBODY = {"proxy_url": "http://127.0.0.1:9", "proxy_excludes": "*,0.0.0.0/0,::/0"}
+"""No proxy, as the Rust crate object_store has to be told: one that is left out for every name, and every address."""
 
 
 class ProxyOption(BaseModel):
