@@ -78,7 +78,7 @@ CONSUMER = Role(
         *(keys.tap_in, keys.tap_out, keys.alerts, keys.shares),
         *(keys.batch("*"), keys.session("*")),
     ],
-    reads=lambda keys: [keys.checkpoints, keys.troubles],
+    reads=lambda keys: [keys.checkpoints, keys.troubles, keys.producers],
 )
 """`millrace consume`, `tap` and all that looks: takes, sets aside, and puts back nothing but what it holds."""
 
