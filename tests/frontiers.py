@@ -6,8 +6,7 @@ from typing import Any
 
 from millrace_pipeline.queue import Session
 from millrace_pipeline.queue.frontier import Frontier, Politeness, Waiting, print_of
-
-START = Waiting("", b'{"start":true}', priority=10**9)
+from millrace_pipeline.queue.frontier.request import START
 
 
 def page(url: str, *, slot: str = "host", priority: int = 0, again: bool = False, delay_ms: int = 0) -> Waiting:

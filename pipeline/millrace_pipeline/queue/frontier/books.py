@@ -82,6 +82,12 @@ def crawls_of(session: Session) -> list[str]:
     return sorted(began, key=lambda name: (-began[name], name))
 
 
+def all_crawl_books(session: Session) -> list[CrawlBooks]:
+    """Return the books of the flow's crawls, the newest first."""
+    found = [crawl_books(session, name) for name in crawls_of(session)]
+    return [books for books in found if books is not None]
+
+
 def crawl_books(session: Session, crawl: str) -> CrawlBooks | None:
     """Return where every request of a crawl is, at one instant; None where there is no such crawl."""
     keys = CrawlKeys(session.keys, crawl)

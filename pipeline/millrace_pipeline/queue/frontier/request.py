@@ -31,6 +31,10 @@ class Waiting(msgspec.Struct, frozen=True):
         return self.slot.replace("\0", " "), f"{rank:010d}", self.print, self.delay_ms, self.text
 
 
+START = Waiting("", b'{"start":true}', 10**9)
+"""What a crawl begins with: whoever claims it runs the spider's start(). Nothing is known before."""
+
+
 def print_of(fingerprint: bytes) -> bytes:
     """Return the eight bytes by which the frontier knows a fingerprint again.
 
