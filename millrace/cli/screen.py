@@ -101,11 +101,9 @@ class TableScreen(PrettyScreen):
             table.add_column(column, justify="right", min_width=len(column), no_wrap=True)
         notes: list[Text] = []
         for flow in running:
-            states = Counter(map(_styled, flow.consumers))
-            consumers = ", ".join(f"{count} × {state}" if count > 1 else state for state, count in states.items())
             counts, waits = self._counts(flow, now)
-            producer = _styled(flow.producer) if flow.producer else "[dim]others[/dim]"
-            table.add_row(flow.flow.name, producer, consumers, *counts)
+            producers = _states(flow.producers) or "[dim]others[/dim]"
+            table.add_row(flow.flow.name, producers, _states(flow.consumers), *counts)
             notes += [Text(f"{flow.flow.name}: {note}", style="yellow") for note in (*waits, *_troubles(flow))]
         return Group(table, *notes)
 
@@ -147,6 +145,12 @@ def _troubles(flow: RunningFlow) -> Iterator[str]:
             trouble = f"since {datetime.fromtimestamp(child.trouble_since):%H:%M:%S} {child.trouble}"
         if restarts or trouble:
             yield f"{child.name}: {', '.join(filter(None, (restarts, trouble)))}"
+
+
+def _states(children: Sequence[Child]) -> str:
+    """Return how these stand, each state once with how many are in it."""
+    states = Counter(map(_styled, children))
+    return ", ".join(f"{count} × {state}" if count > 1 else state for state, count in states.items())
 
 
 def _styled(child: Child) -> str:

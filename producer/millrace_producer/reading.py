@@ -170,6 +170,8 @@ class Reading:
         """A source that is over, one with nothing new and one that is empty look the same in counts alone."""
         if records:
             log.info("source_ended", flow=self.flow.name, records=records)
+        elif self._source.read_together:
+            log.info("source_ended", flow=self.flow.name)  # it has put its records on the list by itself
         elif resume_from is not None:
             log.info("source_unchanged", flow=self.flow.name, resume_from=resume_from)
         else:

@@ -60,6 +60,7 @@ class Producer:
         self.flow = flow
         self._take_over = take_over
         self.source: Source = flow.source.build(SOURCES, Source).for_model(flow.load_model())
+        self.source = self.source.for_flow(flow, redis_url)
         self.session = Session.of(redis_url, flow.queue, give_up=give_up)
         self.leading = Leading(self.session)
         self.publishing = Publishing(self.session, self.leading)

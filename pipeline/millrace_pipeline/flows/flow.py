@@ -86,6 +86,9 @@ class Flow(Options):
         description="What to be told of, each such as {age: '>2m for 5m'}, {dead: '>0'} or {silent: 10m}.",
     )
     notify: NotifyOptions = NotifyOptions()
+    producers: int = Field(
+        1, ge=1, le=1000, description="So many producers read a source that several can read together."
+    )
     max_attempts: int = Field(3, ge=1, description="Deliveries of a batch before it is split, to find what kills.")
 
     _document: Document = PrivateAttr(default_factory=Document)

@@ -101,6 +101,11 @@ class Courier:
         held = self._held.get(claimed.number)
         return held is not None and held[0].token == claimed.token and time.monotonic() < held[1]
 
+    def age(self, claimed: Claimed) -> float:
+        """Seconds since it was asked for."""
+        held = self._held.get(claimed.number)
+        return 0.0 if held is None else time.monotonic() - held[1] + self._frontier.lease_ms / 1000
+
     def close(self) -> None:
         """Settle and offer what is to be, and end. For a thread that may wait."""
         with self._changed:

@@ -103,8 +103,12 @@ class Pages:
                 page.retry_after_ms = round(max(0.0, seconds) * 1000)
 
     def _request_reached_downloader(self, request: Request) -> None:
-        """Keep the downloader from pacing by itself: a request is given out when its host's turn has come."""
+        """Have the downloader keep the host's shortest delay, with no dice of its own.
+
+        A request is given out when its host's turn has come; where this process stood still, several are at once.
+        """
         slots = self._crawler.engine.downloader.slots
         slot = slots.get(request.meta.get("download_slot", ""))
-        if slot is not None and MARK in request.meta and not self._options.throttled:
-            slot.delay = 0.0
+        page = self.of_request(request)
+        if slot is not None and page is not None and not self._options.throttled:
+            slot.delay, slot.jitter = self._options.politeness.of(page.claimed.slot).shortest, 0.0

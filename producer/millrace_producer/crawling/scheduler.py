@@ -22,7 +22,9 @@ from millrace_pipeline.queue import Session
 from millrace_pipeline.queue.frontier import Answer, Claimed, Frontier, Settlement, Waiting
 from millrace_pipeline.queue.frontier.request import START
 from millrace_producer.crawling.courier import LIMITS, Courier
+from millrace_producer.crawling.ends import OWN_ENDS
 from millrace_producer.crawling.helper import call_in, in_thread
+from millrace_producer.crawling.lateness import Lateness
 from millrace_producer.crawling.middleware import SharedCrawl
 from millrace_producer.crawling.options import CrawlOptions
 from millrace_producer.crawling.outgoing import Outgoing
@@ -35,8 +37,6 @@ from millrace_producer.entries import Entries
 log = structlog.get_logger(__name__)
 
 FAILED = "publish_failed"
-OWN_ENDS = frozenset({"finished", "shutdown", FAILED, "start_error", "memusage_exceeded"})
-"""Finish reasons that end this spider alone: with any other the crawl is over for all of them."""
 
 
 class SharedScheduler(BaseScheduler):
@@ -62,6 +62,7 @@ class SharedScheduler(BaseScheduler):
         self._parts: dict[int, asyncio.Future[bool]] = {}
         self._capacity = crawler.settings.getint("CONCURRENT_REQUESTS") or 16
         self._closing = False
+        self._lateness = Lateness(self.options)
         self._answer: Answer | None = None
 
     @classmethod
@@ -119,7 +120,9 @@ class SharedScheduler(BaseScheduler):
         assert self._courier is not None
         while self._ready and not self._closing:
             claimed = self._ready.popleft()
-            if self._courier.is_held(claimed):
+            if self._lateness.is_too_much(claimed, self._courier.age(claimed)):
+                self._courier.settle(Settlement(claimed, "back", outputs=claimed.outputs), at_once=False)
+            elif self._courier.is_held(claimed):
                 request = self._request(claimed)
                 if request is not None:
                     return request

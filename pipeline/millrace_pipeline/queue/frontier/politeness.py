@@ -16,6 +16,11 @@ class Pace(msgspec.Struct, frozen=True):
     concurrency: int = 8
     """0 for any number."""
 
+    @property
+    def shortest(self) -> float:
+        """The shortest delay that the jitter leaves."""
+        return max(0.0, self.delay * (1 - self.jitter))
+
     def words(self) -> tuple[int, int, int]:
         """Return it as the script takes it."""
         return round(self.delay * 1000), round(self.jitter * 1000), self.concurrency
@@ -26,6 +31,10 @@ class Politeness(msgspec.Struct, frozen=True):
 
     usual: Pace = Pace()
     own: Mapping[str, Pace] = {}
+
+    def of(self, slot: str) -> Pace:
+        """Return the pace of a host."""
+        return self.own.get(slot, self.usual)
 
     def words(self) -> list[int | str]:
         """Return it as the script takes it, with a throw of the dice for the jitter."""
