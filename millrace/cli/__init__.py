@@ -68,7 +68,7 @@ COMMANDS = {
 }
 """The commands of each file; in the order in which help shows them."""
 
-GROUPS = ("dead", "variants", "checkpoint", "alerts", "lake", "render")
+GROUPS = ("dead", "crawl", "variants", "checkpoint", "alerts", "lake", "render")
 """Files that are a command with commands of its own."""
 
 

@@ -12,6 +12,7 @@ from millrace.equation import CREDIT, DEBIT, SHOWN_WHERE_ANY, sign_of, verdict_o
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.queue import Books, Session, audit, books_of
+from millrace_pipeline.queue.frontier.books import CrawlBooks, all_crawl_books
 from millrace_pipeline.queue.troubles import Trouble, troubles_of
 
 T = TypeVar("T")
@@ -32,6 +33,23 @@ def books_at(url: str, flow: Flow) -> Books:
 def read_troubles(settings: Settings, flow: Flow) -> list[Trouble]:
     """Return what keeps the flow's source from giving anything. Raises QueueError."""
     return _asked(settings.url, flow, troubles_of)
+
+
+def read_crawls(settings: Settings, flow: Flow) -> list[CrawlBooks]:
+    """Return the books of the flow's crawls that spiders share, the newest first. Raises QueueError."""
+    return _asked(settings.url, flow, all_crawl_books)
+
+
+def crawl_line(books: CrawlBooks) -> str:
+    """Return where the requests of a crawl are, in a line, and whether that is all of them."""
+    aside = (("delayed", books.delayed), ("dead", books.dead), ("dropped", books.dropped))
+    counts = [("done", books.done), ("ready", books.ready), ("in flight", books.in_flight)]
+    counts += [(name, count) for name, count in aside if count]
+    stands = f"stopped: {books.stopped}" if books.stopped else "over" if books.over else "going on"
+    if books.difference:
+        stands = f"{abs(books.difference):,} {'lost' if books.difference < 0 else 'too many'}"
+    listed = " + ".join(f"{name} {count:,}" for name, count in counts)
+    return f"crawl {books.crawl}: found {books.found:,} {'≠' if books.difference else '='} {listed}; {stands}"
 
 
 def audit_books(settings: Settings, flow: Flow) -> Books:

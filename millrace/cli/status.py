@@ -14,7 +14,7 @@ from rich.console import Console
 
 from millrace.ages import age
 from millrace.cli.asked import Asked
-from millrace.cli.books import read_books, read_troubles
+from millrace.cli.books import crawl_line, read_books, read_crawls, read_troubles
 from millrace.cli.completion import flow_names
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.tables import console_for_all, table
@@ -47,9 +47,15 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
     asked.say_whose(chosen)
     books = {flow.name: (flow, read_books(asked.settings, flow)) for flow in chosen}
     troubles = {flow.name: read_troubles(asked.settings, flow) for flow in chosen}
+    crawls = {flow.name: read_crawls(asked.settings, flow) for flow in chosen}
     if as_json:
         rows_of = {
-            name: {"key": flow.queue.key, **found.as_dict(), "troubles": msgspec.to_builtins(troubles[name])}
+            name: {
+                "key": flow.queue.key,
+                **found.as_dict(),
+                "troubles": msgspec.to_builtins(troubles[name]),
+                "crawls": [crawl.as_dict() for crawl in crawls[name]],
+            }
             for name, (flow, found) in books.items()
         }
         _print_json(rows_of)
@@ -71,6 +77,8 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
     for name, (_, found) in books.items():
         for part, pause in found.paused.items():
             _say(screen, f"{name}: {part} {pause}; `millrace resume {name}` has them go on")
+        for crawl in crawls[name]:
+            _say(screen, f"{name}: {crawl_line(crawl)}" + (f"; {crawl.paused}" if crawl.paused else ""))
         for trouble in troubles[name]:
             _say(
                 screen,
