@@ -107,9 +107,10 @@ class Frontier:
 
         def attempt() -> Answer | None:
             nonlocal left, first
+            paused = self._who_paused_the_flow() if want else b""
             while True:
                 commands = [self._settling(first + n, settlements[index]) for n, index in enumerate(left, 1)]
-                claiming = [] if want is None else [self._claiming(want, token)]
+                claiming = [] if want is None else [self._claiming(want, token, paused)]
                 replies = self.session.connection.exchange(*commands, *claiming, *wait)
                 done = replies[: len(commands)]
                 known = [number for status, number in done if status < 0]
@@ -136,13 +137,17 @@ class Frontier:
             *(number, SESSION_SECONDS, *settlement.words()),
         )
 
-    def _claiming(self, want: int, token: str) -> Command:
+    def _who_paused_the_flow(self) -> bytes:
+        (paused,) = self.session.connection.exchange(("HGET", self.session.keys.steering, "producers"))
+        return paused or b""
+
+    def _claiming(self, want: int, token: str, paused: bytes) -> Command:
         keys = self.session.keys
         return self.session.connection.script(
             "request_claim",
-            [*self.keys.all, self.session.key, keys.ready, keys.woken, keys.counters, keys.steering],
+            [*self.keys.all, self.session.key, keys.ready, keys.woken, keys.counters],
             *(token, self._claims + 1, SESSION_SECONDS, want, self.lease_ms, self._max_attempts),
-            *self._politeness.words(),
+            *self._politeness.words(paused),
         )
 
     def _await_replicas(self, holding: int, wait: Sequence[Command]) -> None:

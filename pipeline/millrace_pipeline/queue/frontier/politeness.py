@@ -36,7 +36,7 @@ class Politeness(msgspec.Struct, frozen=True):
         """Return the pace of a host."""
         return self.own.get(slot, self.usual)
 
-    def words(self) -> list[int | str]:
-        """Return it as the script takes it, with a throw of the dice for the jitter."""
+    def words(self, paused: bytes) -> list[int | str | bytes]:
+        """Return it as the script takes it, with a throw of the dice for the jitter, and who paused the flow."""
         hosts = [word for slot, pace in self.own.items() for word in (slot, *pace.words())]
-        return [secrets.randbelow(2001) - 1000, *self.usual.words(), len(self.own), *hosts]
+        return [secrets.randbelow(2001) - 1000, paused, *self.usual.words(), len(self.own), *hosts]

@@ -9,16 +9,17 @@
 -- no more requests of a host are out than its concurrency. While the producers are paused, or the crawl is, or it was
 -- stopped, nothing is given out and no lease counts as run out. Works at maxmemory.
 --
--- KEYS  1-14 the crawl's  15 session  16 ready  17 woken  18 counters  19 steering
+-- KEYS  1-14 the crawl's  15 session  16 ready  17 woken  18 counters
 -- ARGV  1 token  2 number  3 session time to live (s)  4 want  5 lease (ms)  6 most attempts  7 dice, -1000 to 1000
---       8 delay (ms)  9 its jitter (thousandths)  10 concurrency, 0 for any  11 hosts with their own
+--       8 who paused the flow's producers, as JSON, or empty: a spider may read that key, and a script may not be given it
+--       9 delay (ms)  10 its jitter (thousandths)  11 concurrency, 0 for any  12 hosts with their own
 --       then for each of these: slot, delay, jitter, concurrency
 -- Returns {now, ms until something may be due or -1, began, stopped, paused, found, done, dropped, waiting, in flight,
 -- delayed, dead, items, lag, 1 where it was answered before}, then for each request {place, attempts, outputs that are put already, its JSON}.
 --include whole
 --include frontier
 local f, session, ready, woken = frontier(KEYS), KEYS[15], KEYS[16], KEYS[17]
-local counters, steering = KEYS[18], KEYS[19]
+local counters, held_by = KEYS[18], ARGV[8]
 local token, number, want = ARGV[1], tonumber(ARGV[2]), tonumber(whole(ARGV[4]))
 local seconds, deadline, most = whole(ARGV[3]), whole(f.now + ARGV[5]), tonumber(whole(ARGV[6]))
 local dice = tonumber(whole(ARGV[7])) / 1000
@@ -28,16 +29,16 @@ local function policy(at)
   return {delay = tonumber(whole(ARGV[at])), jitter = tonumber(whole(ARGV[at + 1])) / 1000,
           concurrency = tonumber(whole(ARGV[at + 2]))}
 end
-local usual, own, hosts = policy(8), {}, tonumber(whole(ARGV[11]))
-assert(#ARGV == 11 + 4 * hosts, 'a host is cut off, or something stands behind the last')
-for i = 12, #ARGV, 4 do
+local usual, own, hosts = policy(9), {}, tonumber(whole(ARGV[12]))
+assert(#ARGV == 12 + 4 * hosts, 'a host is cut off, or something stands behind the last')
+for i = 13, #ARGV, 4 do
   own[ARGV[i]] = policy(i + 1)
 end
 local before = redis.call('HMGET', session, 'requests_claimed', 'requests_held')
 local known = tonumber(before[1] or '0')
 local lag = redis.call('LLEN', ready) + redis.call('LLEN', woken) + count(redis.call('HGET', counters, 'in_flight'))
 local began, stopped, paused = unpack(redis.call('HMGET', f.crawl, 'began', 'stopped', 'paused'))
-paused = redis.call('HGET', steering, 'producers') or paused
+paused = held_by ~= '' and held_by or paused
 
 local taken = {}
 local function give(place)
