@@ -14,6 +14,7 @@ from millrace_pipeline.errors import QueueError, QueueUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Books, Lease, Session
 from millrace_pipeline.queue.books import books_with
+from millrace_pipeline.queue.frontier.books import CrawlBooks, all_crawl_books
 from millrace_pipeline.queue.presence import Presence, presences
 from millrace_pipeline.queue.troubles import Trouble, troubles_in
 from millrace_pipeline.queue.waiting import Waiting, came, done
@@ -64,6 +65,8 @@ class FlowSeen(msgspec.Struct):
     """Empty where that is so to about a second, `<=` or `>=` where it is a bound."""
     consumers: list[ConsumerSeen] = []
     troubles: list[Trouble] = []
+    crawls: list[CrawlBooks] = []
+    """Those that spiders share, the newest first."""
     """What keeps the source from giving anything."""
     bottleneck: str = ""
     unreachable: str = ""
@@ -143,6 +146,7 @@ class _Watched:
         seen.age_seconds, seen.age_known = self._waiting.age(books, now)
         seen.consumers = consumers_seen(books.leases, presences(found, round(books.moment * 1000)))
         seen.troubles = troubles_in(troubles, round(books.moment * 1000))
+        seen.crawls = all_crawl_books(self._queue)
         if self._out.seconds < SURE_SECONDS:
             theirs = sum(one.out_a_second or 0.0 for one in seen.consumers if one.works)
             seen.out_a_second = max(seen.out_a_second, theirs)
@@ -213,5 +217,6 @@ def as_dict(seen: FlowSeen) -> dict[str, Any]:
     """All that was seen of a flow, as JSON can say it."""
     told: dict[str, Any] = msgspec.to_builtins(seen)
     told["books"] = seen.books.as_dict() if seen.books else None
+    told["crawls"] = [crawl.as_dict() for crawl in seen.crawls]
     told["trouble"], told["trouble_since"] = seen.trouble, seen.trouble_since
     return told

@@ -40,18 +40,6 @@ def read_crawls(settings: Settings, flow: Flow) -> list[CrawlBooks]:
     return _asked(settings.url, flow, all_crawl_books)
 
 
-def crawl_line(books: CrawlBooks) -> str:
-    """Return where the requests of a crawl are, in a line, and whether that is all of them."""
-    aside = (("delayed", books.delayed), ("dead", books.dead), ("dropped", books.dropped))
-    counts = [("done", books.done), ("ready", books.ready), ("in flight", books.in_flight)]
-    counts += [(name, count) for name, count in aside if count]
-    stands = f"stopped: {books.stopped}" if books.stopped else "over" if books.over else "going on"
-    if books.difference:
-        stands = f"{abs(books.difference):,} {'lost' if books.difference < 0 else 'too many'}"
-    listed = " + ".join(f"{name} {count:,}" for name, count in counts)
-    return f"crawl {books.crawl}: found {books.found:,} {'≠' if books.difference else '='} {listed}; {stands}"
-
-
 def audit_books(settings: Settings, flow: Flow) -> Books:
     """The books of a flow with all that waits looked at, record by record. Raises QueueError."""
     return _asked(settings.url, flow, audit)

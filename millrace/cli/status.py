@@ -14,11 +14,11 @@ from rich.console import Console
 
 from millrace.ages import age
 from millrace.cli.asked import Asked
-from millrace.cli.books import crawl_line, read_books, read_crawls, read_troubles
+from millrace.cli.books import read_books, read_crawls, read_troubles
 from millrace.cli.completion import flow_names
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.tables import console_for_all, table
-from millrace.equation import delays
+from millrace.equation import crawl_line, delays
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Books
 

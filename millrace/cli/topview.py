@@ -14,6 +14,7 @@ from rich.text import Text
 
 from millrace.bottleneck import badness, wants_somebody
 from millrace.cli.columns import COLUMNS, GAP, Column, columns_for, since
+from millrace.equation import crawl_line
 from millrace.figures import number, rate
 from millrace.observing import ConsumerSeen, FlowSeen
 
@@ -87,11 +88,12 @@ class View:
         chosen.sort(key=lambda seen: (badness(seen.bottleneck), -(seen.books.lag if seen.books else 0)))
         for seen in chosen:
             style = "red" if wants_somebody(seen.bottleneck) else "yellow" if badness(seen.bottleneck) < 8 else "dim"
-            sentence = f"{seen.name}: {' '.join(seen.bottleneck.split())}"
-            wrapped = textwrap.wrap(sentence, width, subsequent_indent="  ", max_lines=3, placeholder=" …")
-            if (lines := lines - len(wrapped)) < 0:
-                return
-            yield from (_line(part, style) for part in wrapped)
+            for said in (seen.bottleneck, *map(crawl_line, seen.crawls)):
+                sentence = f"{seen.name}: {' '.join(said.split())}"
+                wrapped = textwrap.wrap(sentence, width, subsequent_indent="  ", max_lines=3, placeholder=" …")
+                if (lines := lines - len(wrapped)) < 0:
+                    return
+                yield from (_line(part, style) for part in wrapped)
 
     def _foot(self, rows: int, room: int) -> Text:
         if self.typing is not None:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from millrace.cli.asked import Asked
-from millrace.cli.books import audit_books, crawl_line, not_looked_at, print_books, read_books, read_crawls, verdict
+from millrace.cli.books import audit_books, not_looked_at, print_books, read_books, read_crawls, verdict
 from millrace.cli.exits import FAILED, UNREACHED, WRONG
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.status import JsonOption, NamesArgument
 from millrace.cli.tables import console_for_all
+from millrace.equation import crawl_line
 from millrace_pipeline.errors import ConfigError, QueueUnavailable, SinkUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.flows.units import seconds

@@ -38,6 +38,9 @@ def test_the_flow_of_the_page_has_every_book_once_and_is_over(place: Place) -> N
         status = place.start("status", "books")
         assert status.wait() == 0
         assert "books: crawl shared: found 46 = done 46 + ready 0 + in flight 0; over" in status.printed
+        line = "books: crawl shared: found 46 = done 46 + ready 0 + in flight 0; over"
+        assert line in told(place, "top", "books", "--once")
+        assert json.loads(told(place, "top", "books", "--json"))["flows"][0]["crawls"][0]["found"] == 46
         verify = place.start("verify", "books", "--sink")
         assert verify.wait() == 0, verify.said
         assert "found 46 = done 46" in verify.printed
