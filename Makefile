@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --require-ha
 WORKERS ?= 4
 say = @echo "· $(1)"
 
-.PHONY: help demo test check fmt browser screenshots acceptance beyond faults servers soak bench bench-quick docs tables lock clean
+.PHONY: help demo test check fmt browser screenshots acceptance beyond faults servers anywhere soak bench bench-quick docs tables lock clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -20,7 +20,7 @@ help: ## This list
 demo: $(VENV)/runtime ## See it work: both flows, a killed consumer, balanced books; no Docker, no Redis, no network
 	@$(BIN)/millrace demo $(ARGS)
 
-test: $(VENV)/all ## All tests that need no Docker, up to 3 minutes; ARGS='-k name' for some
+test: $(VENV)/all ## All tests that need no Docker, ten to twenty minutes on two cores; ARGS='-k name' for some
 	@$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not docker' tests/unit tests/contracts tests/integration tests/acceptance tests/faults/test_model.py tests/faults/test_power_model.py $(ARGS)
 
 check: $(VENV)/all ## Lint, format, types, and who may import whom
@@ -46,7 +46,7 @@ acceptance: $(VENV)/all ## The real stack in Docker: up, scale, kill, restart, c
 
 beyond: $(VENV)/all ## Beyond one machine: a swarm of three engines (as root, with dockerd), and the Helm chart (with npm); ten minutes
 	@MILLRACE_SWARM=required MILLRACE_DOCKER=required $(BIN)/python -m pytest -q -m docker $(BEYOND) $(ARGS)
-BEYOND := tests/acceptance/test_swarm.py tests/acceptance/test_chart.py
+BEYOND := tests/acceptance/test_swarm.py tests/acceptance/test_autoscaled_swarm.py tests/acceptance/test_chart.py
 
 faults: $(VENV)/all ## Kill, cut and fill everything there is, count the records again, print fault × invariant; minutes
 	@$(BIN)/python -m pytest -q -n 2 tests/faults $(ARGS)
@@ -57,11 +57,17 @@ servers: $(VENV)/all ## The queue and its faults on Redis 7.0, Redis 8.0 and Val
 		MILLRACE_SEQUENCES=60 $(BIN)/python -m pytest -q -n $(WORKERS) --server $$server $(ON_EACH) $(ARGS) || failed+=" $$server"; \
 		done; [[ -z $$failed ]] || { echo "make servers: failed on$$failed"; exit 1; }
 SERVERS := redis-7.0 redis-8.0
-ON_EACH := tests/servers tests/contracts/test_queue_contract.py tests/contracts/test_scripts_contract.py \
+ON_EACH := tests/servers tests/contracts/test_queue_contract.py tests/contracts/test_scripts_contract.py tests/contracts/test_requests_contract.py \
 	tests/contracts/test_redis_contract.py tests/contracts/test_redis_source_contract.py tests/integration/test_acl.py \
 	tests/integration/test_preflight.py tests/integration/test_cluster.py tests/integration/test_sentinel.py \
 	tests/faults/test_model.py tests/faults/test_power_model.py tests/faults/test_redis_faults.py \
 	'tests/faults/test_power_loss.py::test_a_power_cut_of_redis_loses_no_record_of_a_source[redis list-acknowledge-write]'
+
+anywhere: $(VENV)/all ## A flow's whole life on six servers, alone, by socket, TLS and ACL, Cluster and Sentinel; Linux with apt-get and Docker, 15 minutes
+	@failed=; for server in $(SERVERS) $(MORE_SERVERS) valkey-9; do echo "· $$server"; \
+		$(BIN)/python -m pytest -q -n 2 --server $$server tests/servers $(ARGS) || failed+=" $$server"; \
+		done; [[ -z $$failed ]] || { echo "make anywhere: failed on$$failed"; exit 1; }
+MORE_SERVERS := redict-7.3 valkey-8.0 valkey-8.1
 
 soak: $(VENV)/all ## The queue against its model, for hours if you like: SEQUENCES=20000
 	@MILLRACE_SEQUENCES=$(or $(SEQUENCES),3000) $(BIN)/python -m pytest -q -n $(WORKERS) tests/faults/test_model.py tests/faults/test_power_model.py $(ARGS)
@@ -95,7 +101,7 @@ lock: $(VENV)/runtime ## Resolve all dependencies anew into requirements/
 	@printf -- '-r %s.txt\n' $(EXTRAS) > requirements/all.txt
 	@$(BIN)/python requirements/subtract requirements/dev.txt requirements/all.txt requirements/build.txt
 	@$(BIN)/python requirements/subtract bench/requirements.txt requirements/base.txt
-EXTRAS = aws delta duckdb kafka objects pandas polars postgres schedule ui websocket
+EXTRAS = aws delta duckdb kafka keda objects otel pandas polars postgres schedule ui websocket
 # No address of any index ends up in the files: they hold on every machine, whatever its pip is told.
 RESOLVE = $(VENV)/uv/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 

@@ -45,6 +45,6 @@ def await_redis(url: str, seconds: float, stopping: threading.Event | None = Non
             log.warning("redis_unavailable", reason=reason, mend=missing.mend)
         pause.wait(LOOK_SECONDS)
     for finding in findings:
-        if finding.level != "ok":
+        if finding.level not in ("ok", "unknown"):
             log.warning("redis_preflight", finding=finding.message, mend=finding.mend)
     return True

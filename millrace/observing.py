@@ -15,7 +15,7 @@ from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Books, Lease, Session
 from millrace_pipeline.queue.books import books_with
 from millrace_pipeline.queue.frontier.books import CrawlBooks, all_crawl_books
-from millrace_pipeline.queue.presence import Presence, presences
+from millrace_pipeline.queue.presence import CrawlProgress, Missing, Presence, presences, summed
 from millrace_pipeline.queue.troubles import Trouble, troubles_in
 from millrace_pipeline.queue.waiting import Waiting, came, done
 
@@ -42,6 +42,8 @@ class ConsumerSeen(msgspec.Struct, omit_defaults=True):
     up_seconds: float | None = None
     trouble: str = ""
     trouble_since: float = 0.0
+    missing: list[Missing] = []
+    """Sinks that aren't required and take nothing from it."""
     silent_seconds: float = 0.0
     """Since when nothing was heard of it, where it should have spoken; 0 where all is well."""
 
@@ -49,6 +51,18 @@ class ConsumerSeen(msgspec.Struct, omit_defaults=True):
     def works(self) -> bool:
         """Return True where it is there, as far as anybody can tell."""
         return not self.silent_seconds
+
+
+class ProducerSeen(msgspec.Struct, omit_defaults=True):
+    """A producer of a flow, as it says of itself."""
+
+    name: str
+    restarts: int = 0
+    up_seconds: float = 0.0
+    cpu_share: float | None = None
+    crawl: CrawlProgress | None = None
+    silent_seconds: float = 0.0
+    """Since when nothing was heard of it, where it should have spoken; 0 where all is well."""
 
 
 class FlowSeen(msgspec.Struct):
@@ -59,19 +73,34 @@ class FlowSeen(msgspec.Struct):
     books: Books | None = None
     in_a_second: float = 0.0
     out_a_second: float = 0.0
+    bytes_in_a_second: float = 0.0
+    bytes_out_a_second: float = 0.0
     age_seconds: float = 0.0
     """Since the oldest record that waits was published."""
     age_known: str = ""
     """Empty where that is so to about a second, `<=` or `>=` where it is a bound."""
+    untaken_seconds: float = 0.0
+    """Since the oldest record that nobody has taken yet was published; 0 where there is none, or it can't be told."""
     consumers: list[ConsumerSeen] = []
+    producers: list[ProducerSeen] = []
     troubles: list[Trouble] = []
+    """What keeps the source from giving anything."""
     crawls: list[CrawlBooks] = []
     """Those that spiders share, the newest first."""
-    """What keeps the source from giving anything."""
     bottleneck: str = ""
     unreachable: str = ""
     """Why Redis couldn't be asked; all else is then from before."""
     unreachable_since: float = 0.0
+
+    @property
+    def missing(self) -> list[Missing]:
+        """Return which sinks that aren't required take nothing, of all consumers."""
+        return summed(missing for one in self.consumers for missing in one.missing)
+
+    @property
+    def crawl_progress(self) -> CrawlProgress | None:
+        """Return how far its source's crawl has come, where one of its own is under way."""
+        return next((one.crawl for one in self.producers if one.crawl and not one.silent_seconds), None)
 
     @property
     def trouble(self) -> str:
@@ -133,18 +162,24 @@ class _Watched:
         self._queue = queue
         self._clock = clock
         self._in, self._out = Meter(), Meter()
+        self._read, self._written = Meter(), Meter()
         self._waiting = Waiting(tells_time=bool(flow.source.options.get("time")))
 
     def look(self) -> None:
         keys = self._queue.keys
-        books, (found, troubles) = books_with(self._queue, ("HGETALL", keys.consumers), ("HGETALL", keys.troubles))
+        asked = (("HGETALL", name) for name in (keys.consumers, keys.producers, keys.troubles))
+        books, (found, producers, troubles, tail) = books_with(self._queue, *asked, ("LINDEX", keys.ready, -1))
         now = self._clock()
         self._waiting.saw(now, there := came(books))
         seen = FlowSeen(
             self.seen.name, self.seen.key, books, self._in.rate(now, there), self._out.rate(now, done(books))
         )
+        seen.bytes_in_a_second = self._read.rate(now, books.bytes_in)
+        seen.bytes_out_a_second = self._written.rate(now, books.bytes_out)
         seen.age_seconds, seen.age_known = self._waiting.age(books, now)
+        seen.untaken_seconds = self._waiting.untaken(books, tail, now)
         seen.consumers = consumers_seen(books.leases, presences(found, round(books.moment * 1000)))
+        seen.producers = producers_seen(presences(producers, round(books.moment * 1000)))
         seen.troubles = troubles_in(troubles, round(books.moment * 1000))
         seen.crawls = all_crawl_books(self._queue)
         if self._out.seconds < SURE_SECONDS:
@@ -192,14 +227,14 @@ def consumers_seen(leases: Sequence[Lease], there: Sequence[Presence]) -> list[C
         doing = presence.doing
         if presence.silent and presence.silent_seconds > GONE_SECONDS + doing.every:
             continue  # killed, and perhaps started again under another name
-        one = found[doing.consumer] = ConsumerSeen(doing.consumer)
+        one = found[doing.name] = ConsumerSeen(doing.name)
         one.restarts = presence.starts - 1
         one.up_seconds = doing.up_seconds
         one.silent_seconds = round(presence.silent_seconds, 1) if presence.silent else 0.0
         if not presence.silent:
             one.write_share, one.cpu_share = doing.write_share, doing.cpu_share
             one.out_a_second = doing.records_a_second
-            one.trouble, one.trouble_since = doing.trouble, doing.trouble_since
+            one.trouble, one.trouble_since, one.missing = doing.trouble, doing.trouble_since, doing.missing
     for lease in leases:
         if lease.delayed:
             continue  # nobody holds it
@@ -213,10 +248,28 @@ def consumers_seen(leases: Sequence[Lease], there: Sequence[Presence]) -> list[C
     return sorted(found.values(), key=lambda one: one.name)
 
 
+def producers_seen(there: Sequence[Presence]) -> list[ProducerSeen]:
+    """The producers that say that they are there, or did so until a moment ago."""
+    return [
+        ProducerSeen(
+            one.doing.name,
+            one.starts - 1,
+            one.doing.up_seconds,
+            None if one.silent else one.doing.cpu_share,
+            one.doing.crawl,
+            round(one.silent_seconds, 1) if one.silent else 0.0,
+        )
+        for one in there
+        if not one.silent or one.silent_seconds <= GONE_SECONDS + one.doing.every
+    ]
+
+
 def as_dict(seen: FlowSeen) -> dict[str, Any]:
     """All that was seen of a flow, as JSON can say it."""
     told: dict[str, Any] = msgspec.to_builtins(seen)
     told["books"] = seen.books.as_dict() if seen.books else None
     told["crawls"] = [crawl.as_dict() for crawl in seen.crawls]
+    told["crawl_progress"] = msgspec.to_builtins(seen.crawl_progress)
+    told["missing"] = msgspec.to_builtins(seen.missing)
     told["trouble"], told["trouble_since"] = seen.trouble, seen.trouble_since
     return told

@@ -27,6 +27,7 @@ from millrace.server import Server, folder_with_flows, server_of
 from millrace_pipeline.envelope import DeadLetter
 from millrace_pipeline.errors import ConfigError, MillraceError, QueueError
 from millrace_pipeline.process.settings import Settings
+from millrace_pipeline.process.traces import traces_of_list
 from millrace_pipeline.queue import Publishing, Session
 from millrace_producer.crawling.middleware import SharedCrawl
 from millrace_producer.crawling.scheduler import SharedScheduler
@@ -116,7 +117,8 @@ class RedisPipeline:
             raise CloseSpider(PUBLISH_FAILED) from None
         name = self._crawler.settings.get("MILLRACE_FLOW") or self._crawler.spider.name
         publishing = Publishing(Session(self._server.url, self._list, give_up=self._give_up))
-        self._publisher = Publisher(publishing, flow=name, source=name, max_ready=self._max_ready)
+        traces = traces_of_list(name, self._list)
+        self._publisher = Publisher(publishing, flow=name, source=name, max_ready=self._max_ready, traces=traces)
 
     async def process_item(self, item: Any) -> Any:
         if self._passes:

@@ -61,6 +61,20 @@ def server_of(settings: Settings, *, folder: Path = Path()) -> Server:
     return Server(settings.url, "default")
 
 
+def server_to_begin_with(settings: Settings, *, preferred: int) -> Server:
+    """The Redis for a flow that `millrace run` can't begin: as `server_of`, but the embedded one where nobody answers.
+
+    Raises ConfigError where it can't be started.
+    """
+    if settings.redis_url_is_set or Home().used:
+        return server_of(settings)
+    parts = urlsplit(settings.url)
+    said = info((parts.hostname or "localhost", parts.port or 6379), parts.password or "")
+    if said and not is_embedded(said):
+        return Server(settings.url, "default")
+    return bring(settings, port=None, preferred=preferred)
+
+
 def bring(settings: Settings, *, port: int | None, preferred: int) -> Server:
     """The Redis that `millrace run` uses: as above, but the embedded one also where nothing has run here yet."""
     if settings.redis_url_is_set:

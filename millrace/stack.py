@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from python_on_whales import Container, DockerClient
 from python_on_whales.exceptions import DockerException
@@ -111,6 +112,13 @@ class Stack:
 
         self._say(look)
         return sorted(replicas, key=lambda replica: (replica.service, replica.name))
+
+    def config(self) -> dict[str, Any]:
+        """The services as the compose files say they are, with their variables filled in."""
+        found: list[Any] = []
+        self._say(lambda: found.append(self._docker.compose.config(return_json=True)))
+        whole: dict[str, Any] = found[0]
+        return whole
 
     def kill(self, containers: Sequence[str], *, signal: str = "KILL") -> None:
         """Sends a signal to containers, by the names that `ps` tells; Docker then leaves them as they end up."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 import structlog
+from hypothesis import settings
 
 from millrace import embedded
 from millrace.embedded import Embedded
@@ -19,6 +20,7 @@ from millrace.testing import eventually as eventually
 from tests.queues import Queue
 
 if TYPE_CHECKING:
+    from tests.contracts.object_store import ObjectStore
     from tests.postgres_server import PostgresServer
     from tests.services import Place
 
@@ -29,6 +31,7 @@ EXAMPLES = str(Path(__file__).resolve().parents[1] / "examples")
 
 FETCH = Path(__file__).parent / "servers" / "fetch"
 IN_THE_WHEEL = "valkey-9"
+SERVERS = (IN_THE_WHEEL, "redis-7.0", "redis-8.0", "redict-7.3", "valkey-8.0", "valkey-8.1")
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +47,11 @@ def _forgotten_flows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--server`: whatever a test of this process starts as an embedded server is then that one."""
-    parser.addoption("--server", choices=(IN_THE_WHEEL, "redis-7.0", "redis-8.0"), help="what the tests run on")
+    parser.addoption("--server", choices=SERVERS, help="what the tests run on")
+
+
+settings.register_profile("told", print_blob=True)
+settings.load_profile("told")  # whatever an example fails of is in the log, as what makes it again
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -87,6 +94,15 @@ def postgres() -> Iterator[PostgresServer]:
 
     with PostgresServer() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[ObjectStore]:
+    """An object store for the tests of this file."""
+    from tests.contracts.object_store import object_store  # which takes long to import
+
+    with object_store() as store:
+        yield store
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, PrivateAttr
 
@@ -14,6 +15,8 @@ from millrace_producer.sources.base import DeadLetter, Position, Record, Source
 
 class ReceiptSource(Source):
     """Yields the benchmark's events as JSON, as a message broker would; notes how many it was told are published."""
+
+    acknowledges_data: ClassVar[bool] = False
 
     count: int = Field(description="How many.")
     folder: Path = Field(description="Where to note when the first was asked for, and how many are published.")

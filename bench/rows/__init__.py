@@ -3,9 +3,23 @@
 import re
 
 from bench.rounds import Row
-from bench.rows import crawl, depth, drain, fsync, idle, latency, memory, parquet, publish, stream, stripped, tap
+from bench.rows import (
+    crawl,
+    depth,
+    drain,
+    fsync,
+    idle,
+    latency,
+    memory,
+    parquet,
+    publish,
+    stream,
+    stripped,
+    tap,
+    traces,
+)
 
-_GROUPS = (drain, publish, crawl, stream, latency, parquet, depth, memory, idle, stripped, fsync, tap)
+_GROUPS = (drain, publish, crawl, stream, latency, parquet, depth, memory, idle, stripped, fsync, tap, traces)
 
 
 def _place(row: Row) -> tuple[int, str]:

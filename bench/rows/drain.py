@@ -24,31 +24,33 @@ def ours(
     *,
     consumers: int = 1,
     batch: int = BATCH,
-    halves: bool = False,
+    behind: float = 0.0,
+    form: Form = enveloped,
     beside: Beside = contextlib.nullcontext,
     **flow: Any,
 ) -> Side:
     """`millrace consume`, from the moment a full list is there until every record is counted as delivered.
 
-    With `halves` a second value is that of the second half alone: how fast it is once it runs. `beside` is there, in
-    the run's folder, while the clock runs.
+    The records are there in that `form`. `behind` is the share of the records behind which the clock starts, to tell
+    how fast it is once it runs. `beside` is there, in the run's folder, meanwhile.
     """
 
     def run() -> tuple[float, ...]:
         with lab.folder() as folder, contextlib.ExitStack() as stack:
-            lab.fill(enveloped, count)
+            lab.fill(form, count)
             options = {"batch": {"records": batch, "bytes": "64MiB"}, "sink": JSONL, **flow}
             started = [stack.enter_context(lab.millrace(folder, "consume", **options)) for _ in range(consumers)]
             lab.await_idle(*started)
             with beside(folder):
                 began = lab.release()
-                halfway = lab.await_counter("delivered", count // 2, *started) if halves else began
+                first = int(count * behind)
+                if first:
+                    began = lab.await_counter("delivered", first, *started)
                 ended = lab.await_counter("delivered", count, *started)
             for process in started:
                 process.stop()
             verify(folder)
-            whole = count / (ended - began)
-            return (whole, (count - count // 2) / (ended - halfway)) if halves else (whole,)
+            return ((count - first) / (ended - began),)
 
     return run
 

@@ -22,9 +22,10 @@ SHIPPED_BATCH = 5_000
 RATE = 20
 
 
-_CONSUMING = (Figure("records/s", Goal(0.9), "all"), Figure("records/s", Goal(0.9), "the second half"))
-"""The first batches of a list wait for the disk, which takes seconds however long the list is. The second half can be
-faster than without: some of its batches were claimed during the first."""
+_CONSUMING = (Figure("records/s", Goal(0.9)),)
+FIRST = 0.05
+"""The first batches of a list wait for the disk, which takes seconds however long the list is: row 19d tells how many.
+Throughput is what comes behind them."""
 
 
 def _queue(fsync: str) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def _consuming(
         with lab.durable() as durable:
             verify = verifying(durable, "row 19", count)
             write, off = (
-                consume(durable, count, verify, halves=True, **flow, **_queue(fsync)) for fsync in ("write", "off")
+                consume(durable, count, verify, behind=FIRST, **flow, **_queue(fsync)) for fsync in ("write", "off")
             )
             yield write, off
 

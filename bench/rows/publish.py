@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 
@@ -15,7 +16,7 @@ from bench.rounds import Beside, Figure, Goal, Row, Side, WrongAnswer
 SLICE = 5_000
 
 
-def ours(lab: Lab, count: int, *, beside: Beside = contextlib.nullcontext) -> Side:
+def ours(lab: Lab, count: int, *, beside: Beside = contextlib.nullcontext, **flow: Any) -> Side:
     """`millrace produce`, from the moment the source has its records until the last is on the list.
 
     `beside` is there, in the run's folder, before the first record is published.
@@ -25,7 +26,7 @@ def ours(lab: Lab, count: int, *, beside: Beside = contextlib.nullcontext) -> Si
         with lab.folder() as folder:
             lab.empty()
             source = {"type": "bench.ours.dicts:DictSource", "count": count, "folder": str(folder)}
-            with lab.millrace(folder, "produce", "events", source=source, sink={"type": "stdout"}) as process:
+            with lab.millrace(folder, "produce", "events", source=source, sink={"type": "stdout"}, **flow) as process:
                 with beside(folder):
                     began = float(lab.await_file(folder / "began", process))
                     ended = lab.await_counter("published", count, process)

@@ -12,9 +12,9 @@ from pydantic import BaseModel, RootModel
 from pydantic_core import PydanticSerializationError
 
 from millrace_consumer.columns import INSTANT, Column, columns_of_fields
+from millrace_consumer.when import moment_said
 from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import ConfigError, RecordsRejected
-from millrace_pipeline.moment import read_moment
 
 PLAIN = pa.schema([("id", pa.string()), ("time", INSTANT), ("data", pa.string())])
 """The columns without a model: the envelope's id, its time (null where it is none), and the record as JSON text."""
@@ -27,7 +27,7 @@ def table_of_envelopes(envelopes: Sequence[Envelope], lines: Sequence[bytes]) ->
     """Return records without a model as a table of the columns `PLAIN`, in order; `lines` are their data as JSON."""
     columns = [
         _array("id", [envelope.id for envelope in envelopes], Column(pa.string())),
-        _array("time", [envelope.time for envelope in envelopes], Column(INSTANT, read_moment)),
+        _array("time", [envelope.time for envelope in envelopes], Column(INSTANT, moment_said)),
         _array("data", lines, Column(pa.string(), bytes.decode)),
     ]
     return _table(columns, PLAIN)

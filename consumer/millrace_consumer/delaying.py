@@ -19,7 +19,7 @@ def put_off(delivery: Delivery, delaying: Delaying, flow: Flow) -> bool:
     """
     if not delivery.later:
         return True
-    claim = delivery.claim
+    claim, span = delivery.claim, delivery.span
     latest = max(delivery.later.values(), key=lambda later: later.seconds)
     if claim.unseen:
         records = len(delivery.later)
@@ -30,13 +30,16 @@ def put_off(delivery: Delivery, delaying: Delaying, flow: Flow) -> bool:
         records = len(claim.lines)
         delaying.put_off(claim, latest)
         claim.lines = []
-    log.info(
-        "records_delayed",
-        flow=flow.name,
-        batch=claim.id,
-        records=records,
-        seconds=latest.seconds,
-        attempts=claim.attempts,
-        reason=str(latest),
-    )
+    with span.current():
+        log.info(
+            "records_delayed",
+            flow=flow.name,
+            batch=claim.id,
+            records=records,
+            seconds=latest.seconds,
+            attempts=claim.attempts,
+            reason=str(latest),
+        )
+    if not claim.lines:
+        span.end("delayed", delayed=records)
     return bool(claim.lines)

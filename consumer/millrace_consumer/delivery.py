@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -15,6 +16,7 @@ from millrace_pipeline import envelope
 from millrace_pipeline.envelope import DeadLetter, Envelope
 from millrace_pipeline.errors import EnvelopeError, RecordsRejected, RetryLater
 from millrace_pipeline.mark import foreign_among
+from millrace_pipeline.process.span import UNTRACED, Span
 from millrace_pipeline.queue import Claim, Done
 
 T = TypeVar("T")
@@ -28,7 +30,7 @@ class Delivery:
     Each record of the claim ends as delivered, filtered or dead, or is tried again: by place in the claim, `later` says
     when, of those that have an attempt left; one that a transform made several of is dead if the
     sink rejects any of them. `foreign` counts the records that don't bear the `mark` of their list: somebody else
-    pushed them. `reasons` says by place in the claim why records can't be delivered.
+    pushed them. `reasons` says by place in the claim why records can't be delivered. `span` is its trace.
     """
 
     claim: Claim
@@ -39,6 +41,7 @@ class Delivery:
     foreign: int
     reasons: dict[int, str]
     later: dict[int, RetryLater] = field(default_factory=dict)
+    span: Span = UNTRACED
 
     def offer(self, take: Callable[[Batch], T]) -> T | None:
         """Return what `take` makes of the batch without the records that it rejects; None where none is left.
@@ -114,20 +117,22 @@ def prepare(claim: Claim, plan: Plan) -> Delivery:
 
     No record's failure raises: it is among the delivery's `reasons`.
     """
-    lines = claim.lines
+    lines, began = claim.lines, time.time_ns()
     reasons: dict[int, str] = {}
     places: Sequence[int] = range(len(lines))
     published = envelopes = envelope.decode_published(lines, plan.mark)
     if envelopes is None:
         found = _open_one_by_one(claim, reasons)
         envelopes, places = list(found.values()), list(found)
-    outcome = apply(envelopes, plan.transforms, plan.model, evolves=plan.evolves)
+    span = plan.traces.deliver(claim, envelopes, began)
+    with span.current():
+        outcome = apply(envelopes, plan.transforms, plan.model, evolves=plan.evolves)
     reasons |= {places[index]: reason for index, reason in outcome.rejected.items()}
     later = {places[index]: error for index, error in outcome.later.items()}
     if claim.attempts >= plan.attempts:
-        reasons |= {
-            place: f"RetryLater: {error}: no attempt is left of {plan.attempts}" for place, error in later.items()
-        }
+        deaths = f", {claim.deaths} of which came to no end" if claim.deaths else ""
+        left = f"no attempt is left of {plan.attempts}{deaths}"
+        reasons |= {place: f"RetryLater: {error}: {left}" for place, error in later.items()}
         later = {}
     origin = outcome.origin if published is not None else [places[index] for index in outcome.origin]
     originals: Sequence[bytes | None] = lines
@@ -145,6 +150,7 @@ def prepare(claim: Claim, plan: Plan) -> Delivery:
         foreign=0 if published is not None else foreign_among(lines, plan.mark),
         reasons=reasons,
         later=later,
+        span=span,
     )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, RootModel, TypeAdapter
+from pydantic import BaseModel, RootModel
 from pydantic.aliases import AliasChoices, AliasPath
 from pydantic.fields import FieldInfo
 
 from millrace_pipeline.errors import EnvelopeError
 from millrace_pipeline.jsontext import decode_json
+from millrace_pipeline.modelreader import value_reader
 
 
 def coerce_partially(text: bytes, model: type[BaseModel]) -> BaseModel | None:
@@ -49,7 +51,7 @@ def _keys(name: str, field: FieldInfo, model: type[BaseModel]) -> list[str]:
 
 def coerce_or_keep(value: Any, model: type[BaseModel], name: str) -> Any:
     try:
-        return _adapters(model)[name].validate_python(value)
+        return _readers(model)[name](value)
     except MemoryError:
         raise
     except Exception:  # ValidationError, or what a validator of the user's raised
@@ -57,9 +59,9 @@ def coerce_or_keep(value: Any, model: type[BaseModel], name: str) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _adapters(model: type[BaseModel]) -> dict[str, TypeAdapter[Any]]:
-    adapters: dict[str, TypeAdapter[Any]] = {}
+def _readers(model: type[BaseModel]) -> dict[str, Callable[[Any], Any]]:
+    readers: dict[str, Callable[[Any], Any]] = {}
     for name, field in model.model_fields.items():
         kind: Any = field.annotation
-        adapters[name] = TypeAdapter(Annotated[(kind, *field.metadata)] if field.metadata else kind)
-    return adapters
+        readers[name] = value_reader(Annotated[(kind, *field.metadata)] if field.metadata else kind)
+    return readers

@@ -16,11 +16,14 @@ from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.process import metrics
+from millrace_pipeline.queue.presence import Missing
 
 log = structlog.get_logger(__name__)
 
 LEFT_ALONE_SECONDS = 30.0
 """Longest time for which a sink that isn't required is not asked, after it failed."""
+
+LONGEST_REASON = 300
 
 
 def sink_of(flow: Flow) -> Sink:
@@ -72,7 +75,7 @@ class _Optional(_Part):
         super().__init__(name, sink)
         self._backoff = Backoff(first=0.5, cap=LEFT_ALONE_SECONDS)
         self._again_at = 0.0
-        self._failing = False
+        self.missing: Missing | None = None
 
     def write(self, batch: Batch) -> None:
         """Writes what the sink takes, now, and counts the rest. A sink that failed is left alone for a while."""
@@ -97,20 +100,23 @@ class _Optional(_Part):
         asked = error.retry_after if isinstance(error, SinkUnavailable) else None
         self._again_at = time.monotonic() + self._backoff.next(at_least=asked or 0.0)
         reason = str(error) if isinstance(error, SinkUnavailable | OSError) else f"{type(error).__name__}: {error}"
-        if not self._failing:
-            log.error("optional_sink_unavailable", flow=batch.flow, sink=self.name, reason=reason)
-        self._failing = True
+        if self.missing is None:
+            log.warning("optional_sink_unavailable", flow=batch.flow, sink=self.name, reason=reason)
+            self.missing = Missing(self.name, "", round(time.time(), 1), 0)
+        self.missing.reason = reason[:LONGEST_REASON]
         self._misses(batch, len(batch))
 
     def _misses(self, batch: Batch, records: int, reason: str = "") -> None:
         metrics.sink_missed.labels(batch.flow, self.name).inc(records)
+        if self.missing is not None:
+            self.missing.records += records
         because = {"reason": reason} if reason else {}
         log.warning("records_missed", flow=batch.flow, sink=self.name, batch=batch.id, records=records, **because)
 
     def _works(self, batch: Batch) -> None:
-        if self._failing:
+        if self.missing is not None:
             log.info("optional_sink_available", flow=batch.flow, sink=self.name)
-            self._failing = False
+            self.missing = None
             self._backoff.reset()
 
 
@@ -121,12 +127,17 @@ class FanOut(Sink):
     """
 
     _required: list[_Part]
-    _optional: list[_Part]
+    _optional: list[_Optional]
 
-    def __init__(self, *, required: Sequence[_Part], optional: Sequence[_Part]) -> None:
+    def __init__(self, *, required: Sequence[_Part], optional: Sequence[_Optional]) -> None:
         super().__init__()
         self._required = list(required)
         self._optional = list(optional)
+
+    @property
+    def missing(self) -> list[Missing]:
+        """Those that aren't required and take nothing, as of the last batch that they were offered."""
+        return [one for one in (part.missing for part in self._optional) if one is not None]
 
     @property
     def prefetch(self) -> Sequence[str]:

@@ -20,6 +20,9 @@ def isolate(leases: Leases, flow: Flow, claim: Claim) -> None:
         log.warning("batch_split", flow=flow.name, batch=claim.id, records=len(claim.lines))
         return
     reason = f"killed its consumer: {claim.attempts - 1} attempts, none came to an end"
+    if claim.delays:
+        others = f"{claim.delays} asked for a later time: {claim.why}"
+        reason = f"killed its consumer: {claim.attempts - 1} attempts, {claim.deaths} came to no end and {others}"
     letter = DeadLetter(claim.lines[0], reason)
     leases.ack(claim, delivered=0, foreign=foreign_among(claim.lines, flow.queue.key), dead=[letter])
     metrics.dead.labels(flow.name).inc()

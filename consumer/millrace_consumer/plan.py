@@ -12,6 +12,7 @@ from millrace_consumer.transforms import TRANSFORMS
 from millrace_consumer.transforms.base import Transform
 from millrace_consumer.transforms.chain import stages
 from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.process.span import NO_TRACES, Traces
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,12 @@ class Plan:
     evolves: bool = False
     attempts: int = 1
     """So often a record is tried that a transform wants to be given again later."""
+    traces: Traces = NO_TRACES
 
     @classmethod
-    def of(cls, flow: Flow) -> Plan:
+    def of(cls, flow: Flow, traces: Traces = NO_TRACES) -> Plan:
         """Return the flow's plan. Raises ConfigError for a transform or a model that can't be had or called."""
         transforms = flow.load_transforms(TRANSFORMS, Transform)
         stages(tuple(transforms))
-        return cls(
-            flow.name, flow.queue.key, transforms, flow.load_model(), flow.contract == "evolve", flow.max_attempts
-        )
+        evolves = flow.contract == "evolve"
+        return cls(flow.name, flow.queue.key, transforms, flow.load_model(), evolves, flow.max_attempts, traces)

@@ -22,12 +22,14 @@ from millrace_consumer.plan import Plan
 from millrace_consumer.renewal import Lease, Renewal
 from millrace_consumer.sampling import sample
 from millrace_consumer.sizing import Sizing
+from millrace_consumer.when import moment_said
 from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import LeaseLost, QueueError
 from millrace_pipeline.extras import need
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process import metrics
 from millrace_pipeline.process.repeats import repeats
+from millrace_pipeline.process.traces import traces_of
 from millrace_pipeline.queue import Claim, Claiming, Client, Delaying, Done, Leases, Session, Settling
 from millrace_pipeline.queue.marks import mark
 
@@ -98,7 +100,7 @@ class Reader:
         self._claiming = Claiming(self._leases)
         self._settling = Settling(self.queue)
         self._delaying = Delaying(self._leases)
-        self._plan = Plan.of(flow)
+        self._plan = Plan.of(flow, traces_of(flow, "consumer"))
         self._until_empty = until_empty
         self._sizing = Sizing(flow.batch)
         self._held: list[_Held] = []
@@ -184,6 +186,8 @@ class Reader:
         self.queue.give_up.set()
         self._renewal.close(wait=PARTING_SECONDS)  # a renewal on its way would undo what follows
         for held in self._held:
+            if failed is not None:
+                held.delivery.span.end("abandoned", error=failed)
             try:
                 self._leases.release(held.claim) if failed is None else self._leases.abandon(held.claim, failed)
             except QueueError as error:
@@ -308,6 +312,8 @@ class _Held:
         self._settled = self._reached()
         if self.settled:
             self.lease.drop()
+            given = self.delivery
+            given.span.end("delivered", delivered=given.delivered, filtered=given.filtered, dead=len(given.reasons))
 
     def _reached(self) -> int:
         """The place in the claim up to which all is handed out, every message of a record that became several."""
@@ -316,13 +322,7 @@ class _Held:
 
 
 def _message(envelope: Envelope, data: Any, model: BaseModel | None) -> Message:
-    moment: datetime | None = None
-    if envelope.time is not None:
-        try:
-            moment = msgspec.convert(envelope.time, datetime)
-        except msgspec.ValidationError:
-            moment = None  # somebody else's envelope
-    return Message(data, envelope.id, envelope.source, envelope.type, moment, model)
+    return Message(data, envelope.id, envelope.source, envelope.type, moment_said(envelope.time), model)
 
 
 def _as(form: Form, table: pa.Table) -> Any:

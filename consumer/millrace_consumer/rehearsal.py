@@ -40,6 +40,8 @@ class Rehearsed(msgspec.Struct):
     """What names the record; None where nothing in it does."""
     time: str | None = None
     """When it happened, as the record says; None where that is when it is published."""
+    notes: list[str] = []
+    """Warnings of the services, which say each once and count."""
 
 
 class Rehearsal:

@@ -9,11 +9,10 @@ import structlog
 
 from millrace_consumer.delaying import put_off
 from millrace_consumer.delivery import prepare
-from millrace_consumer.fanout import sink_of
+from millrace_consumer.fanout import FanOut, sink_of
 from millrace_consumer.handover import give_back, tell_lost, tell_taken
 from millrace_consumer.isolation import isolate
 from millrace_consumer.plan import Plan
-from millrace_consumer.pulse import Progress, Pulse
 from millrace_consumer.renewal import Renewal
 from millrace_consumer.sinks.base import Sink
 from millrace_consumer.sizing import Sizing
@@ -22,6 +21,8 @@ from millrace_pipeline.alerting.watcher import Watcher
 from millrace_pipeline.errors import LeaseLost, QueueError, QueueUnavailable, SinkUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.killpoints import killpoint
+from millrace_pipeline.process.pulse import Progress, Pulse
+from millrace_pipeline.process.traces import traces_of
 from millrace_pipeline.process.watchdog import Watchdog
 from millrace_pipeline.queue import Claim, Claiming, Delaying, Leases, Session
 from millrace_pipeline.queue.marks import mark
@@ -57,7 +58,7 @@ class Consumer:
         self.flow = flow
         self._take_over = take_over
         self.sink: Sink = sink_of(flow)
-        self._plan = Plan.of(flow)
+        self._plan = Plan.of(flow, traces_of(flow, "consumer"))
         self.sink.check(self._plan.model)
         self.session = Session.of(redis_url, flow.queue, give_up=give_up)
         self.leases = Leases(self.session, flow.lease)
@@ -151,7 +152,8 @@ class Consumer:
 
     def _progress(self) -> Progress:
         writer = self._writer
-        return Progress(writer.time_writing.seconds, self.settled, self.dead, writer.unwell or "")
+        missing = self.sink.missing if isinstance(self.sink, FanOut) else []
+        return Progress(writer.time_writing.seconds, self.settled, self.dead, writer.unwell or "", missing)
 
     def unwell(self) -> str | None:
         """None while records can flow, else what is in the way: for /readyz."""

@@ -12,7 +12,6 @@ import structlog
 
 from millrace_consumer.delivery import Delivery
 from millrace_consumer.handover import give_back, tell_lost
-from millrace_consumer.pulse import Stopwatch
 from millrace_consumer.renewal import Lease
 from millrace_consumer.sampling import sample
 from millrace_consumer.shares import Shares
@@ -23,6 +22,7 @@ from millrace_pipeline.errors import LeaseLost, QueueError, RecordsRejected, Sin
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.process import metrics
+from millrace_pipeline.process.pulse import Stopwatch
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.queue import Claim, Leases
 
@@ -103,6 +103,10 @@ class Writer:
         self._sink.close()
 
     def _deliver(self, delivery: Delivery, lease: Lease) -> None:
+        with delivery.span.current():
+            self._deliver_or_give_back(delivery, lease)
+
+    def _deliver_or_give_back(self, delivery: Delivery, lease: Lease) -> None:
         claim = delivery.claim
         if self._next is claim:
             self._next = None
@@ -121,6 +125,7 @@ class Writer:
                 give_back(self._flow, self._leases, claim)
         except LeaseLost as error:
             tell_lost(self._flow, claim, error)
+            delivery.span.end("lost", error=str(error))
         except BaseException:
             self._failed = True
             raise
@@ -141,7 +146,7 @@ class Writer:
                 raise
             except Exception as error:
                 # Also what we don't expect: no record is thrown away because a sink has a bug.
-                self._sink_unavailable(error, delivery.claim, first=backoff.failures == 0)
+                self._sink_unavailable(error, delivery, first=backoff.failures == 0)
                 asked = error.retry_after if isinstance(error, SinkUnavailable) else None
                 if self._stopping.wait(backoff.next(at_least=asked or 0.0)):
                     return False
@@ -206,8 +211,9 @@ class Writer:
             filtered=delivery.filtered,
             dead=len(dead),
         )
+        delivery.span.end("delivered", delivered=delivery.delivered, filtered=delivery.filtered, dead=len(dead))
 
-    def _sink_unavailable(self, error: Exception, claim: Claim, *, first: bool) -> None:
+    def _sink_unavailable(self, error: Exception, delivery: Delivery, *, first: bool) -> None:
         expected = isinstance(error, SinkUnavailable | OSError)
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
         self.unwell = f"sink of {self._flow.name}: {reason}"
@@ -215,7 +221,8 @@ class Writer:
             metrics.sink_unavailable.labels(self._flow.name).set(time.time())
             self._log.error("sink_unavailable", reason=reason, exc_info=None if expected else error)
             since = f"sink unavailable since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {reason}"
-            self._leases.renew(claim, since[:500])
+            delivery.span.note("sink_unavailable", reason=reason[:500])
+            self._leases.renew(delivery.claim, since[:500])
 
     def _sink_available(self) -> None:
         self.unwell = None

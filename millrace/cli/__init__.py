@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from itertools import chain
 from typing import Annotated
 
 import typer
 
-from millrace.cli import lean  # noqa: F401 - before anything imports structlog
-from millrace.cli.asked import asking, let_go
+from millrace.cli.commands import COMMANDS, GROUPS
 from millrace.cli.exits import FAILED, UNREACHED, WRONG
+from millrace.cli.lean import be_lean
 from millrace_pipeline.errors import ConfigError, MillraceError, QueueMisuse, QueueUnavailable, SinkUnavailable
-from millrace_pipeline.process import logs
 
 app = typer.Typer(
     name="millrace",
@@ -26,8 +26,13 @@ app = typer.Typer(
 )
 
 
+COMPLETION = frozenset({"--install-completion", "--show-completion"})
+
+
 def _say_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         sys.stdout.write(f"millrace {version('millrace')}\n")
         raise typer.Exit
 
@@ -44,39 +49,10 @@ def _whole(
     pass  # and no docstring, which would take the place of `help` above
 
 
-COMMANDS = {
-    "demo": ("demo",),
-    "init": ("init",),
-    "run": ("run",),
-    "services": ("produce", "consume"),
-    "check": ("check", "schema"),
-    "docs": ("docs",),
-    "dryrun": ("test",),
-    "status": ("status",),
-    "pause": ("pause", "resume"),
-    "purge": ("purge", "requeue"),
-    "audit": ("audit",),
-    "top": ("top",),
-    "ui": ("ui",),
-    "tap": ("tap",),
-    "where": ("where",),
-    "history": ("history",),
-    "verify": ("verify",),
-    "chaos": ("chaos",),
-    "access": ("access",),
-    "stack": ("up", "down", "scale", "logs", "ps"),
-}
-"""The commands of each file; in the order in which help shows them."""
-
-GROUPS = ("dead", "crawl", "variants", "checkpoint", "alerts", "lake", "render")
-"""Files that are a command with commands of its own."""
-
-
 def compose(arguments: Sequence[str]) -> typer.Typer:
     """Return the command, with what these arguments ask for; with everything where that can't be told from them."""
-    asked = next((word for word in arguments if not word.startswith("-")), None)
-    files = [name for name in (*COMMANDS, *GROUPS) if asked in COMMANDS.get(name, (name,))]
-    for name in files or (*COMMANDS, *GROUPS):
+    be_lean()  # before anything imports structlog or redis
+    for name in _files(arguments) or (*COMMANDS, *GROUPS):
         group = importlib.import_module(f"millrace.cli.{name}").app
         if name in GROUPS:
             app.add_typer(group, name=name)
@@ -85,9 +61,33 @@ def compose(arguments: Sequence[str]) -> typer.Typer:
     return app
 
 
+def list_commands() -> typer.Typer:
+    """Return the command with the names of all commands and what they do, and nothing behind them: for help."""
+    for name, summary in chain(*(names.items() for names in COMMANDS.values()), GROUPS.items()):
+        app.command(name, help=summary)(lambda: None)
+    return app
+
+
 def main() -> None:
     """Run the command. It ends as `millrace.cli.exits` says, and 0 means that all is done and well."""
-    command = compose(sys.argv[1:])
+    words = sys.argv[1:]
+    completes = any(name.endswith("_COMPLETE") for name in os.environ) or not COMPLETION.isdisjoint(words)
+    if _files(words) or completes:
+        _run(compose(words))
+    else:
+        list_commands()(prog_name="millrace")
+
+
+def _files(arguments: Sequence[str]) -> list[str]:
+    """The files of the command that is asked for; none for help, and for a word that is no command."""
+    asked = next((word for word in arguments if not word.startswith("-")), None)
+    return [name for name in (*COMMANDS, *GROUPS) if asked in COMMANDS.get(name, (name,))]
+
+
+def _run(command: typer.Typer) -> None:
+    from millrace.cli.asked import asking, let_go
+    from millrace_pipeline.process import logs
+
     logs.configure("pretty", "error")  # a service says otherwise when it starts
     try:
         command(prog_name="millrace")

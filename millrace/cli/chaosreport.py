@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from rich.console import Console
 from rich.table import Table
@@ -32,21 +33,40 @@ class Outcome:
     excused: bool = False
     """Whether doubles break no promise: Redis lost its power, and the flow writes before its claims are on disk."""
 
+    moved: Mapping[str, int] = field(default_factory=dict)
+    """What the flow's history says was published, delivered and filtered since it began."""
+
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     @property
+    def unlike(self) -> list[str]:
+        """What history and counters say differently, in words."""
+        stood = {name: (said, getattr(self.books, name, said)) for name, said in self.moved.items()}
+        return [f"{said:,} {name}, its counters {count:,}" for name, (said, count) in stood.items() if said != count]
+
+    @property
     def ok(self) -> bool:
-        """Whether each record is in the files once, or set aside, and the books balance."""
+        """Whether each record is in the files once, or set aside, the books balance, and the history says the same."""
         found = self.check.found
+        if self.unlike:
+            return False
         if self.excused and found:
             return not (self.lost or self.unknown or found.damaged or self.books.difference)
         return not (self.lost or self.twice or self.unknown or self.check.differs or self.books.difference)
 
 
 def outcomes(
-    flows: Sequence[Flow], books: Mapping[str, Books], events: int | None, *, power_cuts: int = 0
+    flows: Sequence[Flow],
+    books: Mapping[str, Books],
+    events: int | None,
+    *,
+    power_cuts: int = 0,
+    moved: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
 ) -> list[Outcome]:
-    """Reads the files of all flows. With `events`, the length of the practice stream, every record is known."""
+    """Reads the files of all flows. With `events`, the length of the practice stream, every record is known.
+
+    `moved` is what the history of each flow adds up to.
+    """
     found = []
     for flow in flows:
         if flow.name not in books:
@@ -54,7 +74,7 @@ def outcomes(
         excused = power_cuts > 0 and flow.queue.fsync != "write"
         check = SinkCheck(flow, allow_repeats=excused)
         check.read(books[flow.name], lambda name=flow.name: books[name])  # type: ignore[misc]
-        outcome = Outcome(flow.name, books[flow.name], check, excused=excused)
+        outcome = Outcome(flow.name, books[flow.name], check, excused=excused, moved=moved.get(flow.name, {}))
         if events is None:
             outcome.twice = check.found.twice if check.found and check.identified else 0
             outcome.lost = check.missing
@@ -113,6 +133,8 @@ def print_report(console: Console, kills: Mapping[str, int], found: Sequence[Out
             console.print(
                 f"{outcome.flow}: {outcome.books.dead:,} set aside as dead letters: accounted for, not in the files"
             )
+        if outcome.unlike:
+            console.print(f"{outcome.flow}: its history says {'; '.join(outcome.unlike)}")
         for what, keys in outcome.examples.items():
             console.print(f"{outcome.flow}: {what}: {', '.join(keys)}", markup=False)
         if outcome.check.differs and not outcome.excused:

@@ -117,6 +117,7 @@ def _try_all(console: Console, flows: Sequence[Flow]) -> bool:
 MARKS = {
     "ok": "[green]ok     [/green]",
     "none": "[dim]–      [/dim]",
+    "unknown": "[dim]unknown[/dim]",
     "warning": "[yellow]warning[/yellow]",
     "error": "[bold red]error  [/bold red]",
 }

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from millrace.ages import age
-from millrace.figures import NOTHING, number, rate, share
+from millrace.figures import NOTHING, number, rate, share, size
 from millrace.observing import ConsumerSeen, FlowSeen
 from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.queue.presence import Missing
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def _most(name: str) -> Callable[[FlowSeen], int]:
     return lambda seen: max((getattr(one, name) or 0 for one in seen.consumers), default=0)
 
 
-def _sum(name: str) -> Callable[[FlowSeen], int]:
-    return lambda seen: sum(getattr(one, name) or 0 for one in seen.consumers)
+def _restarts(seen: FlowSeen) -> int:
+    return sum(one.restarts or 0 for one in seen.consumers) + sum(one.restarts for one in seen.producers)
 
 
 def _short(seconds: float) -> str:
@@ -81,7 +82,18 @@ def _trouble(trouble: str, began: float) -> str:
 
 
 def _silent(one: ConsumerSeen) -> str:
-    return f"silent for {age(one.silent_seconds)}" if one.silent_seconds else _trouble(one.trouble, one.trouble_since)
+    if one.silent_seconds:
+        return f"silent for {age(one.silent_seconds)}"
+    return _trouble(one.trouble, one.trouble_since) or _misses(one.missing)
+
+
+def _misses(missing: Sequence[Missing]) -> str:
+    return "; ".join(_trouble(missed(one), one.since) for one in missing)
+
+
+def missed(one: Missing) -> str:
+    """Return what a sink that isn't required misses, and why."""
+    return f"sink {one.sink} takes nothing, and misses {one.records:,}: {one.reason}"
 
 
 def _there(seen: FlowSeen) -> int:
@@ -123,10 +135,12 @@ COLUMNS: dict[str, Column] = {
             "restarts",
             "rst",
             3,
-            lambda s: _few(_sum("restarts")(s)),
-            _sum("restarts"),
+            lambda s: _few(_restarts(s)),
+            _restarts,
             lambda c: NOTHING if c.restarts is None else _few(c.restarts),
         ),
+        Column("read", "rd/s", 8, lambda s: size(s.bytes_in_a_second), lambda s: s.bytes_in_a_second),
+        Column("written", "wr/s", 8, lambda s: size(s.bytes_out_a_second), lambda s: s.bytes_out_a_second),
         Column("published", "publ", 7, *_count("published")),
         Column("delivered", "deliv", 7, *_count("delivered")),
         Column("filtered", "filt", 7, *_count("filtered")),
@@ -135,8 +149,8 @@ COLUMNS: dict[str, Column] = {
             "error",
             "last error",
             30,
-            lambda s: _trouble(s.trouble, s.trouble_since),
-            lambda s: s.trouble,
+            lambda s: _trouble(s.trouble, s.trouble_since) or _misses(s.missing),
+            lambda s: s.trouble or _misses(s.missing),
             _silent,
             right=False,
         ),

@@ -6,7 +6,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -18,10 +18,12 @@ from millrace_pipeline.envelope import Record, is_envelope
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.moment import timestamp
+from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.queue import Variant
 
 if TYPE_CHECKING:
-    from millrace_consumer.rehearsal import Rehearsed
+    from millrace_consumer.rehearsal import Rehearsal, Rehearsed
+    from millrace_producer.entries import Entries
     from millrace_producer.sources.base import Source
 
 app = typer.Typer()
@@ -70,26 +72,41 @@ def dry_run(
     source = _source_of(chosen)
     produced = source is None or not source.pushed_by_others
     for text in _records(record or [], file):
-        if is_envelope(text) or not produced:  # as it would stand on the list
-            found.append(rehearsed.of(text))
-            continue
-        sample = source.sample(text) if source else Record(text)
-        entry = entries.make(sample)
-        if entry.dead is not None:
-            one = rehearsal.Rehearsed("dead", entry.dead.reason, [])
-        elif entry.variant:
-            one = rehearsal.Rehearsed("variant", Variant(entry.line).reason, [])
-        else:
-            one = rehearsed.of(entry.line)
-        if isinstance(sample, Record):
-            one.key = None if entry.id.startswith(f"{SESSION}-") or not entry.id else entry.id
-            one.time = timestamp(sample.time) if sample.time else None
+        with repeats.heard() as heard:
+            if is_envelope(text) or not produced:  # as it would stand on the list
+                one = rehearsed.of(text)
+            else:
+                one = _published(text, source, entries, rehearsed)
+        one.notes = [_note(event, said) for event, said in heard if said.get("reason") != one.reason]
         found.append(one)
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
     else:
         _print(found, *(source.pointers() if source else (None, None)))
     sys.exit(1 if any(one.verdict in ("dead", "variant") for one in found) else 0)
+
+
+def _published(text: bytes, source: Source | None, entries: Entries, rehearsed: Rehearsal) -> Rehearsed:
+    """Return the lot of a record that the source would yield."""
+    from millrace_consumer.rehearsal import Rehearsed
+
+    sample = source.sample(text) if source else Record(text)
+    entry = entries.make(sample)
+    if entry.dead is not None:
+        one = Rehearsed("dead", entry.dead.reason, [])
+    elif entry.variant:
+        one = Rehearsed("variant", Variant(entry.line).reason, [])
+    else:
+        one = rehearsed.of(entry.line)
+    if isinstance(sample, Record):
+        one.key = None if entry.id.startswith(f"{SESSION}-") or not entry.id else entry.id
+        one.time = timestamp(sample.time) if sample.time else None
+    return one
+
+
+def _note(event: str, said: dict[str, Any]) -> str:
+    """Return a warning of the services as one line."""
+    return f"{event}: " + "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in said.items() if value)
 
 
 def _records(given: list[str], file: Path | None) -> Iterator[bytes]:
@@ -139,6 +156,8 @@ def _print(found: list[Rehearsed], key: str | None, time: str | None) -> None:
         sys.stdout.write(f"record {number} {SAID[one.verdict]}{reason}\n")
         if named := "; ".join(_named(one, key, time)):
             sys.stdout.write(f"  {named}\n")
+        for note in one.notes:
+            sys.stdout.write(f"  warning: {note}\n")
         for output in one.outputs:
             types = ", ".join(f"{name}: {kind}" for name, kind in (output.columns or {}).items())
             sys.stdout.write(f"  {output.place}\n" + (f"  ({types})\n" if types else ""))

@@ -17,6 +17,7 @@ from millrace_pipeline.flows.flow import Flow, Flows, load
 from millrace_pipeline.flows.problem import all_of
 from millrace_pipeline.flows.reference import Reference, load_model, load_transform
 from millrace_pipeline.flows.validation import told
+from millrace_pipeline.process.traces import check_traces
 
 if TYPE_CHECKING:
     from millrace_consumer.sinks.base import Sink
@@ -35,17 +36,17 @@ def load_all(path: Path, names: Collection[str] = ()) -> Flows:
 
 def build_all(flows: Iterable[Flow]) -> None:
     """Make and check all parts of these flows. Raises ConfigError with all that is wrong."""
-    _each(flows, _make_source, _make_sink, _make_transforms)
+    _each(flows, _make_source, _make_sink, _make_transforms, check_traces)
 
 
 def build_to_produce(flow: Flow) -> None:
-    """Make and check what a producer of this flow runs. Raises ConfigError."""
-    _make_source(flow)
+    """Make and check what a producer of this flow runs. Raises ConfigError with all that is wrong."""
+    _each([flow], _make_source, check_traces)
 
 
 def build_to_consume(flows: Iterable[Flow]) -> None:
     """Make and check what a consumer of these flows runs. Raises ConfigError with all that is wrong."""
-    _each(flows, _make_sink, _make_transforms)
+    _each(flows, _make_sink, _make_transforms, check_traces)
 
 
 def doubts(flows: Iterable[Flow]) -> Iterator[str]:
@@ -160,7 +161,7 @@ def _make(part: Component | Reference | Flow) -> object:
     The tables are imported here, as only a command knows both services.
     """
     if isinstance(part, Flow):
-        _each([part], _make_source, _make_sink, _make_transforms)
+        _each([part], _make_source, _make_sink, _make_transforms, check_traces)
         return part
     if isinstance(part, Reference):
         return load_model(part) if part.steps[-1] == "model" else load_transform(part)

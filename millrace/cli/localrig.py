@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 
@@ -19,7 +20,8 @@ from millrace.practice.stream import PracticeStream
 from millrace_pipeline.errors import QueueError
 from millrace_pipeline.flows.flow import Flow, load
 from millrace_pipeline.process.supervisor import Child, Supervisor
-from millrace_pipeline.queue import Books
+from millrace_pipeline.queue import Books, Session
+from millrace_pipeline.queue.spans import read_notes, spans, sums
 
 PAGE_SECONDS = 0.3  # a crawl then takes long enough to be killed in
 FOR_EVER = sys.maxsize
@@ -137,6 +139,14 @@ class LocalRig:
             return {flow.name: books_at(self._server.url, flow) for flow in self.flows}
         except QueueError:
             return None
+
+    def moved(self) -> dict[str, dict[str, int]]:
+        """What each flow's history adds up to."""
+        return {flow.name: self._moved(flow) for flow in self.flows}
+
+    def _moved(self, flow: Flow) -> dict[str, int]:
+        with closing(Session(self._server.url, flow.queue.key)) as session:
+            return sums(spans(read_notes(session), 0, 24 * 3600))
 
     def settle(self) -> None:
         """Stops the consumers; what they wrote can be read from here on."""

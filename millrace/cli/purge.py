@@ -40,14 +40,14 @@ def purge_list(
 
     Exit codes: 0 done; 2 the flow or the command is wrong, or nobody said yes; 4 Redis doesn't answer.
     """
-    if to_dead == away:
+    if (to_dead and away) or not (to_dead or away or dry_run):
         raise ConfigError("say where to: --to-dead sets the records aside, --away throws them away for good")
     ((_, queue),) = queues_to_change([flow], flows, any_project=any_project)
     count = ready_of(queue)
     would = "become dead letters" if to_dead else "be thrown away for good"
     waiting = f"{count:,} records wait on the list of {flow}"
     if dry_run or not count:
-        sys.stdout.write(f"{waiting}{f'; they would {would}' if count else ''}\n")
+        sys.stdout.write(f"{waiting}{f'; they would {would}' if count and (to_dead or away) else ''}\n")
         return
     if agreed(f"{waiting}; they will {would}. Go on?", yes=yes):
         said = 0

@@ -26,8 +26,9 @@ from millrace.cli.practising import practising, say_practising
 from millrace.cli.reloading import Reloading
 from millrace.cli.running import RunningFlow
 from millrace.cli.screen import screen_for
-from millrace.cli.services import FlowsOption, choose, leave, look_before, settings_with
+from millrace.cli.services import REDIS_PORT, FlowsOption, choose, leave, look_before, settings_with
 from millrace.cli.status import NamesArgument
+from millrace.control import controlled
 from millrace.home import Home
 from millrace.produced import is_produced
 from millrace.server import bring
@@ -43,7 +44,6 @@ from millrace_pipeline.queue.marks import mark
 app = typer.Typer()
 log = structlog.get_logger(__name__)
 
-REDIS_PORT = 6379
 LOOK_SECONDS = 0.1
 EMPTY_LOOKS_SECONDS = 0.5
 
@@ -100,6 +100,8 @@ def run(
     --reload is for development: saved changes are checked, and where they are well all services stop as they do at
     SIGTERM and start anew. What is wrong is said, and the services go on as they were. It ends at Ctrl-C alone.
 
+    `millrace autoscale`, in another terminal, says how many consumers each flow has from then on.
+
     What `millrace pause` holds stands still, also here; with --until-empty it ends once nothing else is left to do.
 
     Exit codes: 0 stopped, or all done; 1 a service failed too often, or --inline failed; 2 a flow or the Redis is
@@ -136,6 +138,7 @@ def run(
         endpoint.tell_of(chosen, settings.url)
         threading.Thread(target=_hurry, args=(supervisor, at_once), name="hurry", daemon=True).start()
         running = [RunningFlow(flow, supervisor, settings, consumers=consumers, take_over=take_over) for flow in chosen]
+        controls = context.with_resource(controlled([flow.name for flow in chosen], consumers))
         paused: dict[str, str] = {}
         reloading = Reloading(settings.flows, names or []) if reload else None
         while not stopping.wait(LOOK_SECONDS):
@@ -147,12 +150,16 @@ def run(
                 running = _start_anew(running, chosen, supervisor, settings, consumers=consumers, take_over=take_over)
             supervisor.look()
             for flow in running:
-                flow.look()
+                if (control := controls.get(flow.flow.name)) and control.wanted != len(flow.consumers):
+                    flow.scale(control.wanted)
+                flow.look() if reloading is None else flow.look("mend it and save: all flows start anew then")
             screen.show(running)
         grace = settings.grace_seconds + 5
         supervisor.stop([child.name for flow in running for child in flow.producers], grace_seconds=grace)
         _drain(running, settings, at_once)
-        supervisor.stop([child.name for flow in running for child in flow.consumers], grace_seconds=grace)
+        supervisor.stop(
+            [child.name for flow in running for child in (*flow.consumers, *flow.leaving)], grace_seconds=grace
+        )
         screen.show(running, last=True)
         over = tell_outcome(chosen, before, books_of(settings, chosen), fail_on_dead=fail_on_dead)
         if supervisor.failed:
@@ -209,6 +216,7 @@ def _drain(running: list[RunningFlow], settings: Settings, at_once: threading.Ev
             books = {flow: read_books(settings, flow.flow) for flow in running if flow.delivers}
         except QueueError:
             return
+        books = {flow: found for flow, found in books.items() if "consumers" not in found.paused}
         left = sum(found.ready + found.in_flight for found in books.values())
         if all(is_nearly_empty(found) for found in books.values()):
             return

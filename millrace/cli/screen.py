@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import threading
 import time
@@ -17,9 +18,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from millrace.cli.books import read_books
+from millrace.cli.books import read_books, read_crawl_progress, read_crawls, read_missing
 from millrace.cli.running import RunningFlow
-from millrace.equation import delays
+from millrace.equation import crawl_line, delays
 from millrace.meter import Meter
 from millrace_pipeline.errors import QueueError
 from millrace_pipeline.process import logs
@@ -28,6 +29,9 @@ from millrace_pipeline.process.supervisor import Child
 
 SHOW_SECONDS = 1.0
 NAME_WIDTH = 20
+
+_OUTAGE = re.compile(r"sink unavailable since \S+ (\S+) UTC: (.*)", re.DOTALL)
+"""A lease's note: its time and its reason."""
 
 
 class Screen:
@@ -104,26 +108,40 @@ class TableScreen(PrettyScreen):
             counts, waits = self._counts(flow, now)
             producers = _states(flow.producers) or "[dim]others[/dim]"
             table.add_row(flow.flow.name, producers, _states(flow.consumers), *counts)
-            notes += [Text(f"{flow.flow.name}: {note}", style="yellow") for note in (*waits, *_troubles(flow))]
+            notes += [_note(f"{flow.flow.name}: {note}") for note in (*waits, *_troubles(flow, waits))]
         return Group(table, *notes)
 
     def _counts(self, flow: RunningFlow, now: float) -> tuple[list[str], list[str]]:
         """The numbers of its row, and what its consumers wait for."""
         try:
             books = read_books(self._settings, flow.flow)
+            missing = read_missing(self._settings, flow.flow)
+            progress = read_crawl_progress(self._settings, flow.flow) if flow.producers else None
+            shared = read_crawls(self._settings, flow.flow)
         except QueueError:
             return [], ["Redis doesn't answer"]
         rate = self._meters.setdefault(flow.flow.name, Meter()).rate(now, books.delivered)
         counts = (books.ready, books.in_flight, books.dead, books.delivered)
         paused = [f"{part} {pause}" for part, pause in books.paused.items()]
         waits = [
-            f"waits: {note}"
+            "waits: " + _OUTAGE.sub(r"\2 (since \1 UTC)", note)
             for note in dict.fromkeys(lease.note for lease in books.leases if not lease.delayed)
             if note
         ]
+        waits += [
+            f"sink {one.sink} takes nothing since {datetime.fromtimestamp(one.since):%H:%M:%S}, "
+            f"and misses {one.records:,}: {one.reason}"
+            for one in missing
+        ]
         if words := delays(books):
             waits.append(words)
-        return [*(f"{count:,}" for count in counts), f"{rate:,.0f}"], [*paused, *waits]
+        crawls = [*([f"crawls: {progress}"] if progress else []), *map(crawl_line, shared)]
+        return [*(f"{count:,}" for count in counts), f"{rate:,.0f}"], [*paused, *crawls, *waits]
+
+
+def _note(text: str) -> Text:
+    """A line below the table: folded where it is too long for the terminal, unlike those of the log."""
+    return Text(text, style="yellow", no_wrap=False, overflow="fold")
 
 
 def event_in(line: str) -> dict[str, Any] | None:
@@ -137,11 +155,11 @@ def event_in(line: str) -> dict[str, Any] | None:
     return event if isinstance(event, dict) and "event" in event and "level" in event else None
 
 
-def _troubles(flow: RunningFlow) -> Iterator[str]:
+def _troubles(flow: RunningFlow, told: Sequence[str]) -> Iterator[str]:
     for child in flow.services:
         restarts = f"started {child.starts} times" if child.starts > 1 else ""
         trouble = ""
-        if child.trouble:
+        if child.trouble and not any(child.trouble in note for note in told):
             trouble = f"since {datetime.fromtimestamp(child.trouble_since):%H:%M:%S} {child.trouble}"
         if restarts or trouble:
             yield f"{child.name}: {', '.join(filter(None, (restarts, trouble)))}"

@@ -18,7 +18,7 @@ from millrace.cli.completion import flow_names
 from millrace.cli.examine import build_to_consume, build_to_produce
 from millrace.cli.exits import PAUSED, TOO_MANY_DEAD
 from millrace.cli.outcome import FailOnDeadOption, tell_paused, too_many_dead
-from millrace.server import Server, server_of
+from millrace.server import Server, server_of, server_to_begin_with
 from millrace_pipeline.errors import ConfigError, MillraceError, SourceRefused
 from millrace_pipeline.flows.flow import Flow, load
 from millrace_pipeline.process.service import Service
@@ -28,6 +28,9 @@ app = typer.Typer()
 log = structlog.get_logger(__name__)
 
 IDLE_PATIENCE_SECONDS = 2.0
+
+REDIS_PORT = 6379
+"""The port that an embedded Valkey takes where it is free."""
 
 FlowsOption = Annotated[
     Path | None, typer.Option("--flows", "-f", help="The flows file; else MILLRACE_FLOWS, else ./flows.yaml.")
@@ -56,7 +59,7 @@ def produce(
     if not is_produced(chosen):
         raise not_produced(chosen)
     with Service(f"producer-{flow}", settings, flow=flow) as service:
-        server = find(settings)
+        server = find(settings, begins=chosen.source.type == "stdin")
         look_before(server.url, settings.redis_seconds, service.stopping)
         producer = Producer(
             chosen,
@@ -175,9 +178,12 @@ def choose(settings: Settings, names: list[str]) -> list[Flow]:
     return [flows[name] for name in names or flows]
 
 
-def find(settings: Settings) -> Server:
-    """The Redis of this folder's flows, named in the log. Raises ConfigError, see `server_of`."""
-    server = server_of(settings)
+def find(settings: Settings, *, begins: bool = False) -> Server:
+    """The Redis of this folder's flows, named in the log. Raises ConfigError, see `server_of`.
+
+    With `begins` it is for a flow that `millrace run` can't begin, since it has no standard input.
+    """
+    server = server_to_begin_with(settings, preferred=REDIS_PORT) if begins else server_of(settings)
     log.info("redis_found", redis=str(server))
     return server
 

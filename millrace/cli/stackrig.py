@@ -17,6 +17,7 @@ from millrace.stack import Replica, Stack
 from millrace_pipeline.errors import MillraceError, StackError
 from millrace_pipeline.flows.flow import Flow, load
 from millrace_pipeline.queue import Books
+from millrace_pipeline.queue.spans import Span, sums
 
 KINDS = {
     "producer": ("producer-quotes", "producer-wikipedia"),
@@ -178,6 +179,12 @@ class StackRig:
             return None
         found: Mapping[str, object] = json.loads(said)
         return {flow.name: msgspec.convert(found[flow.name], Books) for flow in self.flows}
+
+    def moved(self) -> dict[str, dict[str, int]]:
+        """What each flow's history adds up to."""
+        asked = ["millrace", "history", "--since", "2d", "--by", "day", "--json"]
+        said = {flow.name: self._stack.execute("consumer", [*asked, flow.name]) for flow in self.flows}
+        return {name: sums(msgspec.json.decode(text, type=list[Span])) for name, text in said.items()}
 
     def settle(self) -> None:
         """Fetches the files that the consumers wrote, and what all services said."""

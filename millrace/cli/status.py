@@ -14,7 +14,7 @@ from rich.console import Console
 
 from millrace.ages import age
 from millrace.cli.asked import Asked
-from millrace.cli.books import read_books, read_crawls, read_troubles
+from millrace.cli.books import read_books, read_crawl_progress, read_crawls, read_missing, read_troubles
 from millrace.cli.completion import flow_names
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.tables import console_for_all, table
@@ -34,8 +34,8 @@ NamesArgument = Annotated[
 def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: JsonOption = False) -> None:
     """Shows for each flow what is ready, in flight, dead and delivered, and how old the oldest record is.
 
-    Below that stands what is paused, by whom, and what goes wrong, and since when: a source that can't be read, a sink
-    that a batch waits for.
+    Below that stands what is paused, by whom, how far a crawl has come, and what goes wrong, and since when: a source
+    that can't be read, a sink that a batch waits for, a sink with `required: false` that takes nothing.
 
     Standard error names the Redis that was asked, and each list on it that is another project's.
 
@@ -47,6 +47,8 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
     asked.say_whose(chosen)
     books = {flow.name: (flow, read_books(asked.settings, flow)) for flow in chosen}
     troubles = {flow.name: read_troubles(asked.settings, flow) for flow in chosen}
+    missing = {flow.name: read_missing(asked.settings, flow) for flow in chosen}
+    progress = {flow.name: read_crawl_progress(asked.settings, flow) for flow in chosen}
     crawls = {flow.name: read_crawls(asked.settings, flow) for flow in chosen}
     if as_json:
         rows_of = {
@@ -54,6 +56,8 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
                 "key": flow.queue.key,
                 **found.as_dict(),
                 "troubles": msgspec.to_builtins(troubles[name]),
+                "missing": msgspec.to_builtins(missing[name]),
+                "crawl_progress": msgspec.to_builtins(progress[name]),
                 "crawls": [crawl.as_dict() for crawl in crawls[name]],
             }
             for name, (flow, found) in books.items()
@@ -77,6 +81,8 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
     for name, (_, found) in books.items():
         for part, pause in found.paused.items():
             _say(screen, f"{name}: {part} {pause}; `millrace resume {name}` has them go on")
+        if progress[name]:
+            _say(screen, f"{name}: crawls: {progress[name]}")
         for crawl in crawls[name]:
             _say(screen, f"{name}: {crawl_line(crawl)}" + (f"; {crawl.paused}" if crawl.paused else ""))
         for trouble in troubles[name]:
@@ -85,6 +91,10 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
                 f"{name}: {trouble.part} fails since {_moment(trouble.since_seconds)} ({age(trouble.since_seconds)}), "
                 f"last {age(trouble.last_seconds)} ago: {trouble.reason}",
             )
+        for one in missing[name]:
+            seconds = max(0.0, found.moment - one.since)
+            since = f"since {_moment(seconds)} ({age(seconds)})"
+            _say(screen, f"{name}: sink {one.sink} takes nothing {since}, and misses {one.records:,}: {one.reason}")
         if words := delays(found):
             _say(screen, f"{name}: {words}")
         for lease in found.leases:

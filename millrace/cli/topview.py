@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace.bottleneck import badness, wants_somebody
-from millrace.cli.columns import COLUMNS, GAP, Column, columns_for, since
+from millrace.cli.columns import COLUMNS, GAP, Column, columns_for, missed, since
 from millrace.equation import crawl_line
 from millrace.figures import number, rate
 from millrace.observing import ConsumerSeen, FlowSeen
@@ -85,11 +85,15 @@ class View:
 
     def _sentences(self, flows: Sequence[FlowSeen], width: int, lines: int) -> Iterator[Text]:
         chosen = [seen for seen in self.chosen(flows) if seen.bottleneck and not seen.unreachable]
+        for seen in chosen:
+            for one in seen.missing:
+                if (lines := lines - 1) < 0:
+                    return
+                yield _line(" ".join(f"{seen.name}: {since(one.since)}{missed(one)}".split()), "yellow")
         chosen.sort(key=lambda seen: (badness(seen.bottleneck), -(seen.books.lag if seen.books else 0)))
         for seen in chosen:
             style = "red" if wants_somebody(seen.bottleneck) else "yellow" if badness(seen.bottleneck) < 8 else "dim"
-            for said in (seen.bottleneck, *map(crawl_line, seen.crawls)):
-                sentence = f"{seen.name}: {' '.join(said.split())}"
+            for sentence in sentences_of(seen):
                 wrapped = textwrap.wrap(sentence, width, subsequent_indent="  ", max_lines=3, placeholder=" …")
                 if (lines := lines - len(wrapped)) < 0:
                     return
@@ -103,6 +107,13 @@ class View:
         chosen = "" if self.pattern == "*" else f", only {self.pattern}"
         keys = "q quit  s/S sort  r turn  c consumers  / filter  ↑↓ scroll"
         return _line(f"{where}{order}{chosen}   {keys}", "dim")
+
+
+def sentences_of(seen: FlowSeen) -> list[str]:
+    """What holds a flow up, and how far its crawl has come, where it crawls; then how each shared crawl stands."""
+    crawls = f"; crawls: {seen.crawl_progress}" if seen.crawl_progress else ""
+    first = f"{' '.join(seen.bottleneck.split())}{crawls}"
+    return [f"{seen.name}: {said}" for said in (first, *map(crawl_line, seen.crawls))]
 
 
 def table_of(
@@ -133,7 +144,7 @@ def _style(seen: FlowSeen, one: ConsumerSeen | None) -> str:
     if seen.unreachable:
         return "dim"
     if one is not None:
-        return "red" if one.trouble or not one.works else "dim"
+        return "red" if one.trouble or not one.works else "yellow" if one.missing else "dim"
     return "red" if wants_somebody(seen.bottleneck) else ""
 
 

@@ -11,6 +11,9 @@ from millrace.render.plan import Planned
 from millrace.render.text import Inline
 from millrace.render.values import Autoscale, Values
 
+GRPC = 9999
+"""The port at which KEDA asks the scaler."""
+
 
 def service_labels(values: Values, service: Planned) -> dict[str, str]:
     """The labels of a service's objects and of its pods."""
@@ -40,10 +43,19 @@ def scaled_object(values: Values, service: Planned, autoscale: Autoscale) -> dic
             "minReplicaCount": autoscale.min,
             "maxReplicaCount": autoscale.max,
             "cooldownPeriod": int(autoscale.idle),
+            # The scaler waits before there are to be fewer; Kubernetes needn't wait once more.
+            "advanced": {
+                "horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": Inline(stabilizationWindowSeconds=0)}}
+            },
             "triggers": [
                 {
                     "type": "external-push",
-                    "metadata": {"scalerAddress": autoscale.scaler, "flow": service.flow.name},
+                    "metadata": {
+                        "scalerAddress": autoscale.scaler or f"{named(values, 'scaler')}.{values.namespace}.svc:{GRPC}",
+                        "flow": service.flow.name,
+                        "max": str(autoscale.max),
+                        "age": f"{autoscale.age:g}s",
+                    },
                 }
             ],
         },

@@ -31,7 +31,7 @@ def chart_schema() -> dict[str, Any]:
         for name, value in definition["properties"].items():
             if name in AMOUNTS:
                 definition["properties"][name] = {**_said(value), **AMOUNT}
-            elif name in ("grace", "idle"):
+            elif name in ("grace", "idle", "age"):
                 definition["properties"][name] = {**_said(value), **SECONDS}
     schema["properties"] |= {
         "env": {**_said(schema["properties"]["env"]), "additionalProperties": {"type": ["string", "number"]}},

@@ -11,16 +11,19 @@ from millrace.render.engines import (
     PORT,
     PROBE,
     REDIS_USER,
+    SCALER_PORT,
+    SCALER_RESOURCES,
     beside,
     data_volume,
     environment,
     redis_command,
     resources,
+    scaler_command,
     stop_seconds,
     text_of,
     volume,
 )
-from millrace.render.plan import Plan, Planned
+from millrace.render.plan import Plan, Planned, Scaler
 from millrace.render.stackfile import Build, Condition, Deploy, Healthcheck, Resources, Service, Volume
 from millrace.render.text import Inline
 
@@ -45,7 +48,11 @@ def compose(plan: Plan) -> str:
         volumes = {"redis": None, **dict.fromkeys(f"access-{name}" for name in ("redis", *users))}
     if plan.writes_files:
         volumes["data"] = data_volume(plan.values.data)
-    networks = {"queue": Inline(internal=True), "metrics": Inline(internal=True), "outside": None}
+    if plan.scaler:
+        services["scaler"] = _scaler(plan, plan.scaler)
+    networks: dict[str, Any] = {"queue": Inline(internal=True), "metrics": Inline(internal=True), "outside": None}
+    if plan.scaler:
+        networks["scale"] = Inline(driver_opts=Inline({"com.docker.network.bridge.enable_ip_masquerade": "false"}))
     file = {
         "name": plan.values.name,
         "services": services,
@@ -90,6 +97,38 @@ def _service(plan: Plan, service: Planned) -> Service:
         stop_grace_period=stop_seconds(plan),
         healthcheck=Healthcheck(test=PROBE),
         deploy=deploy if chosen or service.replicas != 1 else None,
+    )
+
+
+def _scaler(plan: Plan, scaler: Scaler) -> Service:
+    """Says how many consumers there should be: to `millrace autoscale --scaler`, on this machine."""
+    assert plan.values.autoscale is not None
+    bundled = plan.values.redis.bundled
+    return Service(
+        **HARDENED,
+        image=_image(plan),
+        build=_build(plan),
+        security_opt=UNGAINING,
+        init=True,
+        command=scaler_command(plan.values.autoscale),
+        environment={
+            "REDIS_URL": scaler.redis or "${REDIS_URL:?where is your Redis?}",
+            "MILLRACE_HTTP": f"{PORT},metrics:{PORT},scale:{SCALER_PORT}",
+            **environment(plan, scaler),
+            **{name: f"${{{name}:?is a secret of the flows}}" for name in scaler.secrets},
+        },
+        tmpfs=[TMP],
+        volumes=_files(plan),
+        networks={
+            **({"queue": None} if bundled else {"outside": None}),
+            "metrics": Inline(aliases=["metrics"]),
+            "scale": Inline(aliases=["scale"]),  # which this machine reaches, and which leads nowhere
+        },
+        ports=[f"127.0.0.1:${{SCALER_PORT:-{SCALER_PORT}}}:{SCALER_PORT}"],
+        restart="unless-stopped",
+        stop_grace_period="5s",
+        healthcheck=Healthcheck(test=[*PROBE, "/livez"]),
+        deploy=Deploy(replicas=1, resources=Resources(limits=SCALER_RESOURCES.limits)),
     )
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from millrace.render.plan import Plan, Planned
+from millrace.render.plan import Plan, Planned, Scaler
 from millrace.render.stackfile import Amounts, Resources, Stackfile, Volume, dumped
 from millrace.render.text import Anchored, Inline, sharing, yaml_text
-from millrace.render.values import DataValues, RedisValues, Share, amount_in_bytes
+from millrace.render.values import Autoscale, DataValues, RedisValues, Share, amount_in_bytes
 from millrace_pipeline.errors import ConfigError
 
 PORT = 9090
@@ -58,7 +58,17 @@ ASK_REDIS = ["redis-cli", "--user", "reader", "--pass", "none", "--no-auth-warni
 """As a user who needs no password and can change nothing. Exit code 0 is any answer at all."""
 
 
-def environment(plan: Plan, service: Planned) -> dict[str, str]:
+SCALER_PORT = 9191
+SCALER_RESOURCES = Resources(limits=Amounts(cpus=None, memory="256M"), reservations=Amounts(cpus=None, memory="96M"))
+
+
+def scaler_command(wanted: Autoscale) -> list[str]:
+    """What runs in the container of the scaler."""
+    rules = {"--min": wanted.min, "--max": wanted.max, "--age": f"{wanted.age:g}s", "--idle": f"{wanted.idle:g}s"}
+    return ["millrace", "scaler", *(str(word) for pair in rules.items() for word in pair)]
+
+
+def environment(plan: Plan, service: Planned | Scaler) -> dict[str, str]:
     """The variables of a service that are no secrets."""
     own = {name: literally(value) for name, value in service.environment.items()}
     grace = {} if plan.values.grace == 20 else {"MILLRACE_GRACE_SECONDS": f"{plan.values.grace:g}"}

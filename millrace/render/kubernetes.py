@@ -11,6 +11,7 @@ from millrace.render.around import budget, data_claim, monitor, policy, scaled_o
 from millrace.render.engines import PORT
 from millrace.render.grants import grants
 from millrace.render.kuberedis import redis_objects
+from millrace.render.kubescaler import scaler_objects
 from millrace.render.manifest import (
     CONTAINER,
     SERVICE_USER,
@@ -84,6 +85,8 @@ def objects(plan: Plan) -> Iterator[dict[str, Any]]:
             yield budget(values, service)
         if service.role == "consumer" and values.autoscale:
             yield scaled_object(values, service, values.autoscale)
+    if plan.scaler:
+        yield from scaler_objects(plan, plan.scaler, flows, version)
     if values.network_policy:
         yield policy(values)
     if values.service_monitor:

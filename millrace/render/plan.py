@@ -65,6 +65,16 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Scaler:
+    """The service that says how many consumers there should be: it looks, at all flows."""
+
+    redis: str
+    """Where it finds Redis, as a user who may only read."""
+    environment: Mapping[str, str]
+    secrets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that is to run, and what there is to say of it."""
 
@@ -77,6 +87,7 @@ class Plan:
     warnings: tuple[str, ...]
     folders: tuple[Path, ...] = field(default=())
     """What sources read on this machine, beside the flows file."""
+    scaler: Scaler | None = None
 
     @property
     def writes_files(self) -> bool:
@@ -125,7 +136,8 @@ def plan(path: Path, values: Values, document: Document, engine: Engine) -> Plan
         f"{package.name}/ is a package, which doesn't go with flows.yaml: the image has to hold it"
         for package in packages_of(flows.values(), path.parent)
     ]
-    return Plan(engine, values, path, tuple(services), files, tuple(told.warnings), tuple(told.folders))
+    scaler = _scaler(values, engine, written)
+    return Plan(engine, values, path, tuple(services), files, tuple(told.warnings), tuple(told.folders), scaler)
 
 
 @dataclass
@@ -191,11 +203,32 @@ def _planned(
     exclusive: bool = False,
     writes_files: bool = False,
 ) -> Planned:
-    needed = _needed(role, flow.name, document)
-    elsewhere = document.variables(()).keys() - needed
-    environment = {name: value for name, value in values.env.items() if name not in elsewhere}
-    secrets = tuple(name for name in values.secrets if name not in elsewhere)
+    environment, secrets = _variables(role, flow.name, values, document)
     return Planned(role, flow, share, replicas, ends, exclusive, environment, secrets, writes_files)
+
+
+def _scaler(values: Values, engine: Engine, document: Document) -> Scaler | None:
+    """Return the scaler, where one is wanted. Raises ConfigError where it couldn't be reached, or reach Redis."""
+    wanted = values.autoscale
+    if wanted is None or wanted.scaler is not None:
+        return None
+    if engine == "kubernetes" and values.namespace is None:
+        raise ConfigError(
+            "autoscale: KEDA reaches the scaler by its namespace: expected `namespace: …` in the values, or "
+            "`autoscale: {scaler: host:port}`"
+        )
+    host = f"{values.name}-redis" if engine == "kubernetes" else "redis"
+    redis = wanted.redis or (f"redis://reader@{host}:6379/0" if values.redis.bundled else "")
+    if not redis and engine != "compose":
+        raise ConfigError("autoscale.redis: expected where the scaler finds your Redis: redis://reader@host:6379/0")
+    return Scaler(redis, *_variables("scaler", "", values, document))
+
+
+def _variables(role: str, flow: str, values: Values, document: Document) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the variables that a service gets, and the names of those that are secret."""
+    elsewhere = document.variables(()).keys() - _needed(role, flow, document)
+    plain = {name: value for name, value in values.env.items() if name not in elsewhere}
+    return plain, tuple(name for name in values.secrets if name not in elsewhere)
 
 
 def _needed(role: str, flow: str, document: Document) -> set[str]:
@@ -203,7 +236,7 @@ def _needed(role: str, flow: str, document: Document) -> set[str]:
     declared = document.value["flows"]
     apart = {part for parts in PARTS.values() for part in parts}
     steps = [("flows", name, key) for name in declared for key in declared[name] if key not in apart]
-    steps += [("flows", flow, part) for part in PARTS[role]]
+    steps += [("flows", flow, part) for part in PARTS.get(role, ())]
     return {name for place in (("project",), *steps) for name in document.variables(place)}
 
 

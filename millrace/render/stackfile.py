@@ -116,6 +116,7 @@ class Service(Strict):
     volumes: list[Volume | str] | None = None
     tmpfs: list[str] | None = None
     networks: Any
+    ports: list[Any] | None = None
     dns_opt: list[str] | None = None
     restart: Literal["unless-stopped", "on-failure"] | None = None
     stop_grace_period: Seconds | None = None

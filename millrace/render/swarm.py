@@ -10,6 +10,8 @@ from millrace.render.engines import (
     PORT,
     PROBE,
     REDIS_USER,
+    SCALER_PORT,
+    SCALER_RESOURCES,
     SERVICE_USER,
     beside,
     data_volume,
@@ -17,12 +19,13 @@ from millrace.render.engines import (
     mebibytes,
     redis_command,
     resources,
+    scaler_command,
     stop_seconds,
     text_of,
     volume,
 )
 from millrace.render.grants import grants, versioned
-from millrace.render.plan import Plan, Planned
+from millrace.render.plan import Plan, Planned, Scaler
 from millrace.render.stackfile import (
     Amounts,
     Deploy,
@@ -68,6 +71,8 @@ def swarm(plan: Plan) -> str:
     services = {service.name: _service(plan, service) for service in plan.services}
     if values.redis.bundled:
         services = {REDIS: _redis(plan), **services}
+    if plan.scaler:
+        services["scaler"] = _scaler(plan, plan.scaler)
     networks: dict[str, Any] = {"metrics": Inline(internal=True), "outside": None}
     if values.redis.bundled:
         networks = {"queue": _queue(encrypted=values.encrypted), **networks}
@@ -126,6 +131,40 @@ def _service(plan: Plan, service: Planned) -> Service:
             resources=resources(service.share),
             restart_policy=Restart(condition="on-failure" if service.ends else "any"),
             **_replaced(service),
+        ),
+    )
+
+
+def _scaler(plan: Plan, scaler: Scaler) -> Service:
+    """Says how many consumers there should be: to `millrace autoscale --scaler`, on the manager that it runs on."""
+    values = plan.values
+    assert values.autoscale is not None
+    return Service(
+        **HARDENED,
+        image=values.image,
+        init=True,
+        entrypoint=["sh", "-c", WITH_SECRETS, "sh"] if scaler.secrets else None,
+        command=scaler_command(values.autoscale),
+        environment={"REDIS_URL": scaler.redis, "MILLRACE_HTTP": f"0.0.0.0:{PORT}", **environment(plan, scaler)},
+        secrets=[_secret(f"env-{name}", f"env/{name}") for name in scaler.secrets] or None,
+        configs=[Granted(source=name, target=f"/app/{name}") for name in plan.files],
+        volumes=[Volume(type="tmpfs", target="/tmp", tmpfs=Inline(size=64 << 20))],  # noqa: S108 - in the container
+        networks={
+            **({"queue": None} if values.redis.bundled else {}),
+            "metrics": Inline(aliases=["metrics"]),
+            "outside": None,
+        },
+        ports=[Inline(target=PORT, published=SCALER_PORT, protocol="tcp", mode="host")],
+        stop_grace_period="5s",
+        healthcheck=Healthcheck(test=[*PROBE, "/livez"]),
+        deploy=Deploy(
+            replicas=1,
+            endpoint_mode=values.endpoint_mode,
+            placement=Placement(constraints=["node.role == manager"]),
+            resources=SCALER_RESOURCES,
+            restart_policy=Restart(condition="any"),
+            update_config=Rollout(order="stop-first", **UPDATE),  # a port of the node is had by one alone
+            rollback_config=Rollout(order="stop-first", delay=UPDATE["delay"], failure_action="pause"),
         ),
     )
 

@@ -108,12 +108,23 @@ class DataValues(Options):
 
 
 class Autoscale(Options):
-    """Kubernetes: a ScaledObject of KEDA for each consumer."""
+    """A service `scaler` that says how many consumers each flow should have; for Kubernetes, that KEDA asks it."""
 
-    scaler: str = Field(description="Where `millrace scaler` answers gRPC: host:port.", pattern=r"[\w.-]+:\d{1,5}")
-    min: int = Field(0, ge=0, le=10_000)
-    max: int = Field(8, ge=1, le=10_000)
+    min: int = Field(0, ge=0, le=10_000, description="Never fewer consumers of a flow.")
+    max: int = Field(8, ge=1, le=10_000, description="Never more.")
+    age: Duration = Field(30.0, ge=1, description="What waits is to be done within so long.")
     idle: Duration = Field(300.0, ge=1, description="So long without work until there is none of it.")
+    scaler: str | None = Field(
+        None,
+        description="Kubernetes: where another `millrace scaler` answers gRPC, host:port; then there is none here.",
+        pattern=r"^[\w.-]+:\d{1,5}$",
+    )
+    redis: str | None = Field(
+        None,
+        description="With a Redis of yours: its address for the scaler, as a user who may only read, without password.",
+        pattern=r"^(redis|rediss|redis\+|rediss\+)[^:]*://[^:]*@",
+    )
+    keda_namespace: str = Field("keda", pattern=rf"^{LABEL}$", description="Kubernetes: where KEDA runs.")
 
     @model_validator(mode="after")
     def _in_order(self) -> Autoscale:

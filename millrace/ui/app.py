@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from millrace.ui import dead, flows, steering, tap, variants
+from millrace.ui import dead, flows, moving, steering, tap, variants
 from millrace.ui.guard import Guard
 from millrace.ui.live import Rendered, live
 from millrace.ui.signing import Signing
@@ -75,6 +75,8 @@ def app_of(site: Site, hosts: Collection[str], signing: Signing) -> Starlette:
         Route(f"{one}/variants/record/{{id:path}}", page(variants.record)),
         Route(f"{one}/variants/one/{{id:path}}", page(variants.shown)),
         Route(f"{one}/steer", page(steering.steer)),
+        Route(f"{one}/steer/sure/{{act}}", page(moving.asked)),
+        Route(f"{one}/steer/sure/{{act}}", doing(moving.do), methods=["POST"]),
         Route(f"{one}/steer/{{verb}}", doing(steering.do), methods=["POST"]),
         Route(f"{one}/tap", page(tap.page)),
         Route(f"{one}/tap/live", _private(site, tap.Taps(site).live)),

@@ -196,6 +196,7 @@ def _reasons(site: Site, flow: Flow) -> list[Group]:
 def _troubles(seen: FlowSeen, moment: float) -> list[tuple[str, str, float]]:
     """Who has trouble, which, and since when."""
     told = [(trouble.part, trouble.reason, moment - trouble.since_seconds) for trouble in seen.troubles]
+    told += [(f"sink {one.sink}", f"misses {one.records:,} records: {one.reason}", one.since) for one in seen.missing]
     for one in seen.consumers:
         if one.silent_seconds:
             told.append((one.name, f"was last heard of {span(one.silent_seconds)} ago", moment - one.silent_seconds))

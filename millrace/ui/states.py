@@ -38,6 +38,8 @@ def state_of(seen: FlowSeen) -> State:
         return State("slow", "paused")
     if seen.troubles:
         return State("bad", "source fails")
+    if seen.missing:
+        return State("slow", "sink away")
     word = sentence.partition(":")[0]
     if sentence.startswith("idle"):
         return State("idle", "idle")

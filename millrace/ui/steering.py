@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
@@ -14,16 +15,18 @@ from millrace.ui.flows import flow_of
 from millrace.ui.site import Site
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.flow import Flow
-from millrace_pipeline.queue import Session
+from millrace_pipeline.queue import Session, books_of
 from millrace_pipeline.queue.changes import changes_of
 from millrace_pipeline.queue.pausing import PARTS, pause, pauses_of, resume
+from millrace_pipeline.queue.purging import ready_of
 
 SHOWN = 50
+MOST_BATCHES = 100
 VERBS = ("pause", "resume")
 
 
 def steer(site: Site, request: Request) -> Response:
-    """What is paused, with the buttons for it; where the source is read from; and the audit list."""
+    """What is paused, where the source is read from, what waits and what is in flight, each with what can be done."""
     flow = flow_of(site, request)
     with site.reading(flow) as queue:
         return site.page(
@@ -33,7 +36,9 @@ def steer(site: Site, request: Request) -> Response:
             parts=PARTS,
             pauses=pauses_of(queue),
             changes=changes_of(queue, limit=SHOWN),
-            position=_position(flow, queue),
+            checkpoint=_checkpoint(flow, queue),
+            ready=ready_of(queue),
+            leases=books_of(queue).leases[:MOST_BATCHES],
         )
 
 
@@ -57,9 +62,10 @@ def do(site: Site, request: Request, form: Sequence[tuple[str, str]]) -> Respons
     return RedirectResponse(f"/flows/{flow.name}/steer", 303)
 
 
-def _position(flow: Flow, queue: Session) -> str:
-    """Where the source is read from, in words; empty where this process lacks what the source needs, and can't tell."""
+def _checkpoint(flow: Flow, queue: Session) -> tuple[str, str] | None:
+    """The checkpoint and where the source is read from, in words; None where this process lacks what that takes."""
     try:
-        return checkpoint_of(flow, queue).words
+        found = checkpoint_of(flow, queue)
     except ConfigError:
-        return ""
+        return None
+    return "" if found.position is None else json.dumps(found.position, ensure_ascii=False), found.words

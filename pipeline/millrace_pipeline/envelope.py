@@ -76,6 +76,10 @@ class Envelope(msgspec.Struct, gc=False):
     """None where the list held a bare JSON object that somebody else pushed."""
     mark: str | None = msgspec.field(default=None, name="millrace")
     """The list that we published it on, as it says itself; None where it says nothing of that kind."""
+    traceparent: str | None = None
+    """The span that it was published in (CloudEvents' extension for distributed tracing), if that was sampled."""
+    tracestate: str | None = None
+    """What tracing systems have to say of that span."""
 
     @property
     def bare(self) -> bool:
@@ -93,7 +97,11 @@ class Envelope(msgspec.Struct, gc=False):
     def line(self) -> bytes:
         """The whole envelope as one line of CloudEvents JSON. Raises RecordError as `encode_json` does."""
         mark = msgspec.UNSET if self.mark is None else self.mark
-        return encode_json(_Wire(SPECVERSION, self.id, self.source, self.type, self.time, mark, msgspec.Raw(self.text)))
+        text = msgspec.Raw(self.text)
+        if self.traceparent is None:
+            return encode_json(_Wire(SPECVERSION, self.id, self.source, self.type, self.time, mark, text))
+        traced = self.traceparent, msgspec.UNSET if self.tracestate is None else self.tracestate
+        return encode_json(_TracedWire(SPECVERSION, self.id, self.source, self.type, self.time, mark, *traced, text))
 
     @property
     def value(self) -> Any:
@@ -115,6 +123,20 @@ class _Wire(msgspec.Struct, gc=False):
     type: str
     time: datetime | str | None
     millrace: str | msgspec.UnsetType
+    data: Any
+
+
+class _TracedWire(msgspec.Struct, gc=False):
+    """The same of a record that was published in a span."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    time: datetime | str | None
+    millrace: str | msgspec.UnsetType
+    traceparent: str
+    tracestate: str | msgspec.UnsetType
     data: Any
 
 
@@ -150,6 +172,8 @@ class _Seen(msgspec.Struct):
     data_base64: _Maybe = msgspec.UNSET
     datacontenttype: _Maybe = msgspec.UNSET
     millrace: _Maybe = msgspec.UNSET
+    traceparent: _Maybe = msgspec.UNSET
+    tracestate: _Maybe = msgspec.UNSET
 
 
 _seen_decoder = msgspec.json.Decoder(_Seen)
@@ -226,9 +250,8 @@ def decode(line: bytes, *, foreign_id: Callable[[], str]) -> Envelope:
     if not (seen.id and seen.source and seen.type):
         missing = [name for name in ("id", "source", "type") if not getattr(seen, name)]
         raise EnvelopeError(f"envelope without {', '.join(missing)}")
-    mark = None if isinstance(seen.millrace, msgspec.UnsetType) else decode_json(seen.millrace)
-    data, named = _data(seen), mark if isinstance(mark, str) else None
-    return Envelope(seen.id, seen.source, seen.type, seen.time, data, SPECVERSION, named)
+    said = [_text_of(raw) for raw in (seen.millrace, seen.traceparent, seen.tracestate)]
+    return Envelope(seen.id, seen.source, seen.type, seen.time, _data(seen), SPECVERSION, *said)
 
 
 def _with_surrogates(found: Envelope, line: bytes, mended: bytes) -> Envelope:
@@ -271,6 +294,12 @@ def _data(seen: _Seen) -> msgspec.Raw:
     except RecordError as error:
         raise EnvelopeError(f"data_base64: {error}") from error
     return msgspec.Raw(content)
+
+
+def _text_of(raw: _Maybe) -> str | None:
+    """An extension attribute, where it is text; others may mean something else by its name."""
+    value = None if isinstance(raw, msgspec.UnsetType) else decode_json(raw)
+    return value if isinstance(value, str) else None
 
 
 def _string(name: str, raw: _Maybe) -> str | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import PurePath
 from typing import Literal
 
 import msgspec
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
+from millrace_pipeline.modelreader import reader_of
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.surrogates import well_formed
 
@@ -23,7 +23,8 @@ def fitted(text: bytes, model: type[BaseModel], *, extra: Literal["forbid"] | No
     Text in a model is Unicode: a lone surrogate in the JSON is U+FFFD in it.
     """
     try:
-        return model.model_validate_json(text, extra=extra)
+        found: BaseModel = reader_of(model).read(text, extra=extra)
+        return found
     except ValidationError as error:
         if (mended := in_unicode(text)) is not text:
             return fitted(mended, model, extra=extra)
@@ -46,17 +47,12 @@ def in_unicode(text: bytes) -> bytes:
 def all_fitted(texts: Sequence[bytes | msgspec.Raw], model: type[BaseModel]) -> list[BaseModel] | None:
     """All of the JSON texts as the model, several times as fast as one by one; None where one of them doesn't fit."""
     try:
-        models = _adapter(model).validate_json(b"[" + b",".join(texts) + b"]")
+        models = reader_of(model).read_all(b"[" + b",".join(texts) + b"]")
     except MemoryError:
         raise
     except Exception:  # ValidationError, or what a validator of the user's raised
         return None
     return models if len(models) == len(texts) else None  # a text with a comma of its own is not two records
-
-
-@lru_cache(maxsize=64)
-def _adapter(model: type[BaseModel]) -> TypeAdapter[list[BaseModel]]:
-    return TypeAdapter(list[model])  # type: ignore[valid-type]
 
 
 def place_of(error: BaseException) -> str:

@@ -40,9 +40,18 @@ def unmarked(line: bytes, mark: str) -> bytes:
     return line[: found.end(1)] + line[found.end() :] if found else line
 
 
+def traced(line: bytes, mark: str, parent: str, state: str) -> bytes:
+    """An envelope as `encode` writes it, with `traceparent` and `tracestate`; any other is returned as it is."""
+    found = _as_written(mark).match(line)
+    if not found:
+        return line
+    end = found.end()
+    return b'%b,"traceparent":"%b","tracestate":"%b"%b' % (line[:end], parent.encode(), state.encode(), line[end:])
+
+
 @lru_cache(maxsize=64)
 def _as_written(mark: str) -> re.Pattern[bytes]:
     """How an envelope with this mark begins, as `encode` writes it; the first group ends before the mark."""
     text = rb'"(?:[^"\\]|\\.)*"'
     head = rb'\{"specversion":"1\.0","id":%b,"source":%b,"type":%b,"time":(?:null|%b)' % (text, text, text, text)
-    return re.compile(rb'(%b),"millrace":%b(?=,"data":)' % (head, re.escape(encode_json(mark))))
+    return re.compile(rb'(%b),"millrace":%b(?=,"(?:data|traceparent)":)' % (head, re.escape(encode_json(mark))))

@@ -8,11 +8,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.extras import need
 from millrace_pipeline.flows.units import Duration
+from millrace_pipeline.proxy import ProxyOption, of_an_object_store
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -26,7 +27,7 @@ _BRIEFLY = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
 """For one request. What lasts longer is the runner's to wait for."""
 
 
-class StoreOptions(BaseModel):
+class StoreOptions(ProxyOption):
     """How to reach an object store. What isn't said here is taken from the environment, where its own tools look."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -95,7 +96,11 @@ def client(scheme: str, bucket: str, options: StoreOptions, prefix: str | None =
     family = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}[scheme]
     plain = options.allow_http or os.environ.get(f"{family}_ALLOW_HTTP", "").lower() in ("true", "1")
     common: dict[str, Any] = {
-        "client_options": {"timeout": timedelta(seconds=options.timeout), "allow_http": plain},
+        "client_options": {
+            "timeout": timedelta(seconds=options.timeout),
+            "allow_http": plain,
+            **of_an_object_store(options.proxy),
+        },
         "retry_config": _BRIEFLY,
         "prefix": prefix or None,
     }

@@ -6,14 +6,15 @@ import re
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from millrace_pipeline.extras import Extra
+from millrace_pipeline.proxy import ProxyOption, of_botocore
 
 _REGION = re.compile(r"sqs[.-]([a-z0-9-]+)\.amazonaws\.com(\.cn)?|([a-z0-9-]+)\.queue\.amazonaws\.com(\.cn)?")
 
 
-class SqsAddress(BaseModel):
+class SqsAddress(ProxyOption):
     """Which queue, and as whom it is asked."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -57,4 +58,5 @@ class SqsAddress(BaseModel):
         from botocore.config import Config
 
         once = {"mode": "standard", "total_max_attempts": 1}  # waiting is the runner's
-        return boto3.session.Session().client("sqs", config=Config(retries=once, **config), **self.client_options())
+        configured = Config(retries=once, proxies=of_botocore(self.proxy), **config)
+        return boto3.session.Session().client("sqs", config=configured, **self.client_options())

@@ -14,15 +14,14 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import requests
-from pydantic import BaseModel, Field, field_validator
+from pydantic import Field, field_validator
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_environ_proxies
 
 from millrace_pipeline.deadline import DeadlineAdapter
+from millrace_pipeline.proxy import ENVIRONMENT, ProxyOption
 from millrace_pipeline.web import keep_urls_out_of_logs
-
-ENVIRONMENT = "environment"
 
 AS_WRITTEN = "!#$%&'()*+,/:;=?@[]~"
 """What goes out as it is written, beside letters and digits. Anything else can't stand in a URL, and is encoded."""
@@ -30,34 +29,14 @@ AS_WRITTEN = "!#$%&'()*+,/:;=?@[]~"
 Sign = Callable[[requests.PreparedRequest], requests.PreparedRequest]
 
 
-class SessionOptions(BaseModel):
+class SessionOptions(ProxyOption):
     """The options of whatever makes a connection by HTTP."""
 
-    proxy: str | None = Field(
-        default=None,
-        repr=False,
-        description="The URL of a proxy to go by; or environment, for what HTTP_PROXY, HTTPS_PROXY and NO_PROXY say. "
-        "Default: none, whatever they say.",
-    )
     ca_file: Path | None = Field(
         default=None,
         description="A file of the certificates (PEM) that a server's may be signed by. Default: those that the public "
         "web trusts, as in certifi.",
     )
-
-    @field_validator("proxy")
-    @classmethod
-    def _a_proxy(cls, proxy: str | None) -> str | None:
-        if proxy in (None, ENVIRONMENT):
-            return proxy
-        try:
-            parts = urlsplit(proxy)
-            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
-            raise ValueError("expected the URL of a proxy, such as http://proxy.example.org:3128, or environment")
-        return proxy
 
     @field_validator("ca_file")
     @classmethod

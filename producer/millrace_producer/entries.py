@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from datetime import datetime
+from typing import Any
 
 import msgspec
 
 from millrace_pipeline.envelope import DeadLetter, Position, Record, encode
 from millrace_pipeline.errors import EnvelopeError, RecordError
 from millrace_pipeline.jsontext import decode_json, encode_json
+from millrace_pipeline.moment import read_moment
 from millrace_pipeline.pointer import resolve
+from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.queue.variants import variant_of
 from millrace_pipeline.surrogates import in_utf8
 from millrace_producer.contract import Contract, Kind
@@ -49,6 +53,8 @@ class Entries:
         """The entry of what a source yielded. What can't be said in JSON becomes a dead letter."""
         if type(record) is not Record and isinstance(record, DeadLetter):  # the first is four times as fast
             return Entry(record.original, "", record.position, record)
+        if record.time is not None and type(record.time) is not datetime:
+            record = msgspec.structs.replace(record, time=_moment(record.time))
         try:
             if self._key:
                 record = _with_key(record, self._key)
@@ -68,6 +74,15 @@ def _misfit(contract: Kind, reason: str, line: bytes, id: str, position: Positio
     if contract == "quarantine":
         return Entry(variant_of(line, reason), id, position, variant=True)
     return Entry(line, id, position)
+
+
+def _moment(time: Any) -> datetime | None:
+    """Return the time that a record of somebody's own source says, whatever it says it in."""
+    moment = read_moment(time)
+    if moment is None:
+        mend = "it gets the time when it is published: a record's time is a datetime"
+        repeats.warn("time_not_understood", kind="record", time="Record.time", found=repr(time)[:60], mend=mend)
+    return moment
 
 
 def _with_key(record: Record, pointer: str) -> Record:

@@ -22,6 +22,7 @@ from millrace_pipeline.errors import (
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.process import metrics
 from millrace_pipeline.process.repeats import repeats
+from millrace_pipeline.process.span import NO_TRACES, Span, Traces
 from millrace_pipeline.queue import Publishing
 from millrace_producer.confirmation import Confirmation
 from millrace_producer.contract import Contract
@@ -34,6 +35,9 @@ BUFFER_BATCHES = 2
 
 PUBLISH_BYTES = 8 * 1024 * 1024
 """A publish is cut short at this size, so that no transaction keeps Redis from others for long."""
+
+RECORD_BYTES = 256
+"""About so much memory has a record beside its data: its key, its position, and Python's own."""
 
 ROOM_BYTES = BUFFER_BATCHES * PUBLISH_BYTES
 
@@ -52,8 +56,9 @@ class Publisher:
     `stopping` is set what can't be had again is put on the list all the same, and what can is FlowPaused.
     `seen_seconds` is the dedupe window, `key` a JSON pointer to what it goes by instead of the record's own key,
     `contract` what becomes of records that don't fit the flow's model. `acknowledge` is called from a thread with the
-    records of each publish, once they are on the list, and on Redis' disk where the queue's `fsync` says so; what it
-    raises is raised once, as a SourceError, from the next `put`, `flush` or `close`. `published`, `duplicates` and
+    records of each publish, once they are on the list, and on Redis' disk where the queue's `fsync` says so; with their
+    data taken from them, where it needs none (`acknowledges_data`); what it raises is raised once, as a SourceError,
+    from the next `put`, `flush` or `close`. `published`, `duplicates` and
     `dead` count records of this publisher; a dead letter counts as published too.
 
     An error that waiting won't mend ends the thread; it is `error` then, and raised from the next `put`, `flush` or
@@ -74,7 +79,9 @@ class Publisher:
         key: str | None = None,
         contract: Contract | None = None,
         acknowledge: Callable[[Sequence[Record | DeadLetter]], None] | None = None,
+        acknowledges_data: bool = True,
         stopping: threading.Event | None = None,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._publishing = publishing
         self._session = session = publishing.session
@@ -87,6 +94,8 @@ class Publisher:
         self._seen_seconds = seen_seconds
         self._make = Entries(source, mark=session.keys.ready, session=session.id, key=key, contract=contract).make
         self._acknowledge = acknowledge
+        self._keeps_data = acknowledges_data
+        self._traces = traces
         self._stopping = stopping or threading.Event()
         self._buffer: list[Entry] = []
         self._buffered_bytes = 0
@@ -130,6 +139,8 @@ class Publisher:
         entry = self._make(record)
         if self._acknowledge:
             entry.record = record
+            if not self._keeps_data and isinstance(record, Record):
+                record.data = None
         with self._lock:
             if self._unacknowledged is not None:
                 self._raise_unacknowledged()
@@ -269,17 +280,22 @@ class Publisher:
         return batch
 
     def _publish(self, batch: list[Entry]) -> None:
+        with self._traces.publish(len(batch)) as span:
+            self._publish_in(span, batch)
+
+    def _publish_in(self, span: Span, batch: list[Entry]) -> None:
         dead = [entry.dead for entry in batch if entry.dead is not None]
         alive = [entry for entry in batch if entry.dead is None] if dead else batch
         position = next((entry.position for entry in reversed(batch) if entry.position is not None), None)
         self._replays = self._replays or position is not None
         self._forgetful = self._forgetful or position is None
+        lines = span.mark([entry.line for entry in alive], self._session.keys.ready)
         killpoint("producer.before_publish")
         although_paused = False
         while True:
             try:
                 result = self._publishing.publish(
-                    [entry.line for entry in alive],
+                    lines,
                     ids=[entry.id for entry in alive],
                     variants={index for index, entry in enumerate(alive) if entry.variant},
                     seen_seconds=self._seen_seconds,
@@ -305,7 +321,8 @@ class Publisher:
         if not self._room:
             self.heed_pause()
         told = [entry.record for entry in batch if entry.record is not None]
-        self._confirmation.add(self._publishing.publishes, told, sum([len(entry.line) for entry in batch]))
+        size = len(told) * RECORD_BYTES + (sum([len(entry.line) for entry in batch]) if self._keeps_data else 0)
+        self._confirmation.add(self._publishing.publishes, told, size)
         with self._changed:
             self._done += len(batch)
             self.published += result.records + len(dead)
@@ -317,6 +334,7 @@ class Publisher:
         for letter in dead:
             repeats.warn("record_dead_lettered", kind=letter.reason, flow=self._flow, reason=letter.reason)
         log.debug("records_published", flow=self._flow, records=result.records, duplicates=result.duplicates)
+        span.end("published", published=result.records, duplicates=result.duplicates, dead=len(dead))
 
     def _look_again(self) -> None:
         """Called from another thread where Redis seems to have forgotten publishes."""

@@ -11,9 +11,11 @@ from millrace_pipeline.envelope import Position
 from millrace_pipeline.errors import MillraceError, QueueError, SourceError, SourceRefused, SourceUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process import metrics
+from millrace_pipeline.process.traces import traces_of
 from millrace_pipeline.queue import Leading, Publishing
 from millrace_pipeline.queue.marks import mark
 from millrace_producer.contract import Contract
+from millrace_producer.crawlprogress import CrawlWatch
 from millrace_producer.leadership import Leadership
 from millrace_producer.publisher import Publisher
 from millrace_producer.sources.base import Source
@@ -46,8 +48,11 @@ class Reading:
         stopping: threading.Event,
         *,
         take_over: bool = False,
+        crawl: CrawlWatch | None = None,
     ) -> None:
+        """`crawl` is told how far the source's crawl has come, where it is one."""
         self.flow = flow
+        self._crawl = crawl
         self._take_over = take_over
         self.publisher = open_publisher(flow, publishing, source, stopping)
         self.leadership = Leadership(
@@ -90,6 +95,8 @@ class Reading:
 
     def _run(self) -> None:
         self._trouble.listen()
+        if self._crawl:
+            self._crawl.listen()
         try:
             mark(self._publishing.session, self.flow.project, take_over=self._take_over)
             if self.leadership.wait():
@@ -211,7 +218,9 @@ def open_publisher(flow: Flow, publishing: Publishing, source: Source, stopping:
         key=flow.dedupe.key if flow.dedupe else None,
         contract=Contract.of(flow),
         acknowledge=source.published if acknowledges else None,
+        acknowledges_data=source.acknowledges_data,
         stopping=stopping,
+        traces=traces_of(flow, "producer"),
     )
 
 

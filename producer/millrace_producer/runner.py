@@ -18,7 +18,9 @@ from millrace_pipeline.errors import (
     SourceError,
 )
 from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.process.pulse import Progress, Pulse
 from millrace_pipeline.queue import Leading, Publishing, Session
+from millrace_producer.crawlprogress import CrawlWatch
 from millrace_producer.publisher import Publisher
 from millrace_producer.reading import Reading
 from millrace_producer.sources import SOURCES
@@ -65,6 +67,8 @@ class Producer:
         self.leading = Leading(self.session)
         self.publishing = Publishing(self.session, self.leading)
         self._watcher = Watcher(flow, Session.of(redis_url, flow.queue))
+        self._crawl = CrawlWatch()
+        self._pulse = Pulse(Session.of(redis_url, flow.queue), flow.name, self._progress, "producer")
         self.ended = threading.Event()
         self._stopping = stopping
         self._reading: Reading | None = None
@@ -73,9 +77,11 @@ class Producer:
     def run(self) -> None:
         """Blocks until the source has ended or `stopping` is set; then flushes."""
         self._watcher.start()
+        self._pulse.start()
         try:
             reading = self._read_to_the_end()
         finally:
+            self._pulse.close()
             self._watcher.close()
             log.info("producer_done", flow=self.flow.name, **self._published, ended=self.ended.is_set())
             self._part(self.source.close)
@@ -98,6 +104,12 @@ class Producer:
         """None while records can flow, else what is in the way: for /readyz."""
         return self.session.outage or (self._reading.unwell if self._reading else None)
 
+    def _progress(self) -> Progress:
+        reading = self._reading
+        published = self._published["published"] + (reading.publisher.published if reading else 0)
+        dead = self._published["dead"] + (reading.publisher.dead if reading else 0)
+        return Progress(0.0, published, dead, (reading.unwell if reading else None) or "", crawl=self._crawl.now)
+
     def _read_to_the_end(self) -> Reading:
         """Read until there is no more to read, or no way to go on, and close the publisher. Returns the last reading.
 
@@ -105,7 +117,13 @@ class Producer:
         """
         while True:
             reading = self._reading = Reading(
-                self.flow, self.publishing, self.leading, self.source, self._stopping, take_over=self._take_over
+                self.flow,
+                self.publishing,
+                self.leading,
+                self.source,
+                self._stopping,
+                take_over=self._take_over,
+                crawl=self._crawl,
             )
             reading.start()
             while not self._stopping.is_set() and reading.error is None and not reading.ended.wait(0.1):

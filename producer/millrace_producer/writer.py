@@ -11,6 +11,7 @@ from millrace_pipeline.envelope import Position, Record
 from millrace_pipeline.errors import RecordError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.jsontext import checked_text, encode_json
+from millrace_pipeline.process.traces import traces_of
 from millrace_pipeline.queue import Client, Publishing, Session
 from millrace_pipeline.queue.marks import mark
 from millrace_producer.contract import Contract
@@ -60,6 +61,7 @@ class Writer:
             seen_seconds=flow.dedupe.window if flow.dedupe else 0,
             key=flow.dedupe.key if flow.dedupe else None,
             contract=Contract.of(flow),
+            traces=traces_of(flow, "producer"),
         )
         self._take_over = take_over
 

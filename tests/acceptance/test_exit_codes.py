@@ -71,6 +71,7 @@ NEED_NONE = {
 }
 ELSEWHERE = {
     *("demo", "run", "produce", "consume", "chaos", "up", "down", "scale", "logs", "ps", "lake", "ui", "render"),
+    *("scaler", "autoscale"),
     "alerts test",  # sends a notice, and asks no Redis
 }
 """Services, which wait for a Redis or say on their page that it is away, and what brings its own or asks none."""

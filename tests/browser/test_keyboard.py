@@ -1,4 +1,4 @@
-"""Thirteen tasks that people have, each done by keyboard alone."""
+"""Sixteen tasks that people have, each done by keyboard alone."""
 
 from __future__ import annotations
 
@@ -147,3 +147,54 @@ def test_13_pause_the_consumers_and_say_why(person: Person, shop: Place) -> None
     person.follow("Resume consumers")
     person.sees("consumers go on")
     assert shop.books("orders").paused == {}
+
+
+def test_14_have_the_source_read_from_elsewhere_once_told_what_it_means(person: Person, shop: Place) -> None:
+    person.sign_in()
+    person.page.goto(person.page.url + "flows/orders/steer")
+    person.type("The position to read from", '"7"')
+    person.follow("Move the checkpoint…")
+    person.sees("It becomes")
+    person.sees("That means")
+    person.follow("Leave it")
+    assert shop.books("orders").checkpoints == {}
+    person.type("The position to read from", '"7"')
+    person.follow("Move the checkpoint…")
+    person.follow("Move it")
+    person.sees("the checkpoint is moved; it was none")
+    assert shop.books("orders").checkpoints == {"orders": "7"}
+    person.follow("Read from the beginning…")
+    person.follow("Take it away")
+    person.sees('it was "7"')
+    assert shop.books("orders").checkpoints == {}
+
+
+def test_15_purge_what_waits_into_dead_letters_once_counted(person: Person, shop: Place) -> None:
+    person.sign_in()
+    person.page.goto(person.page.url + "flows/orders/steer")
+    person.type("Why they go", "yesterday, once more")
+    person.follow("Set them aside…")
+    person.sees("Purge 35 records of orders?")
+    person.follow("Set aside (35)")
+    person.sees("35 records became dead letters")
+    assert (shop.books("orders").ready, shop.books("orders").dead) == (0, 63 + 35)
+
+
+def test_16_requeue_a_batch_whose_consumer_stands_still(person: Person, shop: Place) -> None:
+    person.sign_in()
+    person.page.goto(person.page.url + "flows/orders/steer")
+    person.follow("Requeue")
+    person.sees("Take 5 records of orders from their consumer?")
+    person.follow("Requeue (5)")
+    person.sees("its lease is good for")
+    person.page.go_back()
+    person.page.go_back()
+    person.go_to("though its lease is good")
+    person.press("Space")
+    person.go_to("Requeue")
+    with person.page.expect_navigation():
+        person.press("Enter")
+    person.follow("Requeue (5)")
+    person.sees("5 records can be taken over at once")
+    shop.deliver_the_rest()
+    assert len(shop.records("orders")) == 40

@@ -17,16 +17,10 @@ import pytest
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
 from millrace_consumer.sinks.files import FileSink
 from tests.contracts.file_sink_contract import HOSTILE_VALUES
-from tests.contracts.object_store import ObjectStore, object_store
+from tests.contracts.object_store import ObjectStore
 from tests.contracts.sink_contract import SinkContract
 from tests.contracts.sink_records import ORDINARY, bulk
 from tests.contracts.test_csv_contract import COLUMNS, cell
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[ObjectStore]:
-    with object_store() as store:
-        yield store
 
 
 class BucketSink(SinkContract):

@@ -28,7 +28,7 @@ from millrace_consumer.sinks.places.store import Store
 from millrace_pipeline.errors import ConfigError
 from tests.conftest import eventually
 from tests.contracts.file_sink_contract import HOSTILE_VALUES
-from tests.contracts.object_store import ObjectStore, object_store
+from tests.contracts.object_store import ObjectStore
 from tests.contracts.sink_contract import ROOT, SinkContract, as_nobody, no_room_for_files
 from tests.contracts.sink_records import NarrowThing, batch_of, bulk
 
@@ -156,12 +156,6 @@ class TestDeltaSinkWithModel(DeltaTableSink):
         if row["nested"] is not None:
             row["nested"] = json.dumps(row["nested"], ensure_ascii=False, separators=(",", ":"))
         return row
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[ObjectStore]:
-    with object_store() as store:
-        yield store
 
 
 class TestDeltaSinkInABucket(DeltaSinkContract):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -14,16 +15,15 @@ import pytest
 from pydantic import BaseModel
 
 from millrace_consumer.batch import Batch
+from millrace_consumer.sinks import SINKS
 from millrace_consumer.sinks.base import Sink
 from millrace_consumer.sinks.csv import CsvSink
-from millrace_consumer.sinks.delta import DeltaSink
 from millrace_consumer.sinks.duckdb import DuckdbSink
 from millrace_consumer.sinks.jsonl import JsonlSink
-from millrace_consumer.sinks.parquet import ParquetSink
-from millrace_consumer.sinks.sqlite import SqliteSink
 from millrace_consumer.transforms.chain import apply
 from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import RecordsRejected
+from tests.contracts.outlets import OUTLETS
 
 
 class Typed(BaseModel):
@@ -39,15 +39,11 @@ class Typed(BaseModel):
 
 NAMES = list(Typed.model_fields)
 
-SINKS: dict[str, Callable[[Path], Sink]] = {
-    "jsonl": lambda folder: JsonlSink(path=folder / "out"),
+WITH_OPTIONS: dict[str, Callable[[Path], Sink]] = {
     "partitions": lambda folder: JsonlSink(path=folder / "out", partition=["money", "at", "anything"]),
     "csv": lambda folder: CsvSink(path=folder / "out", columns=NAMES),
-    "parquet": lambda folder: ParquetSink(path=folder / "out"),
-    "delta": lambda folder: DeltaSink(path=folder / "out"),
-    "sqlite": lambda folder: SqliteSink(path=folder / "out.db", table="t"),
-    "duckdb": lambda folder: DuckdbSink(path=folder / "out.db", table="t"),
 }
+"""Sinks that don't take records whole."""
 
 DECIMALS = ["1e999999999", "-1e9999999", "1e-999999999", "0e-999999999", "0e999999999", "1e-57", "NaN", "Infinity"]
 VALUES = [
@@ -66,12 +62,18 @@ VALUES = [
 
 @pytest.mark.parametrize("evolves", [False, True], ids=["fits", "evolves"])
 @pytest.mark.parametrize("model", [Typed, None], ids=["typed", "plain"])
-@pytest.mark.parametrize("kind", SINKS)
+@pytest.mark.parametrize("kind", [*OUTLETS, *WITH_OPTIONS])
 def test_an_extreme_value_is_written_or_set_aside(
-    kind: str, model: type[BaseModel] | None, evolves: bool, tmp_path: Path
+    kind: str, model: type[BaseModel] | None, evolves: bool, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    sink = SINKS[kind](tmp_path)
-    sink.check(model)
+    outlet = OUTLETS[kind](request) if kind in OUTLETS else None
+    with outlet.contract.reaching(tmp_path) if outlet and outlet.contract else nullcontext():
+        sink = outlet.make(tmp_path) if outlet else WITH_OPTIONS[kind](tmp_path)
+        sink.check(model)
+        takes_each(sink, model, evolves=evolves)
+
+
+def takes_each(sink: Sink, model: type[BaseModel] | None, *, evolves: bool) -> None:
     for number, text in enumerate(VALUES):
         given = Envelope(str(number), "s", "t", "2026-11-21T00:00:00Z", msgspec.Raw(text.encode()))
         found = apply([given], (), model, evolves=evolves)
@@ -94,5 +96,10 @@ def test_a_number_of_any_size_is_no_trouble_for_a_column_of_integers(text: str, 
         connection.execute("CREATE TABLE t (count BIGINT)")
     given = Envelope("1", "s", "t", None, msgspec.Raw(b'{"count":%s}' % text.encode()))
     with pytest.raises(RecordsRejected) as rejected:
-        SINKS["duckdb"](tmp_path).write(Batch("20261121T000000Z-0123456789-000001", [given]))
+        DuckdbSink(path=tmp_path / "out.db", table="t").write(Batch("20261121T000000Z-0123456789-000001", [given]))
     assert list(rejected.value.reasons) == [0]
+
+
+def test_every_sink_is_among_them(request: pytest.FixtureRequest) -> None:
+    tried = {OUTLETS[kind](request).sink for kind in OUTLETS} | {"millrace_consumer.sinks.csv:CsvSink"}
+    assert set(SINKS.values()) - tried == {SINKS["null"]}

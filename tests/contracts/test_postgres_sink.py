@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from pydantic import AnyUrl, BaseModel, Field, ValidationError
 
 from millrace_consumer.batch import Batch
@@ -479,6 +480,16 @@ def test_a_database_that_knows_no_encoding_gets_utf_8(schema: Schema) -> None:
     sink.close()
     with schema.server.session() as session:
         session.execute(f"DROP DATABASE {name}")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("off", "on"), ("on", "on"), ("local", "local"), ("remote_apply", "remote_apply")]
+)
+def test_a_commit_waits_for_the_disk_whatever_the_server_has_for_others(schema: Schema, theirs: str, ours: str) -> None:
+    schema.run("CREATE TABLE things (n integer, how text DEFAULT current_setting('synchronous_commit'))")
+    sink = schema.sink(dsn=make_conninfo(schema.server.dsn, options=f"-c synchronous_commit={theirs}"))
+    sink.write(batch_of("b", [{"n": 1}]))
+    assert schema.rows() == [(1, ours)]
 
 
 def test_names_that_need_quotes_are_quoted(schema: Schema) -> None:

@@ -659,6 +659,26 @@ class TestDelay:
             client.zadd(queue.keys.leases, {lease.batch: 1})
             assert taken(queue.reclaim()).unseen is unseen
 
+    def test_delays_and_deaths_of_a_batch_are_told_apart(self, queue: Queue, client: redis.Redis) -> None:
+        queue.publish(lines(1, 2))
+        queue.delay(taken(queue.claim(2)), {0: RetryLater(1, "busy"), 1: RetryLater(1, "busy")})
+
+        def again() -> Claim:
+            for lease in queue.books().leases:
+                client.zadd(queue.keys.leases, {lease.batch: 1})
+            return taken(queue.reclaim())
+
+        assert [(claim.delays, claim.deaths, claim.why) for claim in (again(), again())] == [
+            (1, 0, "busy"),
+            (1, 1, "busy"),
+        ]
+        queue.put_off(again(), RetryLater(1, "still busy"))
+        third = again()
+        assert (third.attempts, third.delays, third.deaths, third.why) == (5, 2, 2, "still busy")
+        queue.split(third, attempts=4)
+        half = again()
+        assert (half.delays, half.why) == (2, "still busy")
+
     def test_put_off_whole_a_batch_keeps_its_id_and_its_attempt_counts(self, queue: Queue, client: redis.Redis) -> None:
         queue.publish(lines(1, 2))
         claim = taken(queue.claim(2))

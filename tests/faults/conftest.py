@@ -73,6 +73,13 @@ def flow(server: Embedded, tmp_path: Path, way: Way) -> Iterator[FlowRun]:
         yield flow
 
 
+@pytest.fixture
+def shipped(server: Embedded, tmp_path: Path) -> Iterator[ShippedRun]:
+    """Both shipped flows on that server."""
+    with ShippedRun(tmp_path, server.url) as shipped:
+        yield shipped
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Prints the table. A row holds what its tests checked together; one that failed says so."""
     stats = terminalreporter.stats

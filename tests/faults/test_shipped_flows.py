@@ -27,12 +27,6 @@ from tests.services import PATIENCE, Service
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.fixture
-def shipped(server: Embedded, tmp_path: Path) -> Iterator[ShippedRun]:
-    with ShippedRun(tmp_path, server.url) as shipped:
-        yield shipped
-
-
 @contextmanager
 def noticed_by(*services: Service) -> Iterator[None]:
     """Does what makes Redis unusable, and returns once all of these wait for it."""

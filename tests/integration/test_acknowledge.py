@@ -14,6 +14,8 @@ from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import SourceUnavailable
 from millrace_pipeline.flows.component import Component
 from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.queue import DeadLetters
+from millrace_pipeline.queue.session import Fsync
 from millrace_producer.publisher import Publisher
 from millrace_producer.runner import Producer
 from millrace_producer.sources.base import Source
@@ -104,6 +106,26 @@ def test_the_source_hears_of_every_record_in_order_once_it_is_on_the_list(queue:
     assert [id(record) for record in heard] == [id(record) for record in given]
     assert all(on_the_list)
     assert publishing.duplicates == duplicates
+
+
+@pytest.mark.parametrize("fsync", ["off", "acknowledge"])
+def test_records_wait_for_the_disk_without_their_data(redis_url: str, key: str, fsync: Fsync) -> None:
+    queue = Queue(redis_url, key, fsync=fsync)
+    heard: list[Record | DeadLetter] = []
+    with Publisher(
+        queue.publishing, flow="t", source="t", acknowledge=heard.extend, acknowledges_data=False
+    ) as publishing:
+        publishing.put(Receipt({"n": 1}, key="one", message=1))
+        publishing.put(DeadLetter(b"\xff", "not UTF-8"))
+        publishing.put(Receipt({"thing": object()}, key="two", message=2))
+    assert heard == [
+        Receipt(None, key="one", message=1),
+        DeadLetter(b"\xff", "not UTF-8"),
+        Receipt(None, key="two", message=2),
+    ]
+    (line,) = queue.client().lrange(key, 0, -1)
+    assert b'"data":{"n":1}' in line
+    assert b"\xff" in {letter.record for letter in DeadLetters(queue).newest()}
 
 
 def test_what_goes_wrong_with_an_acknowledgement_is_told_once_and_the_publisher_goes_on(queue: Queue) -> None:

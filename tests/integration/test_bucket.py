@@ -28,18 +28,12 @@ from millrace_consumer.sinks.places.store import Store
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.extras import need
 from millrace_pipeline.flows.flow import load
-from tests.contracts.object_store import ObjectStore, object_store
+from tests.contracts.object_store import ObjectStore
 from tests.contracts.sink_records import batch_of, bulk
 from tests.services import NOWHERE, Place
 
 NO_ACCOUNT = '{"disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": ""}'
 SECRET = "wJalrXUtnFEMI-K7MDENG"
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[ObjectStore]:
-    with object_store() as store:
-        yield store
 
 
 def test_a_store_that_knows_no_condition_is_asked_before(store: ObjectStore, tmp_path: Path) -> None:

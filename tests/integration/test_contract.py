@@ -245,7 +245,7 @@ class TestCommands:
         assert exported.splitlines()[0] == '{"n":4,"place":{"lat":1,"lon":2}}'
         tested = sales.start("test", "numbers", "--json", "--record", exported.splitlines()[0])
         assert tested.wait() == 1
-        named = {"key": None, "time": None}
+        named = {"key": None, "time": None, "notes": []}
         assert json.loads(tested.printed)[0] == {"verdict": "variant", "reason": MISFITS[4], "outputs": [], **named}
 
     def test_a_choice_that_is_none_is_refused_with_the_mend(self) -> None:

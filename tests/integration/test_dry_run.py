@@ -219,6 +219,19 @@ def test_a_key_or_time_that_finds_nothing_is_said(dry: Dry) -> None:
     assert "time: when it is published, for there is no time at /at" in printed
 
 
+def test_what_the_services_would_say_of_a_record_is_shown_with_it(dry: Dry) -> None:
+    flt = {"type": "filter", "where": "n == `1`"}
+    dry.flow({"type": "jsonl", "path": "out"}, source={**TIMES["stdin"], "key": "/id"}, transforms=[flt])
+    records = ["--record", '{"n": "1", "id": "a", "at": "yesterday"}', "--record", '{"n": 1, "id": "a", "at": 0}']
+    printed = dry(*records)
+    assert "record 1 would be left out" in printed
+    assert "warning: kinds_differ: place n == `1`; found text: '1'; compared with a number: 1" in printed
+    assert "warning: time_not_understood: time /at; found 'yesterday'" in printed
+    first, second = dry.tell(*records)
+    assert [note.partition(":")[0] for note in first["notes"]] == ["time_not_understood", "kinds_differ"]
+    assert second["notes"] == []
+
+
 def test_a_scrapy_item_s_key_is_shown(dry: Dry) -> None:
     dry.flow(
         {"type": "jsonl", "path": "out"}, source={"type": "scrapy", "spider": "quotes", "key": "/n"}, transforms=[]

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from millrace.cli import run
 from millrace.inline import Inline, run_inline
 from millrace.practice.stream import PracticeStream
+from millrace_pipeline import errors
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.flow import Flow, load
+from millrace_pipeline.process.settings import Settings
 from tests.services import Place
 
 NOBODY = "redis://127.0.0.1:1/0"
@@ -23,6 +26,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from millrace_consumer.sinks.base import RecordsRejected, Sink
+from millrace_pipeline import errors
 from millrace_consumer.sinks.jsonl import JsonlSink
 from millrace_producer.sources.base import DeadLetter, Record, Source
 
@@ -69,6 +73,25 @@ class Broken(Sink):
 
     def write(self, batch):
         raise KeyError("no such column")
+
+
+class Refuses(Source):
+    """Raises an error of Millrace's own."""
+
+    error: str
+
+    def read(self, resume_from):
+        yield Record({"n": 1}, key="1", position=1)
+        raise getattr(errors, self.error)("they said no")
+
+
+class Unwritable(Sink):
+    """Raises an error of Millrace's own."""
+
+    error: str
+
+    def write(self, batch):
+        raise getattr(errors, self.error)("they said no")
 
 
 class WithTheAck(Sink):
@@ -145,6 +168,36 @@ def test_an_error_of_the_sink_ends_it_with_its_traceback(folder: Place) -> None:
     assert run.wait() == 1
     assert "theirs.py" in run.said
     assert "KeyError: 'no such column'" in run.said
+
+
+def all_kinds_of(error: type[errors.MillraceError]) -> list[type[errors.MillraceError]]:
+    return [kind for known in error.__subclasses__() for kind in (known, *all_kinds_of(known))]
+
+
+GO_ON = {"RecordsRejected", "RetryLater"}
+"""What names records, and ends nothing."""
+
+EXPECTED = sorted({kind.__name__ for kind in all_kinds_of(errors.MillraceError) if kind.__module__ == errors.__name__})
+
+
+@pytest.mark.parametrize("part", ["source", "sink"])
+@pytest.mark.parametrize("error", [error for error in EXPECTED if error not in GO_ON])
+def test_what_is_expected_ends_it_with_its_message_alone(
+    folder: Place, part: str, error: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    known = flow(
+        folder, **{part: {"type": "theirs:Refuses" if part == "source" else "theirs:Unwritable", "error": error}}
+    )
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        code = run._run_inline(Settings(), [known], None, fail_on_dead=False)
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
+    said = capfd.readouterr().err
+    assert code == (2 if error == "ConfigError" else 1), said
+    assert "millrace: they said no\n" in said
+    assert "Traceback" not in said
 
 
 def test_ctrl_c_ends_an_endless_source_with_0_and_what_was_read_is_written(place: Place) -> None:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import redis
+import structlog
 
+from millrace import awaiting
 from millrace.cli.exits import TOO_MANY_DEAD
+from millrace.embedded import Embedded
+from millrace_pipeline.errors import QueueUnavailable
 from tests.conftest import eventually
 from tests.integration.ports import free_port
 from tests.services import PATIENCE, Place
@@ -104,3 +112,74 @@ def test_without_a_redis_a_service_ends_with_1_and_a_reason(place: Place, words:
     assert service.wait() == 1
     assert len(service.events("redis_unavailable")) == 1
     assert f"no Redis at {url} for 2 s" in service.said
+
+
+SERVICES = [("run", "--until-empty"), ("produce", "numbers"), ("consume", "numbers", "--until-empty")]
+
+
+@pytest.fixture
+def own(place: Place, tmp_path: Path) -> Iterator[redis.Redis]:
+    """A Redis of the test's own, which the place goes by."""
+    with Embedded(data_dir=tmp_path / "own") as server, redis.Redis.from_url(server.url) as client:
+        place.redis_url = server.url
+        yield client
+
+
+@pytest.mark.parametrize("words", SERVICES)
+def test_a_redis_that_evicts_is_refused_at_once_with_the_reason_last(
+    place: Place, own: redis.Redis, words: tuple[str, ...]
+) -> None:
+    of_lines(place)
+    own.config_set("maxmemory-policy", "allkeys-lru")
+    told_once_with_2(place, words, "maxmemory-policy is allkeys-lru")
+
+
+@pytest.mark.parametrize("words", SERVICES)
+def test_a_wrong_password_is_refused_at_once_with_the_reason_last(
+    place: Place, own: redis.Redis, words: tuple[str, ...]
+) -> None:
+    of_lines(place)
+    own.config_set("requirepass", "right")
+    place.redis_url = place.redis_url.replace("//", "//:wrong@")
+    told_once_with_2(place, words, "Check the user, the password and the ACL in REDIS_URL")
+
+
+@pytest.mark.parametrize("words", SERVICES)
+def test_a_missing_password_is_refused_at_once_with_the_reason_last(
+    place: Place, own: redis.Redis, words: tuple[str, ...]
+) -> None:
+    of_lines(place)
+    own.config_set("requirepass", "right")
+    told_once_with_2(place, words, "this Redis wants a password; REDIS_URL has none")
+
+
+@pytest.mark.parametrize("words", SERVICES)
+def test_a_port_that_is_taken_is_refused_at_once_with_the_reason_last(place: Place, words: tuple[str, ...]) -> None:
+    of_lines(place)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        told_once_with_2(place, words, f"MILLRACE_HTTP: can't listen on {address}", MILLRACE_HTTP=address)
+
+
+@pytest.mark.parametrize("words", SERVICES[:2])
+def test_a_misspelt_spider_is_refused_at_once_with_the_reason_last(place: Place, words: tuple[str, ...]) -> None:
+    place.flow(source={"type": "scrapy", "spider": "qoutes"})
+    told_once_with_2(place, words, "qoutes")
+
+
+def told_once_with_2(place: Place, words: tuple[str, ...], reason: str, **environ: str) -> None:
+    service = place.start(*words, **environ)
+    assert service.wait() == 2, service.said
+    assert reason in service.said.splitlines()[-1]
+    assert service.said.count(reason) == 1
+    assert not service.events("service_failed"), service.said
+
+
+def test_a_redis_that_is_away_is_said_again_every_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(awaiting, "AGAIN_SECONDS", 1.0)
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    with structlog.testing.capture_logs() as logs, pytest.raises(QueueUnavailable, match=f"no Redis at {url} for"):
+        awaiting.await_redis(url, 3.5)
+    reasons = [log["reason"] for log in logs if log["event"] == "redis_unavailable"]
+    assert len(reasons) >= 3
+    assert all(reason.startswith(f"still no Redis at {url} (") for reason in reasons[1:])

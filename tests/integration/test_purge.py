@@ -189,7 +189,8 @@ def test_a_person_says_where_to_and_yes(place: Place) -> None:
     for arguments, code, said in (
         ([], 2, "--to-dead"),
         (["--to-dead"], 2, "--yes"),
-        (["--away", "--dry-run"], 0, "4 records wait on the list of numbers"),
+        (["--away", "--dry-run"], 0, "4 records wait on the list of numbers; they would be thrown away for good"),
+        (["--dry-run"], 0, "4 records wait on the list of numbers\n"),
         (["--to-dead", "--yes"], 0, "4 records became dead letters"),
         (["--away", "--yes"], 0, "0 records wait"),
     ):

@@ -180,6 +180,29 @@ def test_a_batch_that_a_sink_may_have_seen_is_put_off_whole(place: Place) -> Non
     place.assert_once(range(10))
 
 
+def test_a_dead_letter_tells_of_delays_and_of_deaths(place: Place) -> None:
+    place.module(
+        "import os\nfrom millrace import RetryLater\n\n"
+        "def odd(record):\n"
+        "    tries = os.path.getsize('tries') if os.path.exists('tries') else 0\n"
+        "    open('tries', 'a').write('.')\n"
+        "    if tries == 0 or record['n'] == 7 and tries > 1:\n"
+        "        raise RetryLater(0, 'the lookup is busy')\n"
+        "    os._exit(9)\n"
+    )
+    place.flow(transforms=["theirs:odd"], max_attempts=3, lease="300ms")
+    for n, reason in (
+        (1, "killed its consumer: 3 attempts, 2 came to no end and 1 asked for a later time: the lookup is busy"),
+        (7, "RetryLater: the lookup is busy: no attempt is left of 3, 1 of which came to no end"),
+    ):
+        place.publish([n])
+        while place.books().lag:
+            place.consume("--until-empty").wait()
+        with place.queue() as queue:
+            assert next(iter(DeadLetters(queue).newest())).reason == reason
+        (place.folder / "tries").unlink()
+
+
 def test_records_that_others_pushed_keep_one_name_when_a_batch_comes_again(place: Place) -> None:
     place.flow(
         transforms=["theirs:look_up"],

@@ -297,11 +297,11 @@ def test_a_flow_whose_consumers_are_given_up_is_read_no_more_and_the_others_go_o
             supervisor.look()
             for flow in running:
                 flow.look()
-            return running[0].given_up and running[0].producer.done
+            return running[0].given_up and running[0].producers[0].done
 
         try:
             eventually(given_up, PATIENCE)
-            assert (running[0].consumers[0].state, running[0].producer.state) == ("given up", "ended")
+            assert (running[0].consumers[0].state, running[0].producers[0].state) == ("given up", "ended")
             assert [child.state for child in running[1].services] == ["runs", "runs"]
             delivered = place.books("letters").delivered
             eventually(lambda: place.books("letters").delivered > delivered, PATIENCE)
@@ -310,29 +310,27 @@ def test_a_flow_whose_consumers_are_given_up_is_read_no_more_and_the_others_go_o
         assert supervisor.failed == ["consumer-numbers"]
 
 
+MAY_BE_DOWN = """\
+from pathlib import Path
+
+from millrace_consumer.sinks.base import SinkUnavailable
+from millrace_consumer.sinks.jsonl import JsonlSink
+
+
+class MayBeDown(JsonlSink):
+    def write(self, batch):
+        if Path("down").exists():
+            raise SinkUnavailable("can't write to the moon")
+        super().write(batch)
+"""
+
+
 def test_on_a_terminal_a_table_shows_every_flow_below_the_services_lines(place: Place) -> None:
     with PracticeStream(total=50, end=True) as stream:
         place.flow(source=sse(stream))
         place.flow("letters", source=sse(stream))
-        terminal, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 80, 0, 0))
-        environ = {**os.environ, "REDIS_URL": place.redis_url, "TERM": "xterm-256color", "MILLRACE_LOG": "auto"}
-        run = subprocess.Popen(
-            [sys.executable, "-P", "-m", "millrace", "run", "--until-empty"],
-            cwd=place.folder,
-            env={name: value for name, value in environ.items() if name not in ("COLUMNS", "LINES")},
-            stdin=subprocess.DEVNULL,
-            stdout=theirs,
-            stderr=theirs,
-        )
-        os.close(theirs)
-        try:
-            shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", b"".join(all_of(terminal)).decode()).replace("\r", "\n")
-            assert run.wait(PATIENCE) == 0, shown
-        finally:
-            run.kill()
-            run.wait()
-            os.close(terminal)
+        with on_a_terminal(place) as pieces:
+            shown = "".join(pieces)
     columns = ("flow", "producer", "consumers", "ready", "flight", "dead", "delivered", "/s")
     assert re.search("^" + " +".join(columns), shown, re.MULTILINE)
     for flow in ("numbers", "letters"):
@@ -341,6 +339,51 @@ def test_on_a_terminal_a_table_shows_every_flow_below_the_services_lines(place: 
         assert len(re.findall(rf"^consumer-{flow} +│ .*batches_delivered", shown, re.MULTILINE)) == 1
         assert re.search(rf"flow_done +dead=0 delivered=50 .*flow={flow}", shown), shown
     assert len(place.records()) == len(place.records("letters")) == 50
+
+
+def test_on_a_terminal_a_sink_that_cannot_write_shows_below_the_table(place: Place) -> None:
+    (place.folder / "in.jsonl").write_text('{"n": 1}\n')
+    down = place.folder / "down"
+    down.touch()
+    place.module(MAY_BE_DOWN)
+    place.flow(source={"type": "files", "path": "in.jsonl"}, sink={"type": "theirs:MayBeDown", "path": "out"})
+    shown = ""
+    with on_a_terminal(place) as pieces:
+        for piece in pieces:
+            shown += piece
+            if re.search(r"^numbers: waits: can't write to the moon \(since [\d:]{8} UTC\)$", shown, re.MULTILINE):
+                down.unlink(missing_ok=True)
+    assert not down.exists(), shown
+    assert shown.count("numbers: consumer-numbers:") == 0  # what it waits for is said once
+    assert re.search(r"^numbers +ended +ended +0 +0 +0 +1 ", shown, re.MULTILINE), shown
+
+
+@contextlib.contextmanager
+def on_a_terminal(place: Place) -> Iterator[Iterator[str]]:
+    """Run all flows until they are empty on a terminal of 80 columns; what is shown there comes in pieces."""
+    terminal, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 80, 0, 0))
+    environ = {**os.environ, "REDIS_URL": place.redis_url, "TERM": "xterm-256color", "MILLRACE_LOG": "auto"}
+    run = subprocess.Popen(
+        [sys.executable, "-P", "-m", "millrace", "run", "--until-empty"],
+        cwd=place.folder,
+        env={name: value for name, value in environ.items() if name not in ("COLUMNS", "LINES")},
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    try:
+        yield (_plain(piece) for piece in all_of(terminal))
+        assert run.wait(PATIENCE) == 0
+    finally:
+        run.kill()
+        run.wait()
+        os.close(terminal)
+
+
+def _plain(piece: bytes) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", piece.decode(errors="replace")).replace("\r", "\n")
 
 
 def all_of(terminal: int) -> Iterator[bytes]:

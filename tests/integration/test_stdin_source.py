@@ -17,6 +17,7 @@ from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import SourceRefused
 from millrace_producer.sources.stdin import KEPT_BYTES, StdinSource
 from tests.conftest import eventually
+from tests.integration.ports import refusing
 from tests.services import QUICKLY, Place, Service, on_the_list
 
 
@@ -167,3 +168,18 @@ def test_the_example_keeps_the_errors_of_a_log(place: Place) -> None:
     place.deliver_the_rest()
     written = [line for path in (place.folder / "data").rglob("*.jsonl") for line in path.read_text().splitlines()]
     assert [json.loads(line)["id"] for line in written] == list(range(0, 20, 2))
+
+
+def test_what_is_piped_begins_on_the_embedded_valkey_where_nobody_else_answers(place: Place) -> None:
+    place.flow(source={"type": "stdin"})
+    with refusing() as port:
+        nobody = {"REDIS_URL": "", "MILLRACE_DEFAULT_REDIS_URL": f"redis://127.0.0.1:{port}/0"}
+        producer = place.produce(stdin=subprocess.PIPE, **nobody)
+        assert producer.process.stdin is not None
+        with producer.process.stdin as lines:
+            lines.write(b'{"n": 1}\n{"n": 2}\n')
+        assert producer.wait() == 0, producer.said
+        assert "the embedded Valkey of this folder" in producer.await_event("redis_found")["redis"]
+        consumer = place.consume("--until-empty", **nobody)
+        assert consumer.wait() == 0, consumer.said
+    assert place.numbers() == [1, 2]

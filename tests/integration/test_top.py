@@ -22,13 +22,13 @@ import redis
 
 from millrace.embedded import Embedded
 from millrace.observing import FlowSeen, Observer
-from millrace_consumer import pulse
 from millrace_consumer.runner import Consumer
 from millrace_pipeline import envelope
 from millrace_pipeline.envelope import Record
 from millrace_pipeline.flows.flow import load
+from millrace_pipeline.process import pulse
 from millrace_pipeline.process.supervisor import SERVICE
-from millrace_pipeline.queue.presence import Doing, beat, leave, presences
+from millrace_pipeline.queue.presence import Doing, Role, beat, leave, presences
 from millrace_pipeline.queue.roles import READER
 from millrace_pipeline.queue.troubles import tell_trouble
 from tests.conftest import eventually
@@ -68,14 +68,14 @@ def once(place: Place, *arguments: str, **environ: str) -> str:
 
 
 class Terminal:
-    """`millrace top` on a terminal of 80 columns. `screen` is what it shows, as text."""
+    """`millrace top`, or another command, on a terminal of 80 columns. `screen` is what top shows, as text."""
 
-    def __init__(self, folder: Path, *arguments: str, url: str, columns: int = 80) -> None:
+    def __init__(self, folder: Path, *arguments: str, url: str, columns: int = 80, command: str = "top") -> None:
         environ = {**os.environ, "REDIS_URL": url, "TERM": "xterm", "COLUMNS": str(columns), "LINES": "24"}
         self._main, side = pty.openpty()
-        command = [sys.executable, "-P", "-m", "millrace", "top", *arguments]
+        words = [sys.executable, "-P", "-m", "millrace", command, *arguments]
         self._process = subprocess.Popen(
-            command, cwd=folder, env=environ, stdin=side, stdout=side, stderr=side, start_new_session=True
+            words, cwd=folder, env=environ, stdin=side, stdout=side, stderr=side, start_new_session=True
         )
         os.close(side)
         self.output = b""
@@ -96,6 +96,13 @@ class Terminal:
         """The page, once the claim holds of it."""
         eventually(lambda: claim(self.screen), 30)
         return self.screen
+
+    def has_shown(self, claim: Callable[[str], bool]) -> None:
+        """Return once the claim holds of all that was printed."""
+        eventually(lambda: (self.screen, claim(self.output.decode(errors="replace")))[1], 60)
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)
 
     def press(self, keys: str) -> None:
         os.write(self._main, keys.encode())
@@ -215,9 +222,9 @@ def test_many_consumers_speak_more_rarely(place: Place, monkeypatch: pytest.Monk
         said: list[Doing] = []
         speak = pulse.beat
 
-        def noting(queue: Queue, name: str, doing: Doing, *, look: bool) -> int:
+        def noting(queue: Queue, name: str, doing: Doing, *, look: bool, role: Role) -> int:
             said.append(doing)
-            return speak(queue, name, doing, look=look)
+            return speak(queue, name, doing, look=look, role=role)
 
         monkeypatch.setattr(pulse, "beat", noting)
         mine = pulse.Pulse(queue, "numbers", lambda: pulse.Progress(0.0, 0, 0, ""))

@@ -8,7 +8,6 @@ import json
 import re
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,12 @@ import pytest
 
 from millrace.practice.stream import PracticeStream
 from millrace_consumer.readback import BATCH_ID
-from tests.contracts.object_store import ObjectStore, object_store
+from tests.contracts.object_store import ObjectStore
 from tests.services import Place
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 EVENTS = 450
 COLUMNS = ["id", "time", "wiki", "type", "title", "user", "bot", "comment", "bytes_before", "bytes_after"]
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[ObjectStore]:
-    with object_store() as store:
-        yield store
 
 
 def sent(stream: PracticeStream) -> list[dict[str, Any]]:

@@ -16,10 +16,15 @@ from millrace_pipeline.redis.connection import Connection
 from millrace_pipeline.redis.preflight import preflight
 from tests.conftest import IN_THE_WHEEL
 
-UNKNOWN = {"redis-7.0": set(UNKNOWN_BEFORE), "redis-8.0": set(), "valkey-9": set()}
+OTHERS = ("redict-7.3", "valkey-8.0", "valkey-8.1", "valkey-9")
+UNKNOWN = {"redis-7.0": set(UNKNOWN_BEFORE), "redis-8.0": set(), **{name: set() for name in OTHERS}}
 """The commands of our roles that a server doesn't know."""
 
-HAS_WAITAOF_AND_IS_HONEST = {"redis-7.0": (False, False), "redis-8.0": (True, True), "valkey-9": (True, False)}
+HAS_WAITAOF_AND_IS_HONEST = {
+    "redis-7.0": (False, False),
+    "redis-8.0": (True, True),
+    **dict.fromkeys(OTHERS, (True, False)),
+}
 
 
 @pytest.fixture

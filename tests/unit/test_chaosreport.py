@@ -56,6 +56,16 @@ def test_doubles_that_fsync_allows_are_told_and_are_no_failure(
     assert ("this should not have happened" in said) != allowed
 
 
+def test_a_history_that_says_less_than_the_counters_is_a_failure(tmp_path: Path) -> None:
+    outcome = found_in(tmp_path, "write", 0, [*range(RECORDS)])
+    outcome.moved = {"published": RECORDS, "delivered": RECORDS, "bytes_in": 0, "a new one": 7}
+    assert told(outcome)[0]
+    outcome.moved = {"published": RECORDS, "delivered": RECORDS - 1}
+    ok, said = told(outcome)
+    assert not ok
+    assert "mine: its history says 9 delivered, its counters 10" in said
+
+
 @pytest.mark.parametrize("fsync", ["acknowledge", "write"])
 def test_a_lost_record_is_a_failure_also_behind_one_that_is_there_twice(tmp_path: Path, fsync: str) -> None:
     outcome = found_in(tmp_path, fsync, 1, [*range(1, RECORDS), 3])

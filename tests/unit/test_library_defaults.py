@@ -8,16 +8,22 @@ import io
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import structlog
+from deltalake import write_deltalake
+from websockets.sync.client import connect
 
 from millrace.testing import read
+from millrace_consumer.sinks.parquet import ParquetSink
+from millrace_consumer.sinks.parquetwriting import WRITING
 from millrace_pipeline.process.repeats import Repeats
 from millrace_producer.sources.files import FilesSource
 from millrace_producer.sources.reading import parquet
 from millrace_producer.sources.reading.parquet import DEFAULTS
+from tests.contracts.sink_records import batch_of
 
 PAGE = Path("docs/decisions/0017-library-defaults.md").read_text()
 TIMES = [
@@ -45,6 +51,39 @@ def test_every_parameter_of_the_parquet_reader_is_decided_on() -> None:
     names = set(inspect.signature(pq.ParquetFile.__init__).parameters) - {"self", "source"}
     assert names >= set(DEFAULTS)
     assert {name for name in names if f"`{name}`" not in PAGE} == set()
+
+
+CALLS: dict[str, Any] = {
+    "parquet writer": pq.ParquetWriter.__init__,
+    "parquet table": pq.write_table,
+    "delta": write_deltalake,
+    "websockets": connect,
+    "psycopg": psycopg.connect,
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_parameter_of_a_call_is_decided_on(call: str) -> None:
+    """Python's `sqlite3.connect` is C, and says none of its parameters."""
+    parameters = inspect.signature(CALLS[call]).parameters.values()
+    named = {one.name for one in parameters if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)}
+    ours = {"self", "where", "schema", "table", "table_or_uri", "data", "uri", "conninfo"}
+    assert {name for name in named - ours if f"`{name}`" not in PAGE} == set()
+
+
+def test_what_the_parquet_writer_is_told_it_knows() -> None:
+    assert set(WRITING) <= set(inspect.signature(pq.ParquetWriter.__init__).parameters)
+
+
+def test_a_page_of_ours_that_is_damaged_is_no_record(tmp_path: Path) -> None:
+    records = [{"n": f"{n:04}"} for n in range(1000)]
+    piece = b"".join(map(bytes, ParquetSink(path=str(tmp_path)).encode(batch_of("b", records))))
+    (tmp_path / "f.parquet").write_bytes(piece)
+    assert len(read(FilesSource(path=str(tmp_path / "f.parquet"), settle=0))) == len(records)
+    place = len(piece) // 3  # within a page: the footer is at the end
+    (tmp_path / "f.parquet").write_bytes(piece[:place] + bytes([piece[place] ^ 1]) + piece[place + 1 :])
+    (letter,) = FilesSource(path=str(tmp_path / "f.parquet"), settle=0).read(None)
+    assert "is damaged" in letter.reason  # type: ignore[union-attr]
 
 
 def test_a_page_whose_checksum_is_wrong_is_no_record(tmp_path: Path) -> None:

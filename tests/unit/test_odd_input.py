@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from datetime import date
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from millrace.testing import value_of
 from millrace_consumer.batch import Batch
@@ -99,30 +97,6 @@ def _piped(text: bytes, format: str) -> list[Record | DeadLetter]:
     finally:
         os.dup2(before, 0)
         os.close(before)
-
-
-class Row(BaseModel):
-    n: int | None
-    day: date | None = Field(validation_alias="Day")
-    flag: bool | None
-    name: str | None
-    must: int
-    anything: Any
-
-
-def test_an_empty_cell_is_null_where_the_model_takes_null_and_no_text(tmp_path: Path) -> None:
-    (tmp_path / "f.csv").write_text("n,Day,flag,name,must,anything\n,,,,,\n")
-    source = FilesSource(path=str(tmp_path / "f.csv"), settle=0)
-    plain = {"n": "", "Day": "", "flag": "", "name": "", "must": "", "anything": ""}
-    assert [value_of(record) for record in read(source.for_model(None))] == [plain]
-    nulls = {"n": None, "Day": None, "flag": None}
-    assert [value_of(record) for record in read(source.for_model(Row))] == [plain | nulls]
-
-
-def test_what_stands_for_null_can_be_said_of_a_whole_csv(tmp_path: Path) -> None:
-    (tmp_path / "f.csv").write_text("n,name\nNA,\n1,NA\n")
-    source = FilesSource(path=str(tmp_path / "f.csv"), null="NA", settle=0).for_model(Row)
-    assert [value_of(record) for record in read(source)] == [{"n": None, "name": ""}, {"n": "1", "name": None}]
 
 
 class Kept(BaseModel):

@@ -101,6 +101,23 @@ def test_every_service_is_hardened_and_alone_knows_its_users_password(folder: Pa
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_a_scaler_is_there_when_wanted_and_only_reads(folder: Path, engine: Engine) -> None:
+    assert "scaler" not in rendered(engine)["services"]
+    scaler = rendered(engine, "autoscale: {max: 4, age: 1m}")["services"]["scaler"]
+    assert scaler["environment"]["REDIS_URL"] == "redis://reader@redis:6379/0"
+    assert scaler["command"] == ["millrace", "scaler", "--min", "0", "--max", "4", "--age", "60s", "--idle", "300s"]
+    assert (scaler["read_only"], scaler["cap_drop"]) == (True, ["ALL"])
+    assert not scaler.get("secrets")
+    assert not [one for one in scaler["volumes"] if one["type"] == "volume"]  # no password, and no socket of Docker
+    (port,) = scaler["ports"]
+    assert port == (
+        "127.0.0.1:${SCALER_PORT:-9191}:9191"
+        if engine == "compose"
+        else {"target": 9090, "published": 9191, "protocol": "tcp", "mode": "host"}
+    )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_no_password_is_printed(folder: Path, engine: Engine) -> None:
     access()
     Path("token").write_text("s3cr3t-t0ken\n")

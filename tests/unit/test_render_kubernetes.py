@@ -24,7 +24,7 @@ image: registry.example/millrace:1
 pull_secrets: [registry]
 metrics_namespace: monitoring
 service_monitor: true
-autoscale: {scaler: "millrace-scaler:9999", min: 1, max: 9, idle: 10m}
+autoscale: {min: 1, max: 9, age: 45s, idle: 10m}
 grace: 40s
 consumer: {cpus: 0.5, memory: 2GiB, reserve: 1GiB, nodes: {disk: ssd, hostname: n1}}
 redis: {storage_class: fast, nodes: {disk: ssd}}
@@ -155,9 +155,35 @@ def test_a_scaled_consumer_leaves_its_number_to_keda(folder: Path) -> None:
     scaled = next(one for one in found if one["kind"] == "ScaledObject")
     assert scaled["spec"]["scaleTargetRef"]["name"] == consumer["metadata"]["name"]
     assert (scaled["spec"]["minReplicaCount"], scaled["spec"]["maxReplicaCount"]) == (1, 9)
-    assert scaled["spec"]["triggers"] == [
-        {"type": "external-push", "metadata": {"scalerAddress": "millrace-scaler:9999", "flow": "quotes"}}
-    ]
+    where = {"scalerAddress": "millrace-scaler.shop.svc:9999", "flow": "quotes", "max": "9", "age": "45s"}
+    assert scaled["spec"]["triggers"] == [{"type": "external-push", "metadata": where}]
+
+
+def test_the_scaler_looks_as_a_reader_and_lets_keda_alone_in(folder: Path) -> None:
+    found = [one for one in objects(EVERYTHING) if one["metadata"]["name"] == "millrace-scaler"]
+    by_kind = {one["kind"]: one["spec"] for one in found}
+    assert set(by_kind) == {"Deployment", "Service", "NetworkPolicy"}
+    (container,) = by_kind["Deployment"]["template"]["spec"]["containers"]
+    environment = {one["name"]: one.get("value") for one in container["env"]}
+    assert environment["REDIS_URL"] == "redis://reader@millrace-redis:6379/0"
+    assert "TOKEN" in environment  # nothing in the flows says whose it is
+    assert [volume["name"] for volume in by_kind["Deployment"]["template"]["spec"]["volumes"]] == ["flows", "tmp"]
+    (port,) = by_kind["Service"]["ports"]
+    keda, prometheus = by_kind["NetworkPolicy"]["ingress"]
+    assert keda["ports"] == [{"protocol": "TCP", "port": port["port"]}]
+    assert keda["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}}]
+    assert prometheus["ports"] == [{"protocol": "TCP", "port": 9090}]
+
+
+def test_one_scaler_may_be_elsewhere_and_must_be_reachable(folder: Path) -> None:
+    elsewhere = objects("autoscale: {scaler: 'scaler.other.svc:9999'}")
+    assert "millrace-scaler" not in kinds(elsewhere, "Deployment")
+    scaled = next(one for one in elsewhere if one["kind"] == "ScaledObject")
+    assert scaled["spec"]["triggers"][0]["metadata"]["scalerAddress"] == "scaler.other.svc:9999"
+    with pytest.raises(ConfigError, match=r"expected `namespace"):
+        planned("kubernetes", "autoscale: {}")
+    with pytest.raises(ConfigError, match=r"autoscale\.redis: expected"):
+        planned("kubernetes", "{namespace: shop, redis: {bundled: false}, autoscale: {}}")
 
 
 def test_passwords_are_in_the_secrets_alone_and_other_ones_have_another_name(folder: Path) -> None:

@@ -9,7 +9,7 @@ from importlib import import_module
 
 import pytest
 
-from millrace import cli
+from millrace.cli.commands import COMMANDS, GROUPS
 from millrace_producer.sources import SOURCES
 
 HEAVY = {
@@ -26,6 +26,7 @@ HEAVY = {
     "starlette",
     "uvicorn",
     "jinja2",
+    "opentelemetry",
 }
 
 
@@ -43,11 +44,13 @@ def loaded_by(code: str) -> set[str]:
 
 def test_no_source_but_scrapy_loads_scrapy_and_none_loads_arrow_before_it_reads() -> None:
     others = [path.partition(":")[0] for name, path in SOURCES.items() if name != "scrapy"]
-    assert loaded_by("\n".join(f"import {module}" for module in ("millrace.cli", *others))) == set()
+    code = "from millrace import cli\ncli.compose(['produce'])\n"
+    assert loaded_by(code + "\n".join(f"import {module}" for module in others)) == set()
 
 
 def test_producer_and_consumer_load_nothing_that_no_flow_asked_for() -> None:
-    assert loaded_by("import millrace_producer.runner, millrace_consumer.runner") == {"twisted"}  # by structlog
+    loaded = loaded_by("import millrace_producer.runner, millrace_consumer.runner")
+    assert loaded == {"twisted", "opentelemetry"}  # by structlog and redis: see millrace.cli.lean
 
 
 def test_the_command_loads_no_twisted_and_only_the_files_that_it_is_asked_for() -> None:
@@ -57,12 +60,43 @@ def test_the_command_loads_no_twisted_and_only_the_files_that_it_is_asked_for() 
     assert loaded_by(code) == set()
 
 
-def test_structlog_can_still_log_by_twisted() -> None:
-    assert "twisted" in loaded_by("from millrace import cli\nimport structlog.twisted\nstructlog.twisted.LoggerFactory")
+@pytest.mark.parametrize("words", [[], ["--help"], ["--version"], ["frobnicate"]])
+def test_help_loads_no_more_than_it_shows(words: list[str]) -> None:
+    code = f"""
+sys.argv[1:] = {words!r}
+from millrace import cli
+try:
+    cli.main()
+except SystemExit:
+    pass
+assert not {{"structlog", "redis", "millrace_pipeline.flows.flow"}} & sys.modules.keys()
+"""
+    assert loaded_by(code) == set()
 
 
-@pytest.mark.parametrize("file", [*cli.COMMANDS, *cli.GROUPS])
-def test_every_command_is_in_the_table_of_the_files(file: str) -> None:
+def test_all_of_structlog_and_redis_can_still_be_had() -> None:
+    code = "from millrace import cli\ncli.compose(['status'])\nimport redis\nassert redis.asyncio.Redis.__doc__\n"
+    more = "import structlog.twisted\nstructlog.twisted.LoggerFactory\nimport rich.console\n"
+    assert "twisted" in loaded_by(code + more)
+
+
+def test_what_no_command_uses_of_redis_is_not_loaded() -> None:
+    code = "from millrace import cli\ncli.compose(['consume'])\nimport millrace_consumer.runner\n"
+    assert loaded_by(code + "assert 'redis.asyncio.client' not in sys.modules") == set()
+
+
+@pytest.mark.parametrize("file", COMMANDS)
+def test_every_command_is_in_the_table_with_what_it_does(file: str) -> None:
     commands = import_module(f"millrace.cli.{file}").app.registered_commands
-    names = [command.name or command.callback.__name__ for command in commands]
-    assert list(cli.COMMANDS.get(file, names)) == names
+    told = {command.name or command.callback.__name__: in_a_line(command.callback.__doc__) for command in commands}
+    assert told == COMMANDS[file]
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_every_group_is_in_the_table_with_what_it_is(name: str) -> None:
+    assert in_a_line(import_module(f"millrace.cli.{name}").app.info.help) == GROUPS[name]
+
+
+def in_a_line(docs: str | None) -> str:
+    """The first paragraph."""
+    return " ".join((docs or "").split("\n\n")[0].split())

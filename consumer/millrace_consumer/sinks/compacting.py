@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from millrace_consumer.readback import BATCH_ID
+from millrace_consumer.sinks.parquetwriting import WRITING
 from millrace_consumer.sinks.places.disk import sync_directory, sync_file
 from millrace_pipeline.errors import SinkUnavailable
 from millrace_pipeline.killpoints import killpoint
@@ -140,7 +141,7 @@ def _merge(group: list[Path]) -> None:
 
 def _write(group: list[Path], target: Path, name: str) -> None:
     waiting: list[pa.Table] = []
-    with pq.ParquetWriter(target, pq.read_schema(group[0]), compression="zstd") as writer:
+    with pq.ParquetWriter(target, pq.read_schema(group[0]), **WRITING) as writer:
         for file in group:
             waiting.append(pq.ParquetFile(file).read())
             if sum(map(len, waiting)) >= ROWS_A_GROUP or sum(one.nbytes for one in waiting) >= BYTES_A_GROUP:

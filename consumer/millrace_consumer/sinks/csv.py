@@ -38,6 +38,15 @@ from millrace_pipeline.pointer import steps_of
 _FORMULA = re.compile(r"'*(?:[\t\r\n]|[\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠﹦﹢﹣﹫])")
 _ROWS_A_PIECE = 1000
 
+# RFC 4180: docs/decisions/0017-library-defaults.md
+_WRITING: dict[str, Any] = {
+    "lineterminator": "\r\n",
+    "quotechar": '"',
+    "quoting": csv.QUOTE_MINIMAL,
+    "doublequote": True,
+    "escapechar": None,
+}
+
 
 class CsvSink(ColumnedSink, FileSink):
     """Exactly once: one file a batch, with the same columns in the same order and a header in each.
@@ -99,7 +108,7 @@ class CsvSink(ColumnedSink, FileSink):
         pointers = self.pointers(batch.model)
         rows = self._rows(batch, list(pointers.values()))
         piece = io.StringIO(newline="")
-        writer = csv.writer(piece, delimiter=self.delimiter, lineterminator="\r\n")
+        writer = csv.writer(piece, delimiter=self.delimiter, **_WRITING)
         if self.header:
             writer.writerow(pointers)
         for start in range(0, len(rows), _ROWS_A_PIECE):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -15,14 +14,15 @@ from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, model_valid
 from millrace_consumer.arrow import schema_of
 from millrace_consumer.batch import Batch
 from millrace_consumer.matching import alike, listed
+from millrace_consumer.modeltypes import Kind, shapes_of
 from millrace_consumer.readback import ENVELOPE_ID, WHOLE, Readback
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
+from millrace_consumer.sinks.dated import DatedSink
 from millrace_consumer.sinks.deltafit import fitted, names_in
 from millrace_consumer.sinks.deltaupsert import append, merged_by_key, upsert
-from millrace_consumer.sinks.namedfield import moments_in
-from millrace_consumer.sinks.placed import PlacedSink
 from millrace_consumer.sinks.places.writable import check_folder
-from millrace_consumer.sinks.upserting import UpsertingSink
+from millrace_consumer.sinks.sqlcolumns import PLAIN
+from millrace_consumer.sinks.upserting import BY_LETTERS, UpsertingSink
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.extras import Extra
 from millrace_pipeline.killpoints import killpoint
@@ -44,7 +44,7 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-class DeltaSink(UpsertingSink, PlacedSink):
+class DeltaSink(UpsertingSink, DatedSink):
     """Exactly once: each batch is one commit of the table, which carries the batch's id, so there is no second one.
 
     The columns are those of parquet: the fields of the flow's model, else `id`, `time` and `data` as JSON text. The
@@ -69,10 +69,6 @@ class DeltaSink(UpsertingSink, PlacedSink):
             "`hour` (UTC, of the event) become columns where there are none.",
         ),
     ]
-    time: Annotated[
-        str | None,
-        Field(description="Field or JSON pointer of the event's time for `date` and `hour`. Default: the envelope's."),
-    ] = None
     add_columns: Annotated[
         bool,
         Field(
@@ -115,6 +111,7 @@ class DeltaSink(UpsertingSink, PlacedSink):
                     raise ConfigError(f"{option}: there is no column {name!r}; there are {', '.join(schema.names)}")
                 if pa.types.is_nested(schema.field(name).type):
                     raise ConfigError(f"{option}: column {name!r} is no plain value")
+        self.check_version(self._kinds(model), model.__name__ if model else "records without a model")
 
     def columns(self, model: type[BaseModel] | None) -> pa.Schema:
         """The columns that a flow's records make. Raises ConfigError."""
@@ -123,6 +120,12 @@ class DeltaSink(UpsertingSink, PlacedSink):
             if name in EVENT_TIME and name not in schema.names:
                 schema = schema.append(pa.field(name, EVENT_TIME[name]))
         return schema
+
+    def _kinds(self, model: type[BaseModel] | None) -> dict[str, Kind]:
+        """What each column holds, where it is not one that the table is partitioned by."""
+        if model is None:
+            return {name: column.kind for name, column in PLAIN.items()}
+        return {name: shape.kind for name, shape in shapes_of(model).items()}
 
     def probe(self) -> str | None:
         """See `Sink.probe`."""
@@ -140,34 +143,32 @@ class DeltaSink(UpsertingSink, PlacedSink):
         killpoint("sink.before_write")
         self.hold_to_model(batch)
         rows = self._rows(batch)
-        merged = merged_by_key(rows, self._given(batch), self.key, self.version) if self.upserts else None
-        places: dict[str, Sequence[int]] = dict.fromkeys(rows.schema.names, range(len(rows)))
-        if merged is not None:
-            rows, places = merged.rows, merged.places
+        given = self._given(batch)
 
         def write(table: DeltaTable, properties: CommitProperties) -> None:
             there = pa.schema(table.schema().to_arrow())
-            fitting = fitted(rows, places, there, self.path)
+            fitting = fitted(rows, there, self.path)
             if fitting.lacking and not self.add_columns:
                 raise SinkUnavailable(
                     f"the table at {self.path} has no column {', '.join(fitting.lacking)}: add it, or say "
                     "`add_columns: true`"
                 )
-            if merged is None:
+            if not self.upserts:
                 append(table, fitting.rows, properties)
                 return
             if fitting.lacking:
                 # By itself, and before: where nested types grow, the library's merge empties the rows that are there.
                 append(table, fitting.rows.slice(0, 0), None)
             names = names_in(there, rows.schema.names, self.path)
-            upsert(
-                table,
-                fitting.rows,
-                properties,
-                [names[name] for name in self.key],
-                self.version and names[self.version],
-                {names[name]: has for name, has in merged.has.items()},
-            )
+            key, version = [names[name] for name in self.key], self.version and names[self.version]
+            if version in there.names and _is_text(there.field(version).type) and not _is_text(rows[self.version].type):
+                kind = there.field(version).type
+                raise SinkUnavailable(
+                    f"column {version} of the table at {self.path}, its version, is {kind}, which {BY_LETTERS}"
+                )
+            # As the table has them: what two records call differently may be one key there.
+            merged = merged_by_key(fitting.rows, {names[name]: has for name, has in given.items()}, key, version)
+            upsert(table, merged, properties, key, version)
 
         batch.written = self.table.commit(batch.id, batch.flow, rows.schema, write)
         self.say_dropped(batch)
@@ -188,7 +189,7 @@ class DeltaSink(UpsertingSink, PlacedSink):
 
     def _rows(self, batch: Batch) -> pa.Table:
         """The batch as a table, with the columns that it is to be partitioned by. Raises RecordsRejected."""
-        rows, when = batch.table, moments_in(batch, self.time)
+        rows, when = batch.table, self.moments(batch)
         for name in self.columns(batch.model).names[rows.num_columns :]:
             values = [_part_of(when(index), name) for index in range(len(batch))]
             rows = rows.append_column(name, pa.array(values, EVENT_TIME[name]))
@@ -203,7 +204,7 @@ class DeltaSink(UpsertingSink, PlacedSink):
         """Of each column that may keep what it has, which records have a value for it."""
         if not self.keeps or batch.model is None or batch.given is None:
             return {}
-        names = [name for name in batch.model.model_fields if name not in self.key]
+        names = [name for name in batch.model.model_fields if name not in (*self.key, self.version)]
         return {name: [name in given for given in batch.given] for name in names}
 
     def _unnameable(self, rows: pa.Table) -> dict[int, str]:
@@ -216,6 +217,10 @@ class DeltaSink(UpsertingSink, PlacedSink):
                     reason = f"{name}: its value makes a partition's name of more than {NAME_MAX} bytes"
                     reasons |= dict.fromkeys(pc.indices_nonzero(pc.equal(column, value)).to_pylist(), reason)
         return dict(sorted(reasons.items()))
+
+
+def _is_text(type: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type))
 
 
 def _part_of(when: datetime | None, name: str) -> Any:

@@ -23,8 +23,8 @@ class Fitted(NamedTuple):
     lacking: list[str]
 
 
-def fitted(rows: pa.Table, places: dict[str, Sequence[int]], table: pa.Schema, path: str) -> Fitted:
-    """Return the rows with the names and types of a table's columns. `places` say of which record each value is.
+def fitted(rows: pa.Table, table: pa.Schema, path: str) -> Fitted:
+    """Return the rows with the names and types of a table's columns.
 
     Raises RecordsRejected naming those with a value that doesn't fit, SinkUnavailable where a column can't.
     """
@@ -47,8 +47,7 @@ def fitted(rows: pa.Table, places: dict[str, Sequence[int]], table: pa.Schema, p
                     f"column {name} of the table at {path} is {there}, and {field.type} can't be made that"
                 ) from None
             except _MISFITS:
-                reasons = _misfits(column, name, type)
-                rejected |= {places[field.name][index]: reason for index, reason in reasons.items()}
+                rejected |= _misfits(column, name, type)
         columns.append(column)
     if rejected:
         raise RecordsRejected(dict(sorted(rejected.items())))

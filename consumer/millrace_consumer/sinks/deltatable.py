@@ -26,6 +26,7 @@ from millrace_consumer.sinks.places.store import Store
 from millrace_pipeline.errors import MillraceError, SinkUnavailable
 from millrace_pipeline.killpoints import killpoint
 from millrace_pipeline.objectstore import is_url, panics, s3_options, told
+from millrace_pipeline.proxy import of_an_object_store
 
 BATCH = "millrace.batch"
 """The batch's id in a commit's own words, for people and for `millrace verify --sink`."""
@@ -204,6 +205,7 @@ class LakeTable:
 def storage_options(store: Store) -> dict[str, str]:
     """How to reach the store, by the names that the library has for it."""
     options = s3_options(store) | {"timeout": f"{store.timeout:g}s", "max_retries": "3", "retry_timeout": "20s"}
+    options |= of_an_object_store(store.proxy)
     return options | ({"allow_http": "true"} if store.allow_http else {})
 
 

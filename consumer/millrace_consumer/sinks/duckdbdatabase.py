@@ -23,6 +23,9 @@ from millrace_pipeline.killpoints import killpoint
 
 T = TypeVar("T")
 
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {"TimeZone": "UTC", "autoinstall_known_extensions": "false"}
+"""See docs/decisions/0017-library-defaults.md. All connections of a process to one file have the same."""
+
 _PAUSE = (0.005, 0.03)
 """Seconds between two looks whether the file is free: drawn evenly, so that consumers don't stay in step."""
 
@@ -59,7 +62,7 @@ class DuckdbDatabase(FileDatabase):
         connection = None
         try:
             try:
-                connection = duckdb.connect(self._path, read_only=True)
+                connection = _connected(self._path, read_only=True)
             except duckdb.IOException as error:
                 if not _is_locked(error):
                     raise
@@ -125,7 +128,7 @@ class DuckdbDatabase(FileDatabase):
 
     def _connected(self, read_only: bool) -> DuckDBPyConnection:
         return self._once_free(
-            lambda: duckdb.connect(self._path, read_only=read_only),
+            lambda: _connected(self._path, read_only=read_only),
             _is_locked,
         )
 
@@ -141,6 +144,10 @@ class DuckdbDatabase(FileDatabase):
                 time.sleep(random.uniform(*_PAUSE))
 
 
+def _connected(path: Path, *, read_only: bool) -> DuckDBPyConnection:
+    return duckdb.connect(path, read_only=read_only, config=_CONFIG)
+
+
 def _is_locked(error: Exception) -> bool:
     return isinstance(error, duckdb.IOException) and "lock" in str(error)
 
@@ -150,7 +157,7 @@ def _make(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
     try:
-        duckdb.connect(beside).close()
+        _connected(beside, read_only=False).close()
         with suppress(FileExistsError):  # another consumer was quicker
             path.hardlink_to(beside)
     finally:

@@ -40,6 +40,8 @@ HAS = "millrace_has_"
 _INTEGERS = re.compile(r"U?(?:TINY|SMALL|BIG|HUGE)?INT(?:EGER)?")
 _NESTED = re.compile(r"JSON|VARIANT|(?:STRUCT|MAP|UNION)\(.*|.*\[\d*\]", re.DOTALL)
 _QUOTED = re.compile(r'["\'].*["\']', re.DOTALL)
+_ZONELESS = re.compile(r"""("[^"]*"|'[^']*')|\b(?:TIMESTAMP(?:_M?S)?|DATE|(TIMESTAMP_NS))(?=[,)\[]|$)""")
+"""A type of times without a zone in that of a column, where it is no name in quotes."""
 
 
 class DuckdbTable(SqlTable):
@@ -95,6 +97,10 @@ class DuckdbTable(SqlTable):
         digits, places = column.digits if column.digits and column.digits[0] <= WIDEST_DECIMAL[0] else WIDEST_DECIMAL
         return f"DECIMAL({digits},{places})"
 
+    def is_ordered(self, upsert: Upsert) -> bool:
+        there = self.columns[upsert.version or ""].type
+        return there != "VARCHAR" and not _NESTED.fullmatch(there)
+
     @property
     def json(self) -> set[str]:
         """The columns that take JSON text: those of JSON, and of anything nested."""
@@ -113,18 +119,31 @@ class DuckdbTable(SqlTable):
         return rows
 
     def put(self, connection: DuckDBPyConnection, rows: Rows, upsert: Upsert) -> None:
-        for part in rows.rounds(upsert.key, upsert.version):
+        for part in self.rounds(connection, rows, upsert):
             connection.register(STAGE, _stage(part))
             has = {name: f"{HAS}{place}" for place, name in enumerate(part.has)}
             select = self._select(part.names, has, upsert)
             connection.execute(self.insert(part.names, select, upsert))
+
+    texts: ClassVar = frozenset({"VARCHAR"})
+
+    @property
+    def clocks(self) -> set[str]:
+        """The columns that take a time of day."""
+        return {name for name, column in self.columns.items() if column.type == "TIME"}
+
+    def ranks(self, connection: DuckDBPyConnection, rows: Rows, names: Sequence[str]) -> list[int]:
+        connection.register(STAGE, _stage(Rows({name: rows.values[name] for name in names})))
+        order = ", ".join(map(self.value, names))
+        ranks = f"SELECT dense_rank() OVER (ORDER BY {order}) FROM {STAGE} ORDER BY {PLACE}"
+        return [rank for (rank,) in connection.execute(ranks).fetchall()]
 
     def _select(self, names: Sequence[str], has: Mapping[str, str], upsert: Upsert) -> str:
         """The rows as the table takes them, one a key, with what is there already in the place of what they lack."""
         given = [f"{self.present(name)} AS {quoted(name)}" for name in names]
         select = f"SELECT {', '.join([*given, *has.values(), PLACE])} FROM {STAGE}"
         if upsert.key:
-            newest = f"{self.value(upsert.version)} DESC NULLS LAST, " if upsert.version else ""
+            newest = f"{self.present(upsert.version)} DESC NULLS LAST, " if upsert.version else ""
             keys = ", ".join(map(self.value, upsert.key))
             # The last record of a key in the batch wins.
             select += f" QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {newest}{PLACE} DESC) = 1"
@@ -164,7 +183,18 @@ class DuckdbTable(SqlTable):
         value = quoted(name)
         if there != "JSON" and name in self.json:
             value = f"{how}({value} AS JSON)"
+        if (zoned := _zoned(there)) != there:
+            value = f"{how}({value} AS {zoned})"
         return f"{how}({value} AS {there})"
+
+
+def _zoned(type: str) -> str:
+    """A type with zones where it has none: DuckDB leaves out of text what its type has no place for."""
+
+    def with_zone(found: re.Match[str]) -> str:
+        return found[1] or ("TIMESTAMPTZ_NS" if found[2] else "TIMESTAMPTZ")
+
+    return _ZONELESS.sub(with_zone, type)
 
 
 def _stage(rows: Rows) -> pa.Table:

@@ -11,9 +11,9 @@ from pydantic import BaseModel, Field, PrivateAttr, field_validator
 from millrace_consumer.batch import Batch
 from millrace_consumer.readback import Readback
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
-from millrace_consumer.sinks.namedfield import NamedField, moments_in
+from millrace_consumer.sinks.dated import DatedSink
+from millrace_consumer.sinks.namedfield import NamedField
 from millrace_consumer.sinks.partition import NAME_LIMIT, component, directory_names, field_name, partition_text
-from millrace_consumer.sinks.placed import PlacedSink
 from millrace_consumer.sinks.places import Place, place_of
 from millrace_pipeline.errors import ConfigError, RecordError
 from millrace_pipeline.killpoints import killpoint
@@ -22,7 +22,7 @@ EVENT_TIME = ("date", "hour")
 """The two partitions that are not a field of the record but the day and the hour (UTC) in which it happened."""
 
 
-class FileSink(PlacedSink):
+class FileSink(DatedSink):
     """One file a batch and partition, named by the batch's id: the same batch again is the same file again."""
 
     about: ClassVar[str] = "files, on a disk or in S3, Google Cloud, Azure"
@@ -37,14 +37,6 @@ class FileSink(PlacedSink):
             "field, or a JSON pointer such as /meta/domain.",
         ),
     ]
-    time: Annotated[
-        str | None,
-        Field(
-            description="Field or JSON pointer of the event's time for `date` and `hour`: RFC 3339 text, or seconds or "
-            "milliseconds since 1970. Default: the envelope's time."
-        ),
-    ] = None
-
     kind: ClassVar[str]
     """What the files are, as the end of their names says it."""
 
@@ -151,7 +143,7 @@ class FileSink(PlacedSink):
             return lambda index: partition_text(field.of(batch.records[index]))
         place = slice(0, 10) if name == "date" else slice(11, 13)
 
-        moment = moments_in(batch, self.time)
+        moment = self.moments(batch)
 
         def value(index: int) -> str | None:
             when = moment(index)

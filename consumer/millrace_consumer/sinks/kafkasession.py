@@ -185,6 +185,7 @@ class KafkaSession:
             {
                 "client.id": "millrace",
                 "fetch.wait.max.ms": 20,
+                "check.crcs": True,
                 **sink.config,
                 "bootstrap.servers": sink.brokers,
                 "group.id": "millrace",  # which is never joined: the partition is assigned, nothing committed

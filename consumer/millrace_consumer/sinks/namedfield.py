@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from millrace_consumer.batch import Batch
-from millrace_pipeline.moment import read_moment
+from millrace_pipeline.moment import TimeUnit, read_moment
 from millrace_pipeline.pointer import meant_by, place_of, steps_of
 from millrace_pipeline.process.repeats import repeats
 
@@ -39,22 +37,19 @@ class NamedField:
         repeats.warn("field_not_found", kind=self._kind, **self._said, **mend)
         return None
 
-    def moment_of(self, record: Any) -> datetime | None:
+    def moment_of(self, record: Any, unit: TimeUnit = "auto") -> datetime | None:
         """Return the time that the record has there, read as any; None for what is none, said once and counted."""
         found = self.of(record)
-        moment = read_moment(found)
+        moment = read_moment(found, unit)
         if found is not None and moment is None:
-            shown = repr(found)[:_SHOWN_LETTERS]
-            repeats.warn("time_not_understood", kind=self._kind, **self._said, found=shown)
+            repeats.warn(
+                "time_not_understood",
+                kind=self._kind,
+                **self._said,
+                found=repr(found)[:_SHOWN_LETTERS],
+                mend="is it the right field, or is time_unit missing?",
+            )
         return moment
-
-
-def moments_in(batch: Batch, time: str | None) -> Callable[[int], datetime | None]:
-    """Return what tells when the record of an index happened: by the field that `time` names, else by its envelope."""
-    if time is None:
-        return lambda index: read_moment(batch.envelopes[index].time)
-    field = NamedField("time", time)
-    return lambda index: field.moment_of(batch.records[index])
 
 
 def _inner(holder: Any, step: str) -> Any:

@@ -16,6 +16,7 @@ from millrace_consumer.readback import ENVELOPE_ID, WHOLE, Readback, named
 from millrace_consumer.sinks.columned import ColumnedSink
 from millrace_consumer.sinks.filereadback import Damaged, FileReadback
 from millrace_consumer.sinks.files import FileSink
+from millrace_consumer.sinks.parquetwriting import WRITING
 from millrace_pipeline.pointer import resolve
 
 
@@ -42,7 +43,7 @@ class ParquetSink(ColumnedSink, FileSink):
         """One Parquet file, one row group."""
         self.hold_to_model(batch)
         file = pa.BufferOutputStream()
-        pq.write_table(batch.table, file, compression="zstd")
+        pq.write_table(batch.table, file, coerce_timestamps=None, **WRITING)
         self.say_dropped(batch)
         yield file.getvalue()
 

@@ -86,7 +86,10 @@ class PgDatabase(Database):
             connection.execute(
                 SQL(
                     "SET LOCAL statement_timeout = {0}; SET LOCAL idle_in_transaction_session_timeout = {0}; "
-                    "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'"
+                    "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'; "
+                    # What is acked is on the server's disk, whatever its configuration has for others.
+                    "SELECT set_config('synchronous_commit', 'on', true) "
+                    "WHERE current_setting('synchronous_commit') = 'off'"
                 ).format(Literal(round(self._timeout * 1000)))
             )
             yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from psycopg import Connection
+from psycopg import Connection, Cursor
 from psycopg.sql import SQL
 
 from millrace_consumer.modeltypes import Kind
@@ -34,6 +34,10 @@ _ALSO = {Kind.UUID: {"uuid"}, Kind.BYTES: {"bytea"}}
 STAGE = "millrace_stage"
 HAS = "millrace_has_"
 """With a number, a column of the stage: whether the record has a value for one of the others."""
+
+_ZONED = {"timestamp": "timestamp with time zone", "date": "timestamp with time zone"}
+_ZONED |= {f"_{base}": f"{zoned}[]" for base, zoned in _ZONED.items()}
+"""What a column without a zone is staged as: PostgreSQL leaves out of text what its type has no place for."""
 
 _COLUMNS = """
 select a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid),
@@ -97,33 +101,54 @@ class PgTable(SqlTable):
         """The columns that take a list."""
         return {name for name, column in self.columns.items() if column.category == "A"}
 
+    @property
+    def clocks(self) -> set[str]:
+        """The columns that take a time of day."""
+        return {name for name, column in self.columns.items() if column.base == "time"}
+
     def takes(self, there: Found, column: SqlColumn) -> bool:
         if column.kind not in _CATEGORIES or there.base in JSON_TYPES:
             return True
         return there.category in _CATEGORIES[column.kind] or there.base in _ALSO.get(column.kind, ())
+
+    texts: ClassVar = frozenset({"text", "character varying"})
+
+    def is_ordered(self, upsert: Upsert) -> bool:
+        there = self.columns[upsert.version or ""]
+        return there.category in "NDTBEU" and there.base not in {*JSON_TYPES, "xml"}
 
     def staged(self, cells: dict[str, list[Any]]) -> Rows:
         return Rows(cells)
 
     def put(self, connection: Connection[Any], rows: Rows, upsert: Upsert) -> None:
         """See `SqlTable.put`: they are copied to a temporary table, and moved from there."""
-        for part in rows.rounds(upsert.key, upsert.version):
-            self._put(connection, part, upsert)
+        for part in self.rounds(connection, rows, upsert):
+            has = {name: f"{HAS}{place}" for place, name in enumerate(part.has)}
+            with connection.cursor() as cursor:
+                killpoint("sink.before_copy")
+                self._stage(cursor, part, has)
+                killpoint("sink.after_copy")
+                take_over = self._take_over(part.names, has, upsert)
+                cursor.execute(SQL(f"{take_over}; SET CONSTRAINTS ALL IMMEDIATE; DROP TABLE pg_temp.{STAGE}"))
 
-    def _put(self, connection: Connection[Any], rows: Rows, upsert: Upsert) -> None:
-        has = {name: f"{HAS}{place}" for place, name in enumerate(rows.has)}
-        types = [f"{quoted(name)} {self.columns[name].type}" for name in rows.names]
+    def ranks(self, connection: Connection[Any], rows: Rows, names: Sequence[str]) -> list[int]:
+        with connection.cursor() as cursor:
+            self._stage(cursor, Rows({name: rows.values[name] for name in names}), {})
+            order = ", ".join(map(self.value, names))
+            cursor.execute(SQL(f"SELECT dense_rank() OVER (ORDER BY {order}) FROM pg_temp.{STAGE} ORDER BY ctid"))
+            ranks = [rank for (rank,) in cursor.fetchall()]
+            cursor.execute(SQL(f"DROP TABLE pg_temp.{STAGE}"))
+            return ranks
+
+    def _stage(self, cursor: Cursor[Any], rows: Rows, has: Mapping[str, str]) -> None:
+        columns = {name: self.columns[name] for name in rows.names}
+        types = [f"{quoted(name)} {_ZONED.get(there.base, there.type)}" for name, there in columns.items()]
         types += [f"{flag} boolean" for flag in has.values()]
         names = ", ".join([*map(quoted, rows.names), *has.values()])
-        with connection.cursor() as cursor:
-            cursor.execute(SQL(f"CREATE TEMP TABLE {STAGE} ({', '.join(types)})"))
-            killpoint("sink.before_copy")
-            with cursor.copy(SQL(f"COPY pg_temp.{STAGE} ({names}) FROM STDIN")) as copy:
-                for row in zip(*rows.values.values(), *rows.has.values(), strict=True):
-                    copy.write_row(row)
-            killpoint("sink.after_copy")
-            take_over = self._take_over(rows.names, has, upsert)
-            cursor.execute(SQL(f"{take_over}; SET CONSTRAINTS ALL IMMEDIATE; DROP TABLE pg_temp.{STAGE}"))
+        cursor.execute(SQL(f"CREATE TEMP TABLE {STAGE} ({', '.join(types)})"))
+        with cursor.copy(SQL(f"COPY pg_temp.{STAGE} ({names}) FROM STDIN")) as copy:
+            for row in zip(*rows.values.values(), *rows.has.values(), strict=True):
+                copy.write_row(row)
 
     def _take_over(self, names: Sequence[str], has: Mapping[str, str], upsert: Upsert) -> str:
         """The statements that move the rows of the temporary table."""
@@ -147,9 +172,10 @@ class PgTable(SqlTable):
             (
                 # All consumers take their locks in the same order.
                 f"SELECT FROM {self.quoted_name} AS there JOIN {given} ON {same} ORDER BY {there} FOR UPDATE OF there",
-                f"UPDATE {self.quoted_name} AS there SET ({columns}) = ROW({merged}) FROM {given} "
-                f"WHERE {same}{self.newer(upsert, 'given', 'AND')}",
-                # Another consumer may have put a row there in between.
+                # One statement, so that both parts see the same rows: of two, each would see what is committed when it
+                # begins, and a row that came in between would be new to the first and there for the second.
+                f"WITH updated AS (UPDATE {self.quoted_name} AS there SET ({columns}) = ROW({merged}) FROM {given} "
+                f"WHERE {same}{self.newer(upsert, 'given', 'AND')}) "
                 f"{self.insert(names, f'SELECT {into} FROM {given} {new}', Upsert())} {self.on_conflict(upsert.key)} "
                 f"DO UPDATE SET ({columns}) = (SELECT {merged} FROM {given} WHERE {mine})"
                 f"{self.newer(upsert, 'excluded')}",
@@ -162,16 +188,21 @@ class PgTable(SqlTable):
     def why(self, error: Exception, row: Rows | None = None) -> str:  # noqa: ARG002 - it says it all
         return why(error)
 
+    def value(self, name: str) -> str:
+        """See `SqlTable.value`: of an instant the time in UTC, which the transaction's zone is."""
+        there = self.columns[name]
+        return f"{quoted(name)}::{there.type}" if there.base in _ZONED else quoted(name)
+
     def _select(self, names: Sequence[str], upsert: Upsert, has: Mapping[str, str] | None = None) -> str:
         """The rows as the table takes them, one a key, with the flags which of their values are theirs."""
-        values, (key, version) = self.values(names), upsert
+        values, key, version = self.values(names), upsert.key, upsert.version
         if has is not None:
             values = ", ".join([*(f"{self.present(name)} AS {quoted(name)}" for name in names), *has.values()])
         if not key:
             return f"SELECT {values} FROM pg_temp.{STAGE}"
-        keys = ", ".join(map(quoted, key))
+        keys = ", ".join(map(self.value, key))
         # The last record of a key in the batch wins, and all consumers take their locks in the same order.
-        newest = f"{quoted(version)} DESC NULLS LAST, " if version else ""
+        newest = f"{self.present(version)} DESC NULLS LAST, " if version else ""
         return f"SELECT DISTINCT ON ({keys}) {values} FROM pg_temp.{STAGE} ORDER BY {keys}, {newest}ctid DESC"
 
 

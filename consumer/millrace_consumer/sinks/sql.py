@@ -118,7 +118,7 @@ class SqlSink(SqlOptions):
             try:
                 entry = self._transaction(connection, table, batch, rows)
             except self.database.misfits as error:
-                if reasons := self._narrow(connection, table, len(batch), rows):
+                if reasons := self._narrow(connection, table, batch, rows):
                     raise RecordsRejected(reasons) from None
                 said = f"{table.why(error)}, and a moment later it wasn't so"
                 raise SinkUnavailable(f"{self.database.place}: {said}") from None
@@ -173,7 +173,7 @@ class SqlSink(SqlOptions):
             if not mine:
                 return self._entry(connection, batch.id)
             self._clear(connection)
-            table.put(connection, rows, self.upsert_in(table))
+            table.put(connection, rows, self.upsert_in(table, batch.model))
             killpoint("sink.before_commit")
         killpoint("sink.after_commit")
         return None
@@ -191,9 +191,9 @@ class SqlSink(SqlOptions):
         if self.mode == "replace":
             self.database.run(connection, f"DELETE FROM {self.database.qualified(self.table)}")
 
-    def _narrow(self, connection: Any, table: SqlTable, count: int, rows: Any) -> dict[int, str]:
-        """Why the table refuses which of so many rows, by index. Writes nothing."""
-        database = self.database
+    def _narrow(self, connection: Any, table: SqlTable, batch: Batch, rows: Any) -> dict[int, str]:
+        """Why the table refuses which of the rows, by index. Writes nothing."""
+        database, upsert = self.database, self.upsert_in(table, batch.model)
         reasons = table.misfits(connection, rows)
         good: list[int] = []
 
@@ -203,7 +203,7 @@ class SqlSink(SqlOptions):
                 with (database.savepoint if database.savepoints else database.undone)(connection):
                     if not database.savepoints or not good:
                         self._clear(connection)
-                    table.put(connection, rows.take([*again, *indices]), self.upsert_in(table))
+                    table.put(connection, rows.take([*again, *indices]), upsert)
             except database.misfits as error:
                 if len(indices) == 1:
                     reasons[indices[0]] = table.why(error, rows.take(indices))
@@ -215,7 +215,7 @@ class SqlSink(SqlOptions):
                 good.extend(indices)
 
         with database.undone(connection) if database.savepoints else nullcontext():
-            if left := [index for index in range(count) if index not in reasons]:
+            if left := [index for index in range(len(batch)) if index not in reasons]:
                 put(left)
         return dict(sorted(reasons.items()))
 

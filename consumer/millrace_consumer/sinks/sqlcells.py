@@ -6,6 +6,7 @@ anything does.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -23,10 +24,14 @@ from millrace_consumer.batch import Batch
 from millrace_consumer.exactjson import exact_text, exact_values, text_of_model
 from millrace_consumer.matching import Match
 from millrace_consumer.sinks.upserting import Absent
+from millrace_consumer.when import moment_said
 from millrace_pipeline.errors import RecordsRejected
 from millrace_pipeline.moment import in_utc, read_moment
 
 AS_THEY_ARE = frozenset({NoneType, str, int, float, bool, bytes, Decimal, datetime, date, timedelta, UUID})
+
+_ZONE = "a time of day with a time zone: make it a datetime"
+_CLOCK_WITH_ZONE = re.compile(r"\d\d?(:\d\d){1,2}([.,]\d+)? ?([+-]\d\d?(:?\d\d)*|[A-Za-z]{3,5}|[Zz]|\w+/[\w/]+)")
 
 _NO_CELL = (ValueError, TypeError, OverflowError, RecursionError, PydanticSerializationError, msgspec.MsgspecError)
 
@@ -35,7 +40,7 @@ def plain_cells(batch: Batch) -> dict[str, list[Any]]:
     """Of records without a model: `id`, `time` and `data`, by these names."""
     return {
         "id": batch.ids,
-        "time": [read_moment(envelope.time) for envelope in batch.envelopes],
+        "time": [moment_said(envelope.time) for envelope in batch.envelopes],
         "data": [line.decode() for line in batch.unicode_lines],
     }
 
@@ -43,13 +48,15 @@ def plain_cells(batch: Batch) -> dict[str, list[Any]]:
 class Columns(NamedTuple):
     """The columns to be filled, and of which kind they are.
 
-    `json` hold JSON, in `arrays` a list stays a list. In `sparse` it counts whether a record has a value: where it has
-    none there stands `Absent`, with a model's default only where the row that is there `keeps` what it has.
+    `json` hold JSON, in `arrays` a list stays a list, `clocks` hold a time of day without a zone. In `sparse` it counts
+    whether a record has a value: where it has none there stands `Absent`, with a model's default only where the row
+    that is there `keeps` what it has.
     """
 
     names: Sequence[str]
     json: Collection[str] = ()
     arrays: Collection[str] = ()
+    clocks: Collection[str] = ()
     sparse: Collection[str] = ()
     keeps: bool = False
 
@@ -91,8 +98,9 @@ def cells_of_records(
 def _in_cells(found: dict[str, list[Any]], columns: Columns, to_json: Callable[[Any], str]) -> dict[str, list[Any]]:
     rejected: dict[int, str] = {}
     for name, values in found.items():
-        to_cell = to_json if name in columns.json else partial(_array if name in columns.arrays else _cell, to_json)
-        if name in columns.json or not set(map(type, values)) <= AS_THEY_ARE - {datetime}:
+        how = _array if name in columns.arrays else _clock if name in columns.clocks else _cell
+        to_cell = to_json if name in columns.json else partial(how, to_json)
+        if how is _clock or name in columns.json or not set(map(type, values)) <= AS_THEY_ARE - {datetime}:
             found[name] = _converted(name, values, to_cell, rejected)
     if rejected:
         raise RecordsRejected(dict(sorted(rejected.items())))
@@ -145,7 +153,7 @@ def _cell(to_json: Callable[[Any], str], value: Any) -> Any:
         return _cell(to_json, value.value)
     if isinstance(value, time):
         if value.tzinfo is not None:
-            raise ValueError("a time of day with a time zone: make it a datetime")
+            raise ValueError(_ZONE)
         return value
     if isinstance(value, BaseModel | Set):
         return text_of_model(value)
@@ -153,6 +161,14 @@ def _cell(to_json: Callable[[Any], str], value: Any) -> Any:
         return to_json(value)
     value = to_jsonable_python(value)
     return value if isinstance(value, str | int | float) else text_of_model(value)
+
+
+def _clock(to_json: Callable[[Any], str], value: Any) -> Any:
+    """A time of day: of an instant that in UTC."""
+    if isinstance(value, str) and _CLOCK_WITH_ZONE.fullmatch(value.strip()):
+        raise ValueError(_ZONE)
+    moment = read_moment(value) if isinstance(value, datetime) or (isinstance(value, str) and ":" in value) else None
+    return _cell(to_json, value) if moment is None else moment.time()
 
 
 def _array(to_json: Callable[[Any], str], value: Any) -> Any:

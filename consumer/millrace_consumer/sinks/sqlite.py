@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, Field
 
+from millrace_consumer.modeltypes import Kind
 from millrace_consumer.sinks.places.writable import check_file
 from millrace_consumer.sinks.sql import SqlSink
 from millrace_consumer.sinks.sqldatabase import Database
@@ -26,6 +27,7 @@ class SqliteSink(SqlSink):
     timeout: Annotated[Wait, Field(description="How long to wait for the turn to write.")] = 60
 
     longest_name: ClassVar[int] = 1000
+    by_letters: ClassVar[frozenset[Kind]] = SqlSink.by_letters | {Kind.DECIMAL, Kind.DURATION}
 
     def check(self, model: type[BaseModel] | None) -> None:
         """Refuses a path that can't be written, and a table in a schema, which SQLite has none of."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from millrace_consumer.sinks.base import SinkUnavailable
 from millrace_consumer.sinks.sqldatabase import LOOK_SECONDS, FileDatabase
-from millrace_consumer.sinks.sqlitetable import SqliteTable
+from millrace_consumer.sinks.sqlitetable import INSTANT, SqliteTable, instant
 from millrace_consumer.sinks.sqltable import SqlTable, quoted
 from millrace_pipeline.errors import MillraceError
 
@@ -46,6 +46,7 @@ class SqliteDatabase(FileDatabase):
                 self._connection = sqlite3.connect(
                     self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
                 )
+                self._connection.create_function(INSTANT, 1, instant, deterministic=True)
                 self._connection.execute("PRAGMA synchronous = FULL")  # a power cut takes nothing that was committed
                 if new:
                     with suppress(sqlite3.OperationalError):  # another consumer is at it

@@ -19,6 +19,18 @@ from millrace_consumer.sinks.base import RecordsRejected
 from millrace_consumer.sinks.sqlrows import Rows
 from millrace_consumer.sinks.sqltable import Found, SqlTable, Upsert, quoted
 from millrace_consumer.sinks.upserting import Absent
+from millrace_pipeline.moment import read_moment, timestamp
+
+INSTANT = "millrace_instant"
+"""The function that reads a time for comparisons."""
+
+_IN_ORDER_AS_TEXT = frozenset({Kind.TIME, Kind.UUID, Kind.BYTES})
+
+
+def instant(value: Any) -> str | None:
+    """Return a time as text of one width in UTC, so that text in order is time in order; None where it is none."""
+    moment = read_moment(value)
+    return None if moment is None else timestamp(moment)
 
 
 class SqliteTable(SqlTable):
@@ -84,6 +96,28 @@ class SqliteTable(SqlTable):
         type = self.columns[name].type.upper()
         return "INT" in type or (bool(type) and not any(part in type for part in ("CHAR", "CLOB", "TEXT", "BLOB")))
 
+    def is_ordered(self, upsert: Upsert) -> bool:
+        """See `SqlTable.is_ordered`: what is a number in a column of numbers, and what sorts as text as it does."""
+        name = upsert.version or ""
+        return self._holds_instants(upsert) or self._is_numeric(name) or upsert.kind in _IN_ORDER_AS_TEXT
+
+    def unordered(self, upsert: Upsert, versions: Sequence[Any]) -> dict[int, str]:
+        if upsert.kind is not None:  # the flow's model has seen to it
+            return {}
+        is_one, what = (_is_time, "time") if self._holds_instants(upsert) else (_is_number, "number")
+        reason = f"{upsert.version}: no {what}, and versions are compared by it"
+        return {index: reason for index, value in enumerate(versions) if not (value is None or is_one(value))}
+
+    def in_order(self, upsert: Upsert, version: str) -> str:
+        """See `SqlTable.in_order`: of a time its instant, in whatever form it is there as text."""
+        return f"{INSTANT}({version})" if self._holds_instants(upsert) else version
+
+    def _holds_instants(self, upsert: Upsert) -> bool:
+        if upsert.kind is not None:
+            return upsert.kind in (Kind.INSTANT, Kind.DATE)
+        type = self.columns[upsert.version or ""].type.upper()
+        return "DATE" in type or "TIME" in type
+
     def put(self, connection: Connection, rows: Rows, upsert: Upsert) -> None:
         """See `SqlTable.put`. In order, and those together that have values for the same columns."""
         if not rows.has:
@@ -124,6 +158,16 @@ class SqliteTable(SqlTable):
         return str(error)
 
 
+def _is_time(value: Any) -> bool:
+    return read_moment(value) is not None
+
+
+def _is_number(value: Any) -> bool:
+    """Return True for what SQLite has as a number in a column of them: any other text is greater than all numbers."""
+    return isinstance(value, int | float | Decimal) or (isinstance(value, str) and bool(_WRITTEN.fullmatch(value)))
+
+
+_WRITTEN = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _NUMBER = re.compile(r"-?[0-9][0-9.eE+-]*")
 
 

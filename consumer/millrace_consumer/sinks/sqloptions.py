@@ -89,6 +89,7 @@ class SqlOptions(UpsertingSink):
             raise ConfigError(f"the database tells no columns apart by capital letters: {listed(twice)}")
         if missing := [name for name in (*self.key, *([self.version] if self.version else [])) if name not in names]:
             raise ConfigError(f"model {model.__name__} has no field {missing[0]}: name one of {', '.join(names)}")
+        self.check_version({name: column.kind for name, column in self.columns(model).items()}, model.__name__)
         if self.record_id in fields:
             raise ConfigError(f"record_id: model {model.__name__} has a field {self.record_id}: name another column")
 
@@ -102,16 +103,21 @@ class SqlOptions(UpsertingSink):
         wanted: dict[str, SqlColumn | None] = dict(self.columns(model))
         if model is None and not table.is_plain(self.record_id):
             wanted = dict.fromkeys(table.fillable()) | ({self.record_id: wanted["id"]} if self.record_id else {})
-        return table.drift(wanted, self.key)
+        if found := table.drift(wanted, self.key):
+            return found
+        return table.misordered(self.upsert_in(table, model)) if self.version else None
 
-    def upsert_in(self, table: SqlTable) -> Upsert:
+    def upsert_in(self, table: SqlTable, model: type[BaseModel] | None) -> Upsert:
         """Return what names a row, and which of two is newer, by the columns of this table."""
-        return Upsert([table.spelled(name) for name in self.key], self.version and table.spelled(self.version))
+        key, version = [table.spelled(name) for name in self.key], self.version and table.spelled(self.version)
+        known = self.columns(model) if model is not None or table.is_plain(self.record_id) else {}
+        kinds = {table.spelled(name): column.kind for name, column in known.items()}
+        return Upsert(key, version, kinds.get(version or ""))
 
     def cells(self, batch: Batch, table: SqlTable) -> dict[str, list[Any]]:
         """The values of each column of the table that is filled, by its name. Raises RecordsRejected."""
         record_id = self.record_id and table.spelled(self.record_id)
-        upsert = self.upsert_in(table)
+        upsert = self.upsert_in(table, batch.model)
         if batch.model is not None:
             found = self._cells_of_models(batch, table)
         elif table.is_plain(record_id):
@@ -133,8 +139,9 @@ class SqlOptions(UpsertingSink):
             for index, value in enumerate(found[name])
             if value is None
         }
-        if nameless:
-            raise RecordsRejected(dict(sorted(nameless.items())))
+        unordered = table.unordered(upsert, found.get(upsert.version, ())) if upsert.version else {}
+        if rejected := nameless | unordered:
+            raise RecordsRejected(dict(sorted(rejected.items())))
         return found
 
     def _cells_of_models(self, batch: Batch, table: SqlTable) -> dict[str, list[Any]]:
@@ -147,4 +154,5 @@ class SqlOptions(UpsertingSink):
         return found
 
     def _columns(self, table: SqlTable, names: list[str]) -> Columns:
-        return Columns(names, table.json, table.arrays, table.sparse(names, keeps=self.keeps), keeps=self.keeps)
+        sparse = table.sparse(names, keeps=self.keeps)
+        return Columns(names, table.json, table.arrays, table.clocks, sparse, keeps=self.keeps)

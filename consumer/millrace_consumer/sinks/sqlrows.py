@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -48,21 +48,19 @@ class Rows:
         """These of the rows."""
         return Rows({name: [values[index] for index in indices] for name, values in self.cells.items()})
 
-    def rounds(self, key: Sequence[str], version: str | None) -> list[Rows]:
+    def rounds(self, names: Sequence[Hashable], *, merged: bool) -> list[Rows]:
         """Return what to put one after the other, so that of one key no two rows with different columns go in at once.
 
-        Rows of one key with the same columns stay together: there the last one counts, or the newest. Without a version
-        all of a key become one row, which has of each column the last value that there is.
+        `names` say which rows are of one key. Those with the same columns stay together: there the last one counts, or
+        the newest. Where they may be `merged`, all of a key become one row, which has of each column the last value
+        that there is.
         """
-        if not key or not self.has:
-            return [self]
-        names = list(zip(*(map(str, self.cells[name]) for name in key), strict=True))
         if len(set(names)) == len(names):
             return [self]
-        return [self._merged(names)] if version is None else self._in_turn(names)
+        return [self._merged(names)] if merged else self._in_turn(names)
 
-    def _merged(self, names: Sequence[tuple[str, ...]]) -> Rows:
-        places: dict[tuple[str, ...], int] = {}
+    def _merged(self, names: Sequence[Hashable]) -> Rows:
+        places: dict[Hashable, int] = {}
         merged: list[list[Any]] = []
         for name, row in zip(names, self.rows, strict=True):
             if (place := places.setdefault(name, len(merged))) == len(merged):
@@ -72,9 +70,9 @@ class Rows:
                 kept[:] = [old if type(new) is Absent else new for old, new in zip(kept, row, strict=True)]
         return Rows(dict(zip(self.cells, map(list, zip(*merged, strict=True)), strict=True)))
 
-    def _in_turn(self, names: Sequence[tuple[str, ...]]) -> list[Rows]:
+    def _in_turn(self, names: Sequence[Hashable]) -> list[Rows]:
         turns: list[list[int]] = []
-        last: dict[tuple[str, ...], tuple[tuple[bool, ...], int]] = {}
+        last: dict[Hashable, tuple[tuple[bool, ...], int]] = {}
         columns = list(zip(*self.has.values(), strict=True))
         for index, (name, has) in enumerate(zip(names, columns, strict=True)):
             before, turn = last.get(name, (has, 0))

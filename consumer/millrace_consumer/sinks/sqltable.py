@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 from millrace_consumer.matching import Match, Matching
 from millrace_consumer.modeltypes import Kind
 from millrace_consumer.sinks.sqlcolumns import PLAIN, SqlColumn
 from millrace_consumer.sinks.sqlrows import Rows
+from millrace_consumer.sinks.upserting import BY_LETTERS
 
 
 class Found(NamedTuple):
@@ -30,10 +31,14 @@ class Found(NamedTuple):
 
 
 class Upsert(NamedTuple):
-    """The columns that name a row, none where rows are only added, and that which says which of two is newer."""
+    """The columns that name a row, none where rows are only added, and that which says which of two is newer.
+
+    `kind` is what that one holds, where it is known other than by the table.
+    """
 
     key: Sequence[str] = ()
     version: str | None = None
+    kind: Kind | None = None
 
 
 class SqlTable(ABC):
@@ -64,6 +69,29 @@ class SqlTable(ABC):
     def put(self, connection: Any, rows: Rows, upsert: Upsert) -> None:
         """Writes the rows, in a transaction that is under way."""
 
+    def rounds(self, connection: Any, rows: Rows, upsert: Upsert) -> list[Rows]:
+        """Return what `put` puts one after the other: see `Rows.rounds`."""
+        if not upsert.key or not rows.has:
+            return [rows]
+        cells = [rows.cells[name] for name in upsert.key]
+        if all(map(self.spells_alike, upsert.key, cells)):
+            names: Sequence[Hashable] = list(zip(*cells, strict=True))
+        else:
+            names = self.ranks(connection, rows, upsert.key)
+        return rows.rounds(names, merged=upsert.version is None)
+
+    def spells_alike(self, name: str, values: Sequence[Any]) -> bool:
+        """Return True where two of a column's values are one to the table only if they are to Python, too."""
+        kinds = set(map(type, values))
+        return kinds == {int} or (kinds == {str} and self.columns[name].type in self.texts)
+
+    texts: ClassVar[Collection[str]] = ()
+    """The types of text that differ where their letters do."""
+
+    def ranks(self, connection: Any, rows: Rows, names: Sequence[str]) -> list[int]:
+        """Return a number for each row, the same one for those that are alike in these columns to the table."""
+        raise NotImplementedError
+
     def misfits(self, connection: Any, rows: Rows) -> dict[int, str]:  # noqa: ARG002 - most show when they are written
         """The rows that can't be written whatever else there is, by index, and why."""
         return {}
@@ -87,9 +115,35 @@ class SqlTable(ABC):
         """The columns that take a list."""
         return ()
 
+    @property
+    def clocks(self) -> Collection[str]:
+        """The columns that take a time of day, and drop a zone without a word."""
+        return ()
+
     def takes(self, there: Found, column: SqlColumn) -> bool:  # noqa: ARG002 - where types are no more than a hint
         """Whether what `column` holds can be written to the column that is there."""
         return True
+
+    def misordered(self, upsert: Upsert) -> str | None:
+        """Return why versions are no order here, and how to mend it; None where they are one."""
+        there = self.columns.get(upsert.version or "")
+        if there is None:
+            return f"has no column {upsert.version}, which version names: add it"
+        if self.is_ordered(upsert):
+            return None
+        return f"has {there.type or 'no type'} in column {upsert.version}, its version, which {BY_LETTERS}"
+
+    @abstractmethod
+    def is_ordered(self, upsert: Upsert) -> bool:
+        """Return True where of two versions the database takes that for the greater which is."""
+
+    def unordered(self, upsert: Upsert, versions: Sequence[Any]) -> dict[int, str]:  # noqa: ARG002 - its types say it
+        """Return the versions that have no place in an order with the others, by index, and why."""
+        return {}
+
+    def in_order(self, upsert: Upsert, version: str) -> str:  # noqa: ARG002 - by its type
+        """Return a version as one that can be compared."""
+        return version
 
     def drop_not_null(self, name: str) -> str:
         """The statement that lets a column take null."""
@@ -180,8 +234,10 @@ class SqlTable(ABC):
 
     def newer(self, upsert: Upsert, given: str, word: str = "WHERE") -> str:
         """The condition under which a row gives way to the one of this name; empty for none."""
-        version = upsert.version and quoted(upsert.version)
-        return f" {word} (there.{version} IS NULL OR {given}.{version} >= there.{version})" if version else ""
+        if upsert.version is None:
+            return ""
+        there, new = (self.in_order(upsert, f"{row}.{quoted(upsert.version)}") for row in ("there", given))
+        return f" {word} ({there} IS NULL OR {new} >= {there})"
 
     def values(self, names: Sequence[str]) -> str:
         """Return what goes into these columns. A null gives way to a column's default where the column takes none."""

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from millrace_consumer.modeltypes import Kind
 from millrace_consumer.sinks.columned import ColumnedSink
+from millrace_pipeline.errors import ConfigError
 
 ColumnName = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
+
+
+BY_LETTERS = 'goes by its letters, "9" after "10": make it a number or a time'
+"""What is wrong with text as a version, and how to mend it."""
 
 
 class Absent(NamedTuple):
@@ -24,6 +31,9 @@ def _listed(value: Any) -> Any:
 class UpsertingSink(ColumnedSink):
     """Upserts where its `mode` says so."""
 
+    by_letters: ClassVar[frozenset[Kind]] = frozenset({Kind.TEXT, Kind.JSON, Kind.LIST, Kind.MAP, Kind.STRUCT})
+    """What is compared by its letters here, whatever it says."""
+
     key: Annotated[
         list[ColumnName],
         BeforeValidator(_listed, json_schema_input_type=str | list[str]),
@@ -32,7 +42,8 @@ class UpsertingSink(ColumnedSink):
     version: Annotated[
         ColumnName | None,
         Field(
-            description="For upsert: a column, such as a time or a revision; a row is never replaced by one with less."
+            description="For upsert: a column of numbers or times, such as a revision; a row is never replaced by one "
+            "with less."
         ),
     ] = None
     absent: Annotated[
@@ -54,6 +65,11 @@ class UpsertingSink(ColumnedSink):
         if len(set(self.key)) < len(self.key):
             raise ValueError("key names a column twice")
         return self
+
+    def check_version(self, kinds: Mapping[str, Kind], place: str) -> None:
+        """Refuse a version whose order isn't that of its letters. `kinds` say what each field of a place holds."""
+        if (kind := kinds.get(self.version or "")) in self.by_letters:
+            raise ConfigError(f"version: {self.version} holds {kind} in {place}, which {BY_LETTERS}")
 
     @property
     def upserts(self) -> bool:

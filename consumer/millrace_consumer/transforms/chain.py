@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from millrace_consumer.evolving import coerce_partially
 from millrace_consumer.fastmodel import fast_model_of
 from millrace_consumer.given import strangers
+from millrace_consumer.looking import say_names_twice
 from millrace_consumer.transforms.concurrent import Concurrent, at_once
 from millrace_consumer.transforms.each import Each
 from millrace_consumer.transforms.enveloped import Enveloped, EnvelopeFields
@@ -26,6 +27,7 @@ from millrace_pipeline.errors import RetryLater
 from millrace_pipeline.extras import need
 from millrace_pipeline.fitting import all_fitted, fitted, in_unicode
 from millrace_pipeline.jsontext import encode_json
+from millrace_pipeline.modelreader import reader_of
 
 Function: TypeAlias = Callable[[Any], Any]
 
@@ -63,6 +65,8 @@ def apply(
     Without either nothing is decoded. No record's failure raises: it is named in the outcome. Where the model
     `evolves`, an object that doesn't fit it is kept as it is.
     """
+    if transforms or model is not None:
+        say_names_twice(envelopes)
     if transforms:
         outcome = _transformed(envelopes, stages(tuple(transforms)))
     else:
@@ -141,7 +145,7 @@ def _of_model(transform: Function) -> Function | None:
 
 
 def _validated(transform: Function, model: type[BaseModel], record: Any) -> Any:
-    validated = model.model_validate(record)
+    validated = reader_of(model).read_value(record)
     if isinstance(record, dict) and (reason := strangers([validated], [encode_json(record)], model)):
         raise ValueError(reason[0])
     return transform(validated)

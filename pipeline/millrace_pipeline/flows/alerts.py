@@ -10,6 +10,7 @@ from pydantic import Field, PlainValidator, SecretStr, WithJsonSchema, field_val
 
 from millrace_pipeline.flows.options import Options
 from millrace_pipeline.flows.units import Duration, Share, duration_text, seconds
+from millrace_pipeline.proxy import checked_proxy
 
 Kind: TypeAlias = Literal["age", "dead", "silent", "null_share", "held_back", "outage"]
 
@@ -182,9 +183,7 @@ class NotifyOptions(Options):
     @field_validator("proxy")
     @classmethod
     def _a_proxy(cls, proxy: str | None) -> str | None:
-        from millrace_pipeline.websession import SessionOptions
-
-        return SessionOptions(proxy=proxy).proxy
+        return checked_proxy(proxy)
 
 
 def _said(duration: float) -> str:

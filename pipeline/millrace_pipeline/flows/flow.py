@@ -31,6 +31,7 @@ from millrace_pipeline.flows.options import (
     Options,
     PublishOptions,
     QueueOptions,
+    TracesOptions,
 )
 from millrace_pipeline.flows.problem import Problem, Steps, all_of, config_error
 from millrace_pipeline.flows.project import Part, Project
@@ -86,6 +87,7 @@ class Flow(Options):
         description="What to be told of, each such as {age: '>2m for 5m'}, {dead: '>0'} or {silent: 10m}.",
     )
     notify: NotifyOptions = NotifyOptions()
+    traces: TracesOptions | None = None
     producers: int = Field(
         1, ge=1, le=1000, description="So many producers read a source that several can read together."
     )

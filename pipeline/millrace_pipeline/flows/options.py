@@ -87,3 +87,25 @@ class DeadOptions(Options):
         description="A run of which a larger share of the records becomes dead letters ends with exit code 3: `1%`, or "
         "0 for none at all.",
     )
+
+
+class TracesOptions(Options):
+    """Spans of what is published and delivered, for OpenTelemetry."""
+
+    sample: Share | None = Field(
+        None,
+        description="So many of the publishes are traced, with all that becomes of their records: `1%`, or 0 for none. "
+        "Default: what OTEL_TRACES_SAMPLER says, else all.",
+    )
+    endpoint: str | None = Field(
+        None,
+        description="The URL of a receiver of OTLP/HTTP. Default: what OTEL_EXPORTER_OTLP_ENDPOINT says, else "
+        "http://localhost:4318.",
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _a_url(cls, endpoint: str | None) -> str | None:
+        from millrace_pipeline.web import checked_url  # what speaks HTTP is imported where somebody wants it
+
+        return None if endpoint is None else checked_url(endpoint, "http://localhost:4318")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socketserver
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -21,6 +21,9 @@ NAME_SECONDS = 2.0
 
 Check = Callable[[], str | None]
 """Answers None when all is well, else what is wrong."""
+
+Page = Callable[[str], tuple[str, bytes]]
+"""Answers with a status and JSON to what stands behind its prefix in a path."""
 
 
 def _nothing_to_note() -> str | None:
@@ -43,11 +46,14 @@ class Health:
         ready: Check,
         noted: Check = _nothing_to_note,
         registry: CollectorRegistry = REGISTRY,
+        pages: Mapping[str, Page] | None = None,
     ) -> None:
-        """`noted` is what there is to say though all is well: that a person has paused it."""
+        """`noted` is what there is to say though all is well: that a person has paused it; `pages` answer more paths,
+        by how these begin."""
         self._places = places
         self._checks = {"/livez": alive, "/readyz": ready}
         self._noted = noted
+        self._pages = pages or {}
         self._metrics = make_wsgi_app(registry)
         self._servers: list[WSGIServer] = []
 
@@ -94,9 +100,14 @@ class Health:
         path = environ.get("PATH_INFO", "")
         if path == "/metrics":
             return list(self._metrics(environ, start_response))
+        for prefix, page in self._pages.items():
+            if path.startswith(prefix):
+                status, body = page(path.removeprefix(prefix))
+                start_response(status, [("Content-Type", "application/json")])
+                return [body]
         if path not in self._checks:
             start_response("404 Not Found", [("Content-Type", "text/plain")])
-            return [b"/metrics, /livez, /readyz\n"]
+            return [", ".join(("/metrics", *self._checks, *self._pages)).encode() + b"\n"]
         wrong = self._checks[path]()
         start_response("503 Service Unavailable" if wrong else "200 OK", [("Content-Type", "text/plain")])
         note = None if wrong else self._noted()

@@ -33,6 +33,7 @@ def configure(style: Style = "auto", level: str = "info", **always: str) -> None
     pretty = is_pretty(style)
     shared: list[structlog.types.Processor] = [
         add_always,  # context variables would not do: they don't reach threads
+        _add_tags,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if pretty else "iso", utc=not pretty),
     ]
@@ -61,6 +62,22 @@ def configure(style: Style = "auto", level: str = "info", **always: str) -> None
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(max(number, logging.WARNING))
+
+
+_tags: list[Callable[[], dict[str, str]]] = []
+
+
+def tag_with(tags: Callable[[], dict[str, str]]) -> None:
+    """Put into every line what this returns when it is logged, from the thread that logs it."""
+    _tags[:] = [tags]
+
+
+def _add_tags(
+    _logger: structlog.types.WrappedLogger, _method: str, event: structlog.types.EventDict
+) -> structlog.types.EventDict:
+    for tags in _tags:
+        event.update(tags())
+    return event
 
 
 def is_pretty(style: Style) -> bool:

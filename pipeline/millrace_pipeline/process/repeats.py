@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 import structlog
 
@@ -17,6 +18,8 @@ AGAIN_SECONDS = 60.0
 
 KINDS = 1000
 """So many kinds are kept apart; what comes on top is counted together, event by event."""
+
+Heard: TypeAlias = list[tuple[str, dict[str, Any]]]
 
 _PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\d+")
 
@@ -36,12 +39,26 @@ class Repeats:
         self._clock = clock
         self._kinds: dict[tuple[str, ...], _Kind] = {}
         self._lock = threading.Lock()
+        self._listeners: list[Heard] = []
+
+    @contextmanager
+    def heard(self) -> Iterator[Heard]:
+        """Every warning while the block lasts, each as its event and what it says; none is logged or counted."""
+        found: Heard = []
+        self._listeners.append(found)
+        try:
+            yield found
+        finally:
+            self._listeners.remove(found)
 
     def warn(self, event: str, *, kind: str, times: int = 1, **fields: Any) -> None:
         """Log the warning, or count it where one of its kind was logged. It is for so many `times` of the same.
 
         `kind` is its reason: reasons that differ in numbers and quoted words alone are one kind.
         """
+        if self._listeners:
+            self._listeners[-1].append((event, fields))
+            return
         now = self._clock()
         flow = str(fields.get("flow", ""))
         name: tuple[str, ...] = (event, flow, _PARTICULARS.sub("…", kind))

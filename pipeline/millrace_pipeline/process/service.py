@@ -14,8 +14,8 @@ import structlog
 from prometheus_client import REGISTRY
 
 from millrace_pipeline.flows.flow import Flow
-from millrace_pipeline.process import logs
-from millrace_pipeline.process.health import Check, Health
+from millrace_pipeline.process import logs, span
+from millrace_pipeline.process.health import Check, Health, Page
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.process.signals import on_signal
@@ -47,6 +47,8 @@ class Service:
         self.give_up = threading.Event()
         self.well: Check = _nothing_to_say
         self.paused: Check = _nothing_to_say
+        self.pages: dict[str, Page] = {}
+        """What its health port answers besides, by how the path begins; filled before it is entered."""
         self.watchdog = Watchdog()
         self._health: Health | None = None
         self._standing: Standing | None = None
@@ -56,7 +58,11 @@ class Service:
         on_signal(self._signal, signal.SIGTERM, signal.SIGINT)
         if self.settings.http:
             self._health = Health(
-                self.settings.http, alive=_nothing_to_say, ready=lambda: self.well(), noted=lambda: self.paused()
+                self.settings.http,
+                alive=_nothing_to_say,
+                ready=lambda: self.well(),
+                noted=lambda: self.paused(),
+                pages=self.pages,
             )
             self._health.start()
         if os.environ.get(SUPERVISED):
@@ -72,6 +78,7 @@ class Service:
         if self._standing:
             REGISTRY.unregister(self._standing)
             self._standing.close()
+        span.close()
         repeats.summarise()
         log.info("service_stopped")
 

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from millrace_pipeline.errors import ConfigError
+from millrace_pipeline.flows.units import Share
 from millrace_pipeline.process.listening import places_in
 
 DEFAULT_REDIS_URL = "redis://localhost:6379/0"
@@ -81,6 +82,8 @@ class Settings(BaseSettings):
     """MILLRACE_LOG: `auto` is pretty on a terminal and JSON elsewhere."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     """MILLRACE_LOG_LEVEL: nothing below it is logged."""
+    traces: Share | None = None
+    """MILLRACE_TRACES: so many publishes are traced, `1%`, in flows that say nothing of `traces`; None is none."""
     redis_seconds: float = Field(30.0, ge=0, le=86_400, allow_inf_nan=False)
     """MILLRACE_REDIS_SECONDS: how long a Redis that isn't there when a service starts may take to come up."""
     grace_seconds: float = Field(20.0, ge=0, le=86_400, allow_inf_nan=False)

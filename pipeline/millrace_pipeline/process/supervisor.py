@@ -263,7 +263,7 @@ class Supervisor:
             healthy=self._healthy,
         )
         child.start()
-        self.children[name] = child
+        self.children = {**self.children, name: child}
         return child
 
     def look(self) -> None:
@@ -280,9 +280,10 @@ class Supervisor:
         for child in chosen:
             child.wait(deadline - time.monotonic())
 
-    def forget(self) -> None:
-        """Know of none of them any more: they were stopped, and others take their place."""
-        self.children = {}  # whoever walks the others at this moment still may
+    def forget(self, *names: str) -> None:
+        """Know of these no more, or of none without names: they were stopped, and others may take their place."""
+        kept = {name: child for name, child in self.children.items() if names and name not in names}
+        self.children = kept  # whoever walks the others at this moment still may
 
     @property
     def failed(self) -> list[str]:

@@ -58,6 +58,10 @@ class Books(msgspec.Struct, frozen=True):
     """Records that waited and that an audit couldn't look at one by one; None where nobody tried."""
     paused: dict[Part, Pause] = {}
     """What people have paused, since when and who."""
+    bytes_in: int = 0
+    """Bytes of what was published, as it stood on the list."""
+    bytes_out: int = 0
+    """Bytes of what consumers are done with."""
 
     @property
     def lag(self) -> int:
@@ -160,5 +164,7 @@ def books_with(session: Session, *more: Command) -> tuple[Books, list[Any]]:
         variants=variants,
         moment=now_ms / 1000,
         paused=pauses_in(steering),
+        bytes_in=count.get("bytes_in", 0),
+        bytes_out=count.get("bytes_out", 0),
     )
     return books, found

@@ -22,8 +22,17 @@ class Claim(msgspec.Struct):
     begun: bool = True
     unseen: bool = True
     """No sink has seen any of it, so records may still be taken out of it."""
+    delays: int = 0
+    """Of its attempts those that put it off, to be tried again later."""
+    why: str = ""
+    """Why the last of these did."""
     moment: int = 0
     """The round of the disk watch after which the claim is on disk; 0 where nobody asks, or it is known to be."""
+
+    @property
+    def deaths(self) -> int:
+        """Return how many attempts before this one came to no end: who made them was killed, or stood still."""
+        return max(0, self.attempts - 1 - self.delays)
 
 
 _DELAYED = "-later-"

@@ -119,12 +119,15 @@ class Claiming:
         if found is None:
             self.leases.overdue = False
             return None
-        id, attempts, steps, records, unseen = found[0].decode(), *map(int, found[1:])
+        id, why = found[0].decode(), found[6].decode(errors="replace")
+        attempts, steps, records, unseen, delays = map(int, found[1:6])
         parts = session.ask(*(("LRANGE", part, 0, -1) for part in session.keys.parts(id, steps)))
         lines = [line for part in parts for line in part]
         if len(lines) != records:
             return None  # lost again while we read it
-        claim = Claim(id, token, attempts, steps, lines, unseen=bool(unseen), moment=self._moment())
+        claim = Claim(
+            id, token, attempts, steps, lines, unseen=bool(unseen), delays=delays, why=why, moment=self._moment()
+        )
         return claim if self.leases.is_replicated(claim) else None
 
     def close(self) -> None:

@@ -40,6 +40,8 @@ class Keys:
         """hash: touched before each question about what is on disk, since Redis answers for what the asker wrote"""
         self.consumers = self.beside("consumers")
         """hash: consumer → what it says of itself every few seconds, as JSON {session, starts, at, says}"""
+        self.producers = self.beside("producers")
+        """hash: producer → the same, with how far its crawl has come"""
         self.history = self.beside("history")
         """hash: second since 1970 → how the counters stood then, as numbers with spaces between them"""
         self.project = self.beside("project")

@@ -98,7 +98,7 @@ class Leases:
                 [
                     *(keys.leases, keys.claims, keys.counters, self.session.key, keys.dead),
                     *parts,
-                    *(write[1] for write in writes),
+                    *dict.fromkeys(write[1] for write in writes),
                 ],
                 *(claim.id, claim.token, delivered, filtered, foreign, size, SESSION_SECONDS, len(parts), len(dead)),
                 *(part for letter in dead for part in (letter.reason, letter.original)),

@@ -16,6 +16,7 @@ from millrace_pipeline.queue.replies import milliseconds
 from millrace_pipeline.queue.session import SESSION_SECONDS, Session
 from millrace_pipeline.queue.tap import Sampled, Tap, cut
 from millrace_pipeline.redis.connection import Command, raise_nested
+from millrace_pipeline.redis.lots import in_lots
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -216,10 +217,8 @@ class Publishing:
     ) -> list[Command]:
         keys = self.keys
         commands: list[Command] = [("MULTI",)]
-        if envelopes:
-            commands.append(("LPUSH", keys.ready, *envelopes))
-        if variants:
-            commands.append(("LPUSH", keys.variants, *variants))
+        commands += in_lots(("LPUSH", keys.ready), envelopes)
+        commands += in_lots(("LPUSH", keys.variants), variants)
         commands += [
             ("XADD", keys.dead, "*", "reason", letter.reason, "attempts", 0, "batch", "", "record", letter.original)
             for letter in dead
@@ -243,15 +242,16 @@ class Publishing:
 
     def _unseen(self, ids: Sequence[str], seconds: float) -> list[int]:
         """The indexes of the ids that were not published within the window, nor stand twice among these."""
-        _, clock, scores = self._fence.ask(
-            ("WATCH", self.keys.seen), ("TIME",), ("ZMSCORE", self.keys.seen, *(ids or ("",)))
+        _, clock, *lots = self._fence.ask(
+            ("WATCH", self.keys.seen), ("TIME",), *in_lots(("ZMSCORE", self.keys.seen), ids)
         )
+        scores = [score for lot in lots for score in lot]
         self._now_ms = milliseconds(clock)
         horizon = self._now_ms - seconds * 1000
         first = {id: index for index, id in reversed(list(enumerate(ids)))}
         return [
             index
-            for index, (id, score) in enumerate(zip(ids, scores, strict=False))
+            for index, (id, score) in enumerate(zip(ids, scores, strict=True))
             if first[id] == index and (score is None or float(score) < horizon)
         ]
 
@@ -259,7 +259,7 @@ class Publishing:
         seen = self.keys.seen
         forget: Command = ("ZREMRANGEBYSCORE", seen, "-inf", f"({self._now_ms - int(seconds * 1000)}")
         scores = [part for id in ids for part in (self._now_ms, id)]
-        return [forget, ("ZADD", seen, *scores)] if ids else [forget]
+        return [forget, *in_lots(("ZADD", seen), scores, size=2)]
 
 
 def _parted(

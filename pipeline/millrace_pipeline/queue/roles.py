@@ -58,7 +58,7 @@ PRODUCER = Role(
     writes=lambda keys: [
         *(keys.ready, keys.woken, keys.dead, keys.counters, keys.checkpoints, keys.seen, keys.leader, keys.epochs),
         *(keys.variants, keys.fsync, keys.project, keys.troubles, keys.history, keys.tap_in, keys.alerts),
-        *(keys.session("*"), keys.crawls, keys.crawl("*")),
+        *(keys.producers, keys.session("*"), keys.crawls, keys.crawl("*")),
     ],
     reads=lambda keys: [keys.steering, keys.shares],
 )

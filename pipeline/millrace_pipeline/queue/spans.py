@@ -56,6 +56,11 @@ def read_notes(session: Session) -> list[Note]:
     return [*sorted(notes, key=lambda note: note.moment), now]
 
 
+def sums(found: Sequence[Span]) -> dict[str, int]:
+    """Return what moved in all of these spans together, by name."""
+    return {name: sum(getattr(span, name) for span in found) for name in MOVED}
+
+
 def spans(notes: Sequence[Note], since: float, seconds: int) -> list[Span]:
     """Return what moved in every so many `seconds` since then, quiet ones too, up to the last note.
 

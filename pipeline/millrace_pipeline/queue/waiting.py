@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from millrace_pipeline.queue.books import Books
+import msgspec
+
+from millrace_pipeline.queue.books import Books, age_of
 
 REMEMBERED = 6000
 """So many looks back it is known how many records had come by then: no fewer than a history has notes."""
@@ -44,6 +46,18 @@ class Waiting:
         if earlier is not None:
             return max(now - earlier, least), ""
         return (books.oldest_seconds, "<=") if books.oldest_seconds > least else (least, ">=")
+
+    def untaken(self, books: Books, oldest: bytes | None, now: float) -> float:
+        """Seconds since the oldest record on the list was published, by its bytes; 0 where that can't be told."""
+        if not books.ready:
+            return 0.0
+        taken = books.delivered + books.in_flight + books.delayed
+        seconds = age_of(oldest, round(books.moment * 1000))
+        untaken = msgspec.structs.replace(
+            books, delivered=taken, in_flight=0, delayed=0, leases=[], oldest_seconds=seconds
+        )
+        age, known = self.age(untaken, now)
+        return 0.0 if known == "<=" else age
 
     def _first_after(self, before: int) -> float | None:
         return next((when for when, count in self._came if count > before), None)

@@ -19,6 +19,7 @@ from millrace_pipeline.queue.pages import PAGE_RECORDS, Pages
 from millrace_pipeline.queue.replies import milliseconds, pairs
 from millrace_pipeline.queue.session import Session
 from millrace_pipeline.queue.variants import Variants
+from millrace_pipeline.redis.lots import in_lots
 
 LAPS = 3
 """At most so many times as many records are read as were ready at first: more may come than can be read."""
@@ -73,7 +74,7 @@ def published_at(queue: Session, ids: list[str]) -> dict[str, float]:
 
     It does where the flow has `dedupe`, for its window. Raises QueueError.
     """
-    (scores,) = queue.ask(("ZMSCORE", queue.keys.seen, *ids)) if ids else ((),)
+    scores = [score for lot in queue.ask(*in_lots(("ZMSCORE", queue.keys.seen), ids)) for score in lot]
     return {id: float(score) / 1000 for id, score in zip(ids, scores, strict=True) if score is not None}
 
 

@@ -15,6 +15,7 @@ import redis
 from millrace_pipeline.errors import QueueError, QueueFull, QueueMisuse, QueueUnavailable
 from millrace_pipeline.redis.address import Address
 from millrace_pipeline.redis.certificates import certificate_mistake
+from millrace_pipeline.redis.lots import packed_arguments
 from millrace_pipeline.redis.nodes import Place, note_silence, silent
 from millrace_pipeline.redis.scripts import SCRIPTS
 
@@ -168,7 +169,7 @@ class Connection:
         self.open()
         if not self._scripts:
             self.load_scripts()
-        return ("EVALSHA", self._scripts[name], len(keys), *keys, *arguments)
+        return ("EVALSHA", self._scripts[name], len(keys), *keys, *packed_arguments(len(keys), arguments))
 
     def _has_the_list(self) -> Any:
         """What a node of a cluster says when it is asked for the list: that another has it (MovedError), or how long it
@@ -280,8 +281,8 @@ def in_our_words(error: Exception) -> QueueError:
     if refused and words.startswith(_NO_PASSWORD):
         return QueueMisuse("this Redis wants a password; REDIS_URL has none")
     if refused or words.startswith(_REFUSED):
-        said = words.rstrip(".")
-        return QueueMisuse(f"Redis refuses this user: {said}. Check the user, the password and the ACL in REDIS_URL.")
+        said = words.rstrip(".?") + "."
+        return QueueMisuse(f"Redis refuses this user: {said} Check the user, the password and the ACL in REDIS_URL.")
     if isinstance(error, redis.exceptions.OutOfMemoryError) or words.startswith("OOM"):
         return QueueFull("Redis is at maxmemory")
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError | redis.exceptions.ReadOnlyError):

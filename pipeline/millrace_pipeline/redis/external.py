@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from millrace_pipeline.errors import QueueUnavailable
 from millrace_pipeline.redis.address import Address
 from millrace_pipeline.redis.connection import Command, Connection
+from millrace_pipeline.redis.lots import in_lots
 from millrace_pipeline.redis.slot import key_beside
 
 Entry: TypeAlias = tuple[str, list[tuple[bytes, bytes]]]
@@ -121,17 +122,16 @@ class ExternalStream:
 
     def hold(self, ids: Sequence[str]) -> None:
         """Says that we still work on these. For any thread."""
-        self._tell(("XCLAIM", self._key, self._group, self._consumer, 0, *ids, "JUSTID"))
+        self._tell(*in_lots(("XCLAIM", self._key, self._group, self._consumer, 0), ids, ("JUSTID",)))
 
     def give_back(self, ids: Sequence[str]) -> None:
         """Lets others take these at once. For any thread."""
-        self._tell(
-            ("XCLAIM", self._key, self._group, self._consumer, 0, *ids, "IDLE", UNCLAIMED_MS, "JUSTID") if ids else None
-        )
+        for_others = ("IDLE", UNCLAIMED_MS, "JUSTID")
+        self._tell(*in_lots(("XCLAIM", self._key, self._group, self._consumer, 0), ids, for_others))
 
     def acknowledge(self, ids: Sequence[str]) -> None:
         """These are done with. For any thread."""
-        self._tell(("XACK", self._key, self._group, *ids) if ids else None)
+        self._tell(*in_lots(("XACK", self._key, self._group), ids))
 
     def leave(self) -> None:
         """Forgets our name in the group, if nothing is ours any more. For any thread."""
@@ -150,10 +150,10 @@ class ExternalStream:
         (answer,) = self._connection.exchange(command)
         return _entries(answer[0][1]) if answer else []
 
-    def _tell(self, command: Command | None) -> None:
-        if command is not None:
+    def _tell(self, *commands: Command) -> None:
+        if commands:
             with self._lock:
-                self._beside.exchange(command)
+                self._beside.exchange(*commands)
 
 
 class ExternalChannel:

@@ -13,16 +13,19 @@ from millrace_pipeline.errors import QueueError, QueueMisuse
 from millrace_pipeline.redis.address import Address, Sentinels
 from millrace_pipeline.redis.connection import Connection
 from millrace_pipeline.redis.nodes import Place, silent
+from millrace_pipeline.redis.service import Service, service_of
 
-OLDEST_REDIS = (7, 0)
-OLDEST_VALKEY = (7, 2)
 CLOCK_SKEW_SECONDS = 60.0
+OLDEST_REDIS, OLDEST_VALKEY = "7.0", "7.2"
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at. `mend` is what to do, a command where there is one; empty where all is well."""
+    """One thing that was looked at. `mend` is what to do, a command where there is one; empty where all is well.
 
-    level: Literal["ok", "warning", "error"]
+    Unknown is what this server, or this user's rights, keep from us: it may be well, and nothing waits for it.
+    """
+
+    level: Literal["ok", "unknown", "warning", "error"]
     message: str
     mend: str = ""
     lasting: bool = True
@@ -40,7 +43,7 @@ def preflight(url: str) -> list[Finding]:
         address = Address(url)
         connection = Connection(address)
         connection.load_scripts()
-        return [*_look(connection), *_look_around(connection, address)]
+        return [*_look(connection, url), *_look_around(connection, address)]
     except QueueMisuse as error:
         return [Finding("error", str(error), "docs/how-to/redis.md lists what REDIS_URL may be and its user needs.")]
     except QueueError as error:
@@ -52,46 +55,63 @@ def preflight(url: str) -> list[Finding]:
             connection.close()
 
 
-def _look(connection: Connection) -> Iterator[Finding]:
+def _look(connection: Connection, url: str) -> Iterator[Finding]:
     info = _info(connection)
-    yield _version(info)
+    service = service_of(info, url)
+    yield _version(service)
     yield _eviction(info)
     yield _persistence(connection, info)
     yield _memory(info)
     yield _clock(connection)
-    if info.get("role") != "master" and info.get("cluster_enabled") != "1":  # a cluster's leads on to its primary
+    for limit, mend in service.limits:
+        yield Finding("warning", f"{service.name.partition(',')[0]} {limit}", mend)
+    # A cluster's replica leads on to its primary.
+    if info.get("role", "master") != "master" and info.get("cluster_enabled") != "1":
         yield Finding(
             "error", "this is a read-only replica", "Point REDIS_URL at the primary, or use a Sentinel URL.", False
         )
 
 
-def _version(info: dict[str, str]) -> Finding:
-    valkey = info.get("server_name") == "valkey"
-    name, oldest = ("Valkey", OLDEST_VALKEY) if valkey else ("Redis", OLDEST_REDIS)
-    version = info.get("valkey_version") or info.get("redis_version", "0")
-    if tuple(int(number) for number in re.findall(r"\d+", version)[:2]) >= oldest:
-        return Finding("ok", f"{name} {version}")
-    return Finding(
-        "error",
-        f"{name} {version} is too old",
-        f"Use Redis ≥ {_dotted(OLDEST_REDIS)} or Valkey ≥ {_dotted(OLDEST_VALKEY)}.",
-    )
+def _version(service: Service) -> Finding:
+    said = f"{service.name} {service.version}"
+    if service.compatible:
+        said += f", which says that it is like Redis {service.compatible}"
+    if _numbers(service.compatible or service.version) >= service.oldest:
+        return Finding("ok", said)
+    return Finding("error", f"{said} is too old", f"Use Redis ≥ {OLDEST_REDIS} or Valkey ≥ {OLDEST_VALKEY}.")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
 def _eviction(info: dict[str, str]) -> Finding:
-    policy = info.get("maxmemory_policy", "noeviction")
+    policy = info.get("maxmemory_policy")
+    if policy is None:
+        mend = "See in its console, or ask who runs it, that it is noeviction."
+        return Finding("unknown", "maxmemory-policy can't be known: INFO doesn't tell it", mend)
     if policy == "noeviction":
         return Finding("ok", "maxmemory-policy is noeviction: a full Redis refuses, it doesn't throw away")
     return Finding(
         "error",
         f"maxmemory-policy is {policy}: a full Redis would throw records away",
-        "redis-cli CONFIG SET maxmemory-policy noeviction (and in redis.conf)",
+        "redis-cli CONFIG SET maxmemory-policy noeviction (and in redis.conf); of a managed one in its console",
     )
 
 
 def _persistence(connection: Connection, info: dict[str, str]) -> Finding:
-    if info.get("aof_enabled") == "1":
-        fsync = _config(connection, "appendfsync") or "everysec"
+    kept = info.get("aof_enabled")
+    if kept is None:
+        mend = "See in its console, or ask who runs it, what it keeps on disk."
+        return Finding("unknown", "whether there is an append-only file can't be known: INFO doesn't tell it", mend)
+    if kept == "1":
+        fsync = _config(connection, "appendfsync")
+        if fsync is None:
+            return Finding(
+                "unknown",
+                "append-only file; how often it is synced can't be known, as CONFIG is refused: if the machine loses "
+                "power, its last second may be lost (see queue.fsync)",
+            )
         if fsync == "no":
             return Finding(
                 "warning",
@@ -100,7 +120,10 @@ def _persistence(connection: Connection, info: dict[str, str]) -> Finding:
             )
         lasting = "nothing is lost" if fsync == "always" else "its last second is lost: see queue.fsync"
         return Finding("ok", f"append-only file, fsync {fsync}: if the machine loses power {lasting}")
-    saved = "snapshots only" if _config(connection, "save") else "no persistence"
+    snapshots = _config(connection, "save")
+    saved = "snapshots only" if snapshots else "no persistence"
+    if snapshots is None:
+        saved = "no append-only file (whether there are snapshots can't be known, as CONFIG is refused)"
     return Finding(
         "warning",
         f"{saved}: what waits on the list is lost if Redis dies, and queue.fsync has nothing to wait for",
@@ -109,8 +132,12 @@ def _persistence(connection: Connection, info: dict[str, str]) -> Finding:
 
 
 def _memory(info: dict[str, str]) -> Finding:
-    if int(info.get("maxmemory", 0)):
-        return Finding("ok", f"maxmemory is {info['maxmemory_human']}, {info['used_memory_human']} in use")
+    if "maxmemory" not in info:
+        mend = "See in its console how large it is."
+        return Finding("unknown", "maxmemory can't be known: INFO doesn't tell it", mend)
+    if int(info["maxmemory"]):
+        used = info.get("used_memory_human", "?")
+        return Finding("ok", f"maxmemory is {info.get('maxmemory_human', info['maxmemory'])}, {used} in use")
     return Finding(
         "warning",
         "no maxmemory: a long outage of a sink fills the machine, and the kernel then kills Redis",
@@ -211,7 +238,7 @@ def _look_at_node(address: Address, place: Place) -> tuple[str | None, list[Find
         return str(error), []
     finally:
         node.close()
-    wrong = finding.level != "ok"
+    wrong = finding.level not in ("ok", "unknown")
     return None, [msgspec.structs.replace(finding, message=f"node {place}: {finding.message}")] if wrong else []
 
 
@@ -232,7 +259,3 @@ def _config(connection: Connection, name: str) -> str | None:
         return None
     pairs: Any = reply
     return pairs[1].decode() if pairs else None
-
-
-def _dotted(version: tuple[int, int]) -> str:
-    return ".".join(map(str, version))

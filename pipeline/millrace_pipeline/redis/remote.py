@@ -27,7 +27,7 @@ class RemoteRedis:
         Writes are as `Queue.ack` takes them, to the one key. Raises QueueUnavailable, QueueFull or QueueMisuse.
         """
         words = [word for write in writes for word in (len(write), *write)]
-        keys = [self._ledger(batch_id), *(write[1] for write in writes)]
+        keys = [self._ledger(batch_id), *dict.fromkeys(write[1] for write in writes)]
         connection = self._connection
         connection.exchange(connection.script("deliver", keys, math.ceil(remember_seconds), *words))
 

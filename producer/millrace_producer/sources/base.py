@@ -46,6 +46,13 @@ class Source(BaseModel, ABC):
     redelivers: ClassVar[bool] = False
     """True where what was published may come again, under the same key: then its flow has dedupe by default."""
 
+    acknowledges_data: ClassVar[bool] = True
+    """False where `published` goes by less than the data of its records: then they come to it with None instead.
+
+    They wait for Redis' disk for a second or three. Where their data waits with them it soon fills the memory that
+    there is for it, and then the source waits too. For sources that make a new record each time.
+    """
+
     pushed_by_others: ClassVar[bool] = False
     """True where others push onto the flow's list: it has no producer, and `read` is never called."""
 
@@ -118,9 +125,9 @@ class Source(BaseModel, ABC):
 
         Called when what `read` yielded is on the list, and on Redis' disk as the flow's `queue.fsync` says. From one
         thread, which isn't that of `read`, in order, once for every publish, with the very objects that were yielded,
-        so that a subclass of `Record` or `DeadLetter` can carry a receipt. What dedupe left out is among them. What is
-        raised here is a failure of the source: `read` begins again, and what was published but not acknowledged comes
-        again.
+        so that a subclass of `Record` or `DeadLetter` can carry a receipt; `acknowledges_data` says whether they still
+        have their data. What dedupe left out is among them. What is raised here is a failure of the source: `read`
+        begins again, and what was published but not acknowledged comes again.
 
         Before a `read` that is given up in good order is closed, everything that it yielded has been through here.
         """

@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,6 +44,7 @@ from millrace_producer.sources.crawlprocess import (
     Job,
     Message,
     NoItem,
+    Under,
 )
 
 log = logging.getLogger("millrace_producer.sources.crawl")
@@ -51,6 +53,9 @@ OUR_PIPELINE = "millrace.scrapy.RedisPipeline"
 OUR_SCHEDULER = "millrace_producer.crawling.scheduler.SharedScheduler"
 OUR_MIDDLEWARE = "millrace_producer.crawling.middleware.SharedCrawl"
 ASYNCIO_REACTOR = "twisted.internet.asyncioreactor.AsyncioSelectorReactor"
+
+TELL_SECONDS = 1.0
+"""So often it is told how far the crawl has come."""
 
 ABOVE_ALL = SETTINGS_PRIORITIES["cmdline"] + 10
 
@@ -104,10 +109,25 @@ def _crawl(job: Job, channel: int) -> Message:
         log.error("the crawl failed", exc_info=failure)
         lasting = crawler.spider is None or isinstance(failure, MISTAKES)
         return Failed(f"{type(failure).__name__}: {failure}", lasting)
-    stats = {name: value for name, value in crawler.stats.get_stats().items() if type(value) in (int, float)}
+    stats = numbers_of(crawler)
     if resumed:
         stats[RESUMED] = 1
     return Ended(str(crawler.stats.get_value("finish_reason", "broken off")), stats, items.retry_after)
+
+
+def numbers_of(crawler: Crawler) -> dict[str, int | float]:
+    """Return what the crawl has counted."""
+    stats = crawler.stats.get_stats() if crawler.stats else {}
+    return {name: value for name, value in stats.items() if type(value) in (int, float)}
+
+
+def waiting_in(crawler: Crawler) -> int:
+    """Return how many requests are to be fetched: those of the scheduler, if it tells, and those under way."""
+    engine = crawler.engine
+    if engine is None:
+        return 0
+    scheduled = engine.scheduler
+    return (len(scheduled) if isinstance(scheduled, Sized) else 0) + len(engine.downloader.active)
 
 
 def _is_resumed(crawler: Crawler) -> bool:
@@ -135,6 +155,9 @@ class ItemWriter(asyncio.Protocol):
         self._may_write = asyncio.Event()
         self._may_write.set()
         self._transport: asyncio.WriteTransport | None = None
+        self._crawler = crawler
+        self._writes = writes
+        self._telling: asyncio.Task[None] | None = None
         handlers = [self.engine_started, self.response_received, self.spider_closed]
         for handler in [*handlers, self.item_scraped] if writes else handlers:
             crawler.signals.connect(handler, getattr(signals, handler.__name__))
@@ -145,6 +168,8 @@ class ItemWriter(asyncio.Protocol):
         # No buffer of our own: an item is with the kernel, or its handler waits.
         transport.set_write_buffer_limits(high=0)
         self._transport = transport
+        if self._writes:  # else the books of the shared crawl tell it
+            self._telling = asyncio.create_task(self._tell_how_far())
 
     async def item_scraped(self, item: Any) -> None:
         record = record_of(item, self._key)
@@ -158,6 +183,13 @@ class ItemWriter(asyncio.Protocol):
         if not transport.is_closing():
             transport.write(_wire(message))
 
+    async def _tell_how_far(self) -> None:
+        """Say every second how far the crawl has come; what doesn't fit into the pipe is left out."""
+        while self._transport is not None and not self._transport.is_closing():
+            if self._may_write.is_set():
+                self._transport.write(_wire(Under(numbers_of(self._crawler), waiting_in(self._crawler))))
+            await asyncio.sleep(TELL_SECONDS)
+
     def response_received(self, response: Response) -> None:
         if response.status in (429, 503):
             asked = (response.headers.get("Retry-After") or b"").decode(errors="replace")
@@ -165,6 +197,8 @@ class ItemWriter(asyncio.Protocol):
                 self.retry_after = max(self.retry_after or 0.0, seconds)
 
     async def spider_closed(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
         await self._may_write.wait()  # all is with the kernel
         if self._transport is not None:
             self._transport.close()

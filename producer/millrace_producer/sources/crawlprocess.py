@@ -78,6 +78,13 @@ class NoItem(msgspec.Struct, tag_field="says", tag="dead"):
     reason: str
 
 
+class Under(msgspec.Struct, tag_field="says", tag="under"):
+    """The crawl is under way: so far it has come, as Scrapy counts, and so many requests are to be fetched."""
+
+    stats: dict[str, int | float]
+    waiting: int
+
+
 class Ended(msgspec.Struct, tag_field="says", tag="ended"):
     """The crawl has closed: Scrapy's finish reason, its counters, and the longest Retry-After of a 429 or 503."""
 
@@ -93,7 +100,7 @@ class Failed(msgspec.Struct, tag_field="says", tag="failed"):
     lasting: bool
 
 
-Message: TypeAlias = Item | NoItem | Ended | Failed
+Message: TypeAlias = Item | NoItem | Under | Ended | Failed
 
 
 class CrawlProcess:

@@ -23,6 +23,7 @@ from millrace_pipeline.failure import Failure
 from millrace_pipeline.query import with_params
 from millrace_pipeline.web import is_not_now, shown, status_text, wait_asked_for
 from millrace_producer import trouble
+from millrace_producer.sources.encodings import HEAD, marked, unmarked
 from millrace_producer.sources.eventstream import EventParser, StreamEvent
 from millrace_producer.sources.retry import Retry
 from millrace_producer.sources.webclient import WebClient
@@ -87,6 +88,7 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
         self._parser = self._new_parser(last_id, None)
         self._events: Iterator[StreamEvent] | None = None
         self._well = False
+        self._head = b""
         self.resp: requests.Response | None = None
         self._web = WebClient(
             url,
@@ -108,6 +110,8 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
         while not self._ended:
             received = self._receive()
             if isinstance(received, bytes):
+                if len(self._head) < HEAD:
+                    self._look_at_beginning(received)
                 for event in self._parser.feed(received):
                     if not self._well:
                         self._retry.reset()
@@ -148,7 +152,7 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
         status = answer.status_code
         content_type = answer.headers.get("content-type", "")
         if status == HTTPStatus.OK and content_type.partition(";")[0].strip().lower() == "text/event-stream":
-            self.resp = answer
+            self.resp, self._head = answer, b""
             self._parser = self._new_parser(self._parser.last_id, self._parser.retry)
             self._log.info("sse_connected", resumed=bool(self._parser.last_id))
             trouble.over()  # it may be silent for hours
@@ -173,6 +177,14 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
             return Failure(self._web.why(error))
         return received or Failure("closed by the server")
+
+    def _look_at_beginning(self, received: bytes) -> None:
+        """Raise SourceRefused for a stream in UTF-16 or UTF-32: no line of it would be one, and it would seem quiet."""
+        self._head = (self._head + received[:HEAD])[:HEAD]
+        mark = marked(self._head)
+        found = mark.name if mark and mark.is_wide else unmarked(self._head)
+        if found:
+            raise self._web.refused(f"sent {found.upper()}, and an event stream is UTF-8")
 
     def _disconnect(self) -> None:
         self._parser.finish()

@@ -16,6 +16,8 @@ from millrace_pipeline.pointer import resolve, steps_of
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.surrogates import in_utf8
 from millrace_producer.sources.base import DeadLetter, Position, Record
+from millrace_producer.sources.encodings import HEAD, unmarked
+from millrace_producer.sources.jsonbody import NotJson, dig
 
 Format = Literal["json", "text"]
 
@@ -49,7 +51,7 @@ class Fields:
         given = raw
         try:
             if self.format == "text":
-                return Record(_text(raw), position=position, type=type)
+                return Record(plain_text(raw), position=position, type=type)
             raw = raw.removeprefix(BYTE_ORDER_MARK)
             if self._look is None:
                 checked_text(raw)
@@ -59,8 +61,11 @@ class Fields:
         except RecordError as error:
             return DeadLetter(given, str(error), position)
         except EnvelopeError:
-            # A number too large for Python is JSON all the same; it only can't be looked into.
-            return Fields(self.format).record(raw, position=position, type=type)
+            # A number too large for Python is JSON all the same; it only can't be looked into as a whole.
+            plain = Fields().record(raw, position=position, type=type)
+            if isinstance(plain, Record):
+                plain.key, plain.time = self.names(raw)
+            return plain
         return Record(raw, self.as_key(key), position, type, self.as_time(time), checked=True)
 
     def of(self, raw: bytes, value: Any, *, position: Position | None = None, type: str | None = None) -> Record:
@@ -79,9 +84,16 @@ class Fields:
             return None, None
         try:
             key, time = self._look(text)
-        except EnvelopeError:
-            return None, None  # JSON that Python can't hold
+        except EnvelopeError:  # JSON that Python can't hold, or not there
+            key, time = (_found_alone(pointer, text) for pointer in (self.key, self.time))
         return self.as_key(key), self.as_time(time)
+
+    def key_in(self, text: bytes) -> str | None:
+        """Return the key that a JSON text holds, or None; nothing is said of it."""
+        try:
+            return as_key(self._look(text)[0]) if self._look else None
+        except EnvelopeError:
+            return as_key(_found_alone(self.key, text))
 
     def as_key(self, found: Any) -> str | None:
         """Return what the pointer found as a key. Where it found none that is said, once, and counted."""
@@ -112,6 +124,29 @@ class Fields:
                 mend="it gets the time when it is published: is the pointer right, or time_unit missing?",
             )
         return moment
+
+
+def _found_alone(pointer: str | None, text: bytes) -> Any:
+    """Return what a pointer finds in a JSON text of which Python can't hold something, be it this or another part."""
+    if pointer is None:
+        return None
+    try:
+        found = dig("/".join(["", *(step.replace("~", "~0").replace("/", "~1") for step in steps_of(pointer))]), text)
+        return None if found is None else decode_json(found)
+    except NotJson:
+        return None
+    except EnvelopeError:
+        return NoValue(found)
+
+
+class NoValue:
+    """JSON that Python can't hold, such as 1e999: neither a key nor a time."""
+
+    def __init__(self, text: bytes | None) -> None:
+        self._text = text or b""
+
+    def __repr__(self) -> str:
+        return self._text.decode("utf-8", "replace")
 
 
 Lookup: TypeAlias = Callable[[bytes], tuple[Any, Any]]
@@ -179,6 +214,13 @@ def as_key(found: Any) -> str | None:
 
 def _shown(found: Any) -> str:
     return "nothing" if found is None else repr(found)[:60]
+
+
+def plain_text(raw: bytes) -> str:
+    """Return bytes as text. Raises RecordError for what isn't UTF-8, also where it could be read as such."""
+    if b"\0" in raw[:HEAD] and (looks_like := unmarked(raw)):
+        raise RecordError(f"not UTF-8: it looks like {looks_like.upper()}")
+    return _text(raw)
 
 
 def _text(raw: bytes) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.units import Duration, Size
@@ -15,8 +14,9 @@ from millrace_pipeline.objectstore import StoreOptions, is_url
 from millrace_pipeline.pointer import resolve
 from millrace_producer.keys import CONTENT, content_key
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source
+from millrace_producer.sources.cells import CellOptions
+from millrace_producer.sources.encodings import WIDE, Encoding
 from millrace_producer.sources.fields import Fields
-from millrace_producer.sources.nullable import nullable_fields
 from millrace_producer.sources.reading.bucket import checked_url
 from millrace_producer.sources.reading.csv import Dialect
 from millrace_producer.sources.reading.files import Files, LocalFiles, Objects
@@ -44,7 +44,7 @@ FORMATS: dict[str, Layout] = {
 OneCharacter = Annotated[str, Field(min_length=1, max_length=1)]
 
 
-class FilesSource(RecordOptions, Source):
+class FilesSource(CellOptions, RecordOptions, Source):
     """Reads files: JSON Lines, JSON, CSV, Parquet, XML or text, packed or not, from a disk or an object store.
 
     The position is a file and an offset in it: files are read in an order in which all before it are done. Ends when
@@ -110,12 +110,10 @@ class FilesSource(RecordOptions, Source):
     quote: OneCharacter | None = Field(
         default='"', description="What is around a CSV's fields that hold delimiters or line ends; null for nothing."
     )
-    null: str | None = Field(
-        default=None,
-        description="What stands for null in a CSV, such as an empty text or NA. Default: an empty cell, where the "
-        "flow's model takes null for that field and no text.",
+    encoding: Encoding = Field(
+        default="utf-8",
+        description="How text is written: utf-8, latin-1, cp1252, shift_jis, utf-16 … A byte order mark counts more.",
     )
-    encoding: str = Field(default="utf-8", description="How text is written: utf-8, latin-1, cp1252, shift_jis …")
     max_line_bytes: Size = Field(
         default=16 * 1024 * 1024,
         ge=1,
@@ -125,19 +123,6 @@ class FilesSource(RecordOptions, Source):
 
     _files: Files = PrivateAttr()
     _format: FileFormat = PrivateAttr()
-
-    @field_validator("encoding")
-    @classmethod
-    def _lines_can_be_found(cls, encoding: str) -> str:
-        try:
-            name = codecs.lookup(encoding).name
-            if name == "utf-8-sig":
-                return "utf-8"
-            if "\n".encode(name) == b"\n":
-                return name
-        except (LookupError, UnicodeError, TypeError):
-            raise ValueError("there is no such encoding: expected one that Python knows, such as latin-1") from None
-        raise ValueError("expected an encoding in which a line ends with one byte; UTF-16 and UTF-32 must be converted")
 
     @model_validator(mode="after")
     def _it_can_be_read(self) -> FilesSource:
@@ -153,8 +138,8 @@ class FilesSource(RecordOptions, Source):
         if layout is None:
             raise ValueError(f"the end of the path doesn't tell the format: say format: {', '.join(get_args(Layout))}")
         many = any(sign in self.path for sign in "*?[")
-        if self.mode == "tail" and (remote or many or packed or layout in WHOLE):
-            raise ValueError("mode tail is for one file on a disk, of text and not packed")
+        if self.mode == "tail" and (remote or many or packed or layout in WHOLE or self.encoding in WIDE):
+            raise ValueError("mode tail is for one file on a disk, of text, not packed and not in UTF-16 or UTF-32")
         if layout == "text" and (self.key not in (None, CONTENT) or self.time):
             raise ValueError("key and time point into a record, and format is text")
         if layout != "csv" and (self.columns or self.delimiter or self.null is not None):
@@ -176,7 +161,7 @@ class FilesSource(RecordOptions, Source):
                 self.delimiter or ("\t" if suffix == ".tsv" else ","),
                 self.quote,
                 self.encoding,
-                self.null,
+                self.cells,
             ),
             self.max_line_bytes,
             Document(
@@ -196,11 +181,10 @@ class FilesSource(RecordOptions, Source):
         """See `Source.ends`."""
         return self.mode == "once"
 
-    def for_model(self, model: type[BaseModel] | None) -> FilesSource:
+    def for_model(self, model: type[BaseModel] | None) -> Self:
         """See `Source.for_model`: of the rows of a CSV, which are texts, it tells what an empty cell is."""
-        nullable = nullable_fields(model) if model else frozenset[str]()
-        if self.null is None and nullable:
-            self._format = self._format._replace(dialect=self._format.dialect._replace(nullable=nullable))
+        super().for_model(model)
+        self._format = self._format._replace(dialect=self._format.dialect._replace(cells=self.cells))
         return self
 
     def check(self) -> None:
@@ -237,7 +221,7 @@ class FilesSource(RecordOptions, Source):
             yield record
 
     def _tail(self) -> Tail:
-        return Tail(self.path, self._format.reading, interval=self.interval, settle=self.settle)
+        return Tail(self.path, self._format.follow, interval=self.interval, settle=self.settle)
 
     def _walk(self) -> Walk:
         one = "" if any(sign in self.path for sign in "*?[") else self.path

@@ -158,12 +158,21 @@ def _elements(text: bytes) -> list[bytes]:
 def _member(text: bytes, name: str) -> bytes | None:
     try:
         found = msgspec.json.decode(text, type=_Object).get(name)
-        return None if found is None else bytes(found)
+        if found is None:
+            return None
+        value, quoted = bytes(found), b'"%b"' % name.encode("utf-8", "surrogatepass")
+        if text.count(quoted) - value.count(quoted) <= 1:
+            return value
+        parts = _Lenient(text).parts() or []
     except msgspec.DecodeError as error:
-        parts = _Lenient(text).parts()
-        if parts is None:
+        found_parts = _Lenient(text).parts()
+        if found_parts is None:
             raise NotJson(str(error)) from None
-        return next((value for known, value in reversed(parts) if known == name), None)
+        parts = found_parts
+    values = [value for known, value in parts if known == name]
+    if len(values) > 1:
+        raise NotJson(f"{name[:60]!r} stands twice in one object, and nobody knows which of them is meant")
+    return values[0] if values else None
 
 
 def _members(text: bytes) -> list[tuple[str, bytes]]:

@@ -13,7 +13,7 @@ from confluent_kafka import Message
 from millrace_pipeline.errors import RecordError
 from millrace_pipeline.jsontext import checked_text, encode_json
 from millrace_producer.sources.base import DeadLetter, Record
-from millrace_producer.sources.fields import BYTE_ORDER_MARK, Fields
+from millrace_producer.sources.fields import BYTE_ORDER_MARK, Fields, plain_text
 
 Place: TypeAlias = tuple[str, int]
 """Topic and partition."""
@@ -68,10 +68,7 @@ def _json(value: bytes | None, form: Literal["json", "text"]) -> bytes:
         value = value.removeprefix(BYTE_ORDER_MARK)
         checked_text(value)
         return value
-    try:
-        return encode_json(value.decode())
-    except UnicodeDecodeError as error:
-        raise RecordError(f"not UTF-8: byte {value[error.start]:#04x} at offset {error.start}") from None
+    return encode_json(plain_text(value))
 
 
 def _whole(message: Message, place: Place, time: datetime | None, text: bytes) -> bytes:

@@ -16,6 +16,7 @@ class KafkaOptions(ClusterOptions, MessageOptions, Source):
     """Which cluster, which topics of it, and how to read them."""
 
     about: ClassVar[str] = "other queues"
+    acknowledges_data: ClassVar[bool] = False
     ours: ClassVar[Mapping[str, str | None]] = {
         "auto.offset.reset": "start",
         "bootstrap.servers": "brokers",

@@ -121,6 +121,8 @@ class KafkaReading:
             "session.timeout.ms": 10_000,
             "max.poll.interval.ms": HELD_BACK_MS,
             "auto.commit.interval.ms": 1000,
+            "isolation.level": "read_committed",
+            "check.crcs": True,
             **({"partition.assignment.strategy": "cooperative-sticky"} if source.shares else {}),
             **source.config,
             "bootstrap.servers": source.brokers,

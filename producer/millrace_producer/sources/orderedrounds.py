@@ -12,7 +12,8 @@ from millrace_producer.sources.base import DeadLetter, Position, Record
 from millrace_producer.sources.fieldvalue import read_field
 from millrace_producer.sources.incremental import compare, mark_of
 from millrace_producer.sources.lookback import LookBack
-from millrace_producer.sources.restapi import Api, Page
+from millrace_producer.sources.restapi import Api
+from millrace_producer.sources.restpage import Page
 
 if TYPE_CHECKING:
     from millrace_producer.sources.restoptions import RestOptions

@@ -116,7 +116,7 @@ class Cursor(_Pagination):
         return {} if token is None else {self.parameter: token}
 
     def after(self, token: Any, answer: Answered) -> Any:  # noqa: ARG002
-        if self.more is not None and not answer.look(self.more):
+        if self.more is not None and not _is_more(answer.look(self.more)):
             return None
         found = answer.look(self.field) if self.field is not None else answer.look_at_last(self.record or "")
         if _is_nothing(found):
@@ -138,7 +138,7 @@ class _Counted(_Pagination):
     )
 
     def _ends(self, answer: Answered) -> bool:
-        return answer.count == 0 or (self.more is not None and not answer.look(self.more))
+        return answer.count == 0 or (self.more is not None and not _is_more(answer.look(self.more)))
 
 
 class PageNumber(_Counted):
@@ -184,6 +184,11 @@ class OnePage(_ByUrl):
 
     def after(self, token: Any, answer: Answered) -> None:  # noqa: ARG002
         return None
+
+
+def _is_more(found: Any) -> bool:
+    """Return True for what says that there is another page. Text may say it in words."""
+    return bool(found) and not (isinstance(found, str) and found.strip().lower() in ("false", "0", "no", "n"))
 
 
 def _is_nothing(found: Any) -> bool:

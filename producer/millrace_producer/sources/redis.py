@@ -19,6 +19,7 @@ from millrace_pipeline.redis.external import Entry, ExternalChannel, ExternalLis
 from millrace_pipeline.redis.remote import RemoteRedis
 from millrace_producer import trouble
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
+from millrace_producer.sources.cells import CellOptions, Cells
 from millrace_producer.sources.fields import Fields
 from millrace_producer.sources.recordoptions import TimeOptions
 from millrace_producer.sources.redisgroup import BATCH, WAIT_SECONDS, EntryLetter, EntryRecord, Membership, translated
@@ -33,7 +34,7 @@ Records: TypeAlias = Iterator[Record | DeadLetter]
 _ID = re.compile(r"\d+-\d+")
 
 
-class RedisSource(TimeOptions, Source):
+class RedisSource(CellOptions, TimeOptions, Source):
     """Takes what others put into a Redis list or stream, or say on a channel.
 
     A list: each element is moved to a list of ours, and removed there once it is published; it is on our list once. A
@@ -45,6 +46,7 @@ class RedisSource(TimeOptions, Source):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     about: ClassVar[str] = "other queues"
+    acknowledges_data: ClassVar[bool] = False
 
     url: SecretStr = Field(description="The server, as in REDIS_URL: redis://user:password@host:6379/0.")
     key: str = Field(min_length=1, description="Name of the list, stream or channel; of channels also a pattern.")
@@ -99,6 +101,8 @@ class RedisSource(TimeOptions, Source):
         }.items():
             if name in self.model_fields_set and self.kind not in kinds:
                 raise ValueError(f"{name} is for a {kinds}")
+        if self.null is not None and (self.kind != "stream" or self.field):
+            raise ValueError("null is for a stream whose entries' fields are the record, without `field`")
         if self.format == "text" and (self.record_key or self.time) and not (self.kind == "stream" and not self.field):
             raise ValueError("record_key and time point into JSON, and format is text")
         with _refusing():
@@ -271,10 +275,14 @@ class RedisSource(TimeOptions, Source):
     def _fields_of_entries(self) -> Fields:
         return self._fields()
 
+    @cached_property
+    def _cells(self) -> Cells:
+        return self.cells
+
     def _of_all(self, fields: Sequence[tuple[bytes, bytes]], position: str | None, reason: str) -> Record | DeadLetter:
         if self.field is None:
             try:
-                text = encode_json(_as_object(fields))
+                text = encode_json(self._cells.valued(_as_object(fields)))
                 named, happened = self._fields_of_entries.names(text)
                 return Record(text, named, time=happened, checked=True)
             except UnicodeDecodeError:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import http.client
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 import requests
 import urllib3
 
-from millrace_pipeline.errors import SourceRefused, SourceUnavailable
+from millrace_pipeline.errors import SourceUnavailable
 from millrace_pipeline.failure import Failure
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.web import as_utf8, is_not_now, shown, status_text, wait_asked_for
 from millrace_producer.sources.circle import Circle
+from millrace_producer.sources.fields import Fields
+from millrace_producer.sources.jsonbody import NotJson
 from millrace_producer.sources.linkheader import next_link
 from millrace_producer.sources.pagination import LinkHeader, NoToken, OnePage
-from millrace_producer.sources.restbody import NoRecords, Raw, RestBody, UnknownCharset, in_utf8
+from millrace_producer.sources.restbody import NoRecords, RestBody, UnknownCharset, in_utf8
+from millrace_producer.sources.restpage import NEVER, Page, PageGone, Validators
 from millrace_producer.sources.restrequest import Asked, NotUsable, Requests
+from millrace_producer.sources.stamps import answering
+from millrace_producer.sources.timetable import now
 from millrace_producer.sources.webclient import Question, WebClient
 
 if TYPE_CHECKING:
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1024 * 1024
 READ_TIMEOUTS_AN_ANSWER = 5
 MOST_PAGES_KNOWN = 10_000
+MOST_EMPTY = 100
+"""After so many pages in a row without a record that is said. It is no error: an API may have to look far."""
 
 ACCEPTED = {
     "json": "application/json",
@@ -38,6 +45,8 @@ ACCEPTED = {
 _IF_THEY_ARE_ALIKE = "; where pages really are alike, set pagination.repeated to allow"
 _TAKEN_FOR_THE_END = "a page had the very records of another, so it was taken for the end" + _IF_THEY_ARE_ALIKE
 
+_ALL_EMPTY = f"{MOST_EMPTY} pages in a row have no records, and each says that there is another: is `records` right?"
+
 _WITH_A_BODY = (
     HTTPStatus.OK,
     HTTPStatus.CREATED,
@@ -46,30 +55,6 @@ _WITH_A_BODY = (
 )
 _PAGES = (*_WITH_A_BODY, HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT)
 _PAGE_IS_GONE = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.UNPROCESSABLE_ENTITY)
-
-
-class Validators(NamedTuple):
-    """What a server calls this state of a page: sent back, it answers 304 where nothing has changed."""
-
-    etag: str | None = None
-    modified: str | None = None
-
-    def headers(self) -> dict[str, str]:
-        """The request headers that ask for anything but this state."""
-        named = {"If-None-Match": self.etag, "If-Modified-Since": self.modified}
-        return {name: value for name, value in named.items() if value}
-
-
-class Page(NamedTuple):
-    """`records` as they came, byte for byte; the token of the page after it, or None; whether nothing has changed."""
-
-    records: list[Raw]
-    following: Any
-    validators: Validators
-
-
-class PageGone(SourceRefused):
-    """The server doesn't know this page (any more)."""
 
 
 class Api:
@@ -87,6 +72,7 @@ class Api:
         for name, text in options.headers.items():
             self._headers = {known: said for known, said in self._headers.items() if known.lower() != name.lower()}
             self._headers[name] = text.encode()
+        self._key_of = Fields(key=options.key).key_in if options.key else None
         self._retry = options.retry(self._shown, "rest_failed")
         self._web = WebClient(
             options.url,
@@ -114,11 +100,11 @@ class Api:
         Each is asked for when the one before has been dealt with. Raises PageGone where the server doesn't know the
         first of them, SourceRefused where the pages go round in a circle, and what `page` raises.
         """
-        token = first
-        circle = Circle(token)
+        token, empty = first, 0
+        circle = Circle(token, self._key_of if self._pagination.counted else None)
         while True:
             page = self.page(token, asked)
-            if circle.repeats(page.records) and self._pagination.repeated != "allow":
+            if circle.repeats(page.records, page.answering) and self._pagination.repeated != "allow":
                 if not self._ends_at_a_repeat(page):
                     raise self._web.refused(f"its next page is the same page again{_IF_THEY_ARE_ALIKE}")
                 repeats.warn("rest_page_repeated", kind=self._shown, url=self._shown, mend=_TAKEN_FOR_THE_END)
@@ -126,6 +112,9 @@ class Api:
             yield token, page
             if page.following is None:
                 return
+            empty = 0 if page.records else empty + 1
+            if empty >= MOST_EMPTY:
+                repeats.warn("rest_pages_empty", kind=self._shown, url=self._shown, mend=_ALL_EMPTY)
             if circle.has_token(page.following):
                 raise self._web.refused("its next page is the same page again, and the pages have no end")
             token = page.following
@@ -183,6 +172,7 @@ class Api:
     def _ask(self, url: str, body: bytes | None, token: Any) -> Page | Failure:
         known = self._known.get(url) if body is None else None
         headers = self._headers | (known.validators.headers() if known else {})
+        asked = now()
         answer = self._web.ask(Question(url, headers, self._options.method, body))
         if isinstance(answer, Failure):
             return answer
@@ -199,8 +189,9 @@ class Api:
         found = self._page(token, answer, said)
         if isinstance(found, Failure):
             return found
+        found = found._replace(answering=answering(asked, answer.headers))
         if any(found.validators) and body is None and len(self._asked) < MOST_PAGES_KNOWN:
-            self._asked[url] = found._replace(records=[])
+            self._asked[url] = found._replace(records=[], answering=NEVER)
         return found
 
     def _unchanged(self, answer: requests.Response, known: Page, token: Any) -> Page:
@@ -246,11 +237,12 @@ class Api:
         why = ""
         try:
             body = RestBody.of(
-                in_utf8(said, answer.headers.get("content-type", "")),
+                in_utf8(said, answer.headers.get("content-type", ""), options.format),
                 options.format,
                 pointer=options.records,
                 map_key=options.map_key,
                 delimiter=options.delimiter,
+                cells=options.cells,
             )
         except NoRecords as error:
             return Failure(str(error))
@@ -270,7 +262,7 @@ class Api:
             if isinstance(following, str) and self._pagination.url(following):
                 following = self._requests.token(urljoin(answer.url, following))
             return following
-        except (NoToken, NotUsable) as error:
+        except (NoToken, NotJson, NotUsable) as error:
             why = str(error)
         raise self._web.refused(why)
 

@@ -12,6 +12,8 @@ from millrace_pipeline.errors import RecordError
 from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.pointer import resolve
 from millrace_producer.sources.base import DeadLetter
+from millrace_producer.sources.cells import Cells
+from millrace_producer.sources.encodings import HEAD, Recoder, Undecodable, encoding_of
 from millrace_producer.sources.jsonbody import NotJson, dig, records_in, value_of
 
 BodyFormat = Literal["json", "jsonl", "csv"]
@@ -19,7 +21,7 @@ BodyFormat = Literal["json", "jsonl", "csv"]
 Raw: TypeAlias = bytes | DeadLetter
 """A record as it came, or what is to be one and can't."""
 
-_BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+NO_NULLS = Cells()
 
 
 class NoRecords(ValueError):
@@ -40,10 +42,20 @@ class RestBody:
 
     @classmethod
     def of(
-        cls, text: bytes, format: BodyFormat, *, pointer: str = "", map_key: str | None = None, delimiter: str = ","
+        cls,
+        text: bytes,
+        format: BodyFormat,
+        *,
+        pointer: str = "",
+        map_key: str | None = None,
+        delimiter: str = ",",
+        cells: Cells = NO_NULLS,
     ) -> RestBody:
         """Return the body with its records. Raises NoRecords."""
-        return cls(text, format, _found(text, format, pointer, map_key, delimiter) if text.strip() else [])
+        if not text.strip():
+            return cls(text, format)
+        rows = _rows(text, delimiter, cells) if format == "csv" else _found(text, format, pointer, map_key)
+        return cls(text, format, rows)
 
     def look(self, pointer: str) -> Any:
         """What a JSON pointer finds in it; None where there is nothing."""
@@ -58,11 +70,9 @@ class RestBody:
         return resolve(pointer, value_of(last.original if isinstance(last, DeadLetter) else last)) if last else None
 
 
-def _found(text: bytes, format: BodyFormat, pointer: str, map_key: str | None, delimiter: str) -> list[Raw]:
+def _found(text: bytes, format: BodyFormat, pointer: str, map_key: str | None) -> list[Raw]:
     if format == "jsonl":
         return [line for line in text.replace(b"\r\n", b"\n").split(b"\n") if line.strip()]
-    if format == "csv":
-        return list(_rows(text, delimiter))
     try:
         found = dig(pointer, text)
         if found is None:
@@ -72,23 +82,33 @@ def _found(text: bytes, format: BodyFormat, pointer: str, map_key: str | None, d
         raise NoRecords(f"answered what is not JSON: {error}") from None
 
 
-def in_utf8(body: bytes, content_type: str) -> bytes:
+def in_utf8(body: bytes, content_type: str, format: BodyFormat) -> bytes:
     """A body in UTF-8, without a byte order mark: decoded as that says, or else the charset of its Content-Type.
 
-    What is none in its encoding stays as it is, for the record that holds it to be set aside. Raises UnknownCharset.
+    What is none in its encoding stays as it is, for the record that holds it to be set aside. Raises UnknownCharset,
+    and NoRecords for a body that isn't in its encoding.
     """
-    for bom, encoding in _BOMS.items():
-        if body.startswith(bom):
-            rest = body[len(bom) :]
-            return rest if encoding == "utf-8" else rest.decode(encoding, "replace").encode()
     charset = _charset(content_type)
     try:
-        name = codecs.lookup(charset).name if charset else "utf-8"
-        if name in ("utf-8", "ascii"):
-            return body
-        return body.decode(name, "surrogateescape").encode("utf-8", "surrogateescape")
+        said = codecs.lookup(charset).name if charset else "utf-8"
+        "".encode(said)
     except (LookupError, UnicodeError, TypeError):
         raise UnknownCharset(f"says that it is in {charset[:40]!r}, an encoding that isn't known here") from None
+    try:
+        encoded = encoding_of(body[:HEAD], said, may_have_zeros=format == "csv")
+        body = body[encoded.mark :]
+        if encoded.name in ("utf-8", "ascii"):
+            return body
+        if not encoded.is_wide:
+            return body.decode(encoded.name, "surrogateescape").encode("utf-8", "surrogateescape")
+        recoder = Recoder(encoded.name, escapes=format != "csv")
+        text = recoder.recode(body)
+        recoder.end()
+    except Undecodable as error:
+        raise NoRecords(f"answered what is in no encoding that it says: {error}") from None
+    except UnicodeError:
+        raise NoRecords(f"answered what is not in {charset[:40]!r}, as it says") from None
+    return text
 
 
 def _charset(content_type: str) -> str:
@@ -97,12 +117,13 @@ def _charset(content_type: str) -> str:
     return str(message.get_param("charset") or "")
 
 
-def _rows(text: bytes, delimiter: str) -> list[Raw]:
+def _rows(text: bytes, delimiter: str, cells: Cells) -> list[Raw]:
     # Not before it is used: what reads files reads them in many more ways.
     from millrace_producer.sources.reading.csv import CsvReading, Dialect
     from millrace_producer.sources.reading.lines import Lines
 
-    reading = CsvReading(Lines(BytesIO(text), len(text)), Dialect(delimiter=delimiter), limit=len(text))
+    dialect = Dialect(delimiter=delimiter, cells=cells)
+    reading = CsvReading(Lines(BytesIO(text), len(text)), dialect, limit=len(text))
     rows: list[Raw] = []
     for row in reading.records(final=True):
         if isinstance(row, DeadLetter):

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from millrace_pipeline.flows.units import Size
 from millrace_pipeline.web import checked_url
 from millrace_producer.sources.base import Source
+from millrace_producer.sources.cells import CellOptions
 from millrace_producer.sources.incremental import Incremental
 from millrace_producer.sources.jsonbody import put
 from millrace_producer.sources.pagination import Offset, PageNumber, Pagination
@@ -20,7 +21,7 @@ from millrace_producer.sources.timetable import Timed
 from millrace_producer.sources.weboptions import Wait, WebOptions
 
 
-class RestOptions(RecordOptions, Timed, WebOptions, Source):
+class RestOptions(CellOptions, RecordOptions, Timed, WebOptions, Source):
     """What to ask for, as whom, how to go from page to page and from round to round."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -81,6 +82,8 @@ class RestOptions(RecordOptions, Timed, WebOptions, Source):
     def _it_can_be_asked_for(self) -> RestOptions:
         if self.body is not None and self.method != "POST":
             raise ValueError("body is what a POST says: expected method: POST beside it")
+        if self.format != "csv" and ("delimiter" in self.model_fields_set or self.null is not None):
+            raise ValueError("delimiter and null are for format csv")
         if self.format != "json":
             self._no_pointers_into_the_body()
         asked_for = [getattr(self.pagination, "parameter", None), self.incremental and self.incremental.parameter]

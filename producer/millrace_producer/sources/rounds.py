@@ -15,8 +15,9 @@ from millrace_producer.sources.fieldvalue import read_field
 from millrace_producer.sources.incremental import Mark, mark_of
 from millrace_producer.sources.lookahead import mark_last
 from millrace_producer.sources.lookback import LookBack
-from millrace_producer.sources.restapi import Api, PageGone, Validators
+from millrace_producer.sources.restapi import Api
 from millrace_producer.sources.restbody import Raw
+from millrace_producer.sources.restpage import PageGone, Validators
 from millrace_producer.sources.timetable import now
 
 if TYPE_CHECKING:

@@ -13,6 +13,8 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from millrace_pipeline.errors import MillraceError
 from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.queue.presence import CrawlProgress
+from millrace_producer import crawlprogress
 from millrace_producer.crawling.ends import OWN_ENDS
 from millrace_producer.keys import key_of
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
@@ -24,6 +26,7 @@ from millrace_producer.sources.crawlprocess import (
     Item,
     Job,
     NoItem,
+    Under,
     without_secrets,
 )
 from millrace_producer.sources.spiders import check_spider
@@ -155,8 +158,11 @@ class ScrapySource(Source):
                     yield Record(bytes(message.data), key=message.key, type=message.type)
                 elif isinstance(message, NoItem):
                     yield DeadLetter(message.original, message.reason)
+                elif isinstance(message, Under):
+                    crawlprogress.tell(progress_of(message))
                 else:
                     last = message
+            crawlprogress.tell(None)
             status = crawl.exit_status()
             if isinstance(last, Ended):
                 self.judge(last)
@@ -213,6 +219,20 @@ class ScrapySource(Source):
         elif crawl.finish_reason == "robots_forbidden":
             raise SourceRefused(told)
         raise SourceUnavailable(told, retry_after=crawl.retry_after or (CRAWL_AGAIN_SECONDS if pages else None))
+
+
+def progress_of(crawl: Under) -> CrawlProgress:
+    """Return how far a crawl has come, from its counters."""
+    stats = crawl.stats
+    failed = sum(count for status, count in _statuses(stats).items() if status >= 400)
+    errors = ("downloader/exception_count", "spider_exceptions/count")
+    return CrawlProgress(
+        pages_fetched(stats),
+        int(stats.get("item_scraped_count", 0)),
+        crawl.waiting,
+        failed + sum(int(stats.get(name, 0)) for name in errors),
+        int(stats.get("request_depth_max", 0)),
+    )
 
 
 def pages_fetched(stats: Mapping[str, int | float]) -> int:

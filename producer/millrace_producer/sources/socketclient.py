@@ -219,6 +219,7 @@ class SocketClient:
                     additional_headers=headers,
                     subprotocols=[Subprotocol(name) for name in place.subprotocols] or None,
                     user_agent_header=None,
+                    compression="deflate",
                     open_timeout=place.connect_timeout,
                     ping_interval=None,
                     close_timeout=CLOSE_SECONDS,

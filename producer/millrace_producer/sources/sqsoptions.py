@@ -17,6 +17,7 @@ class SqsOptions(SqsAddress, MessageOptions, Source):
 
     about: ClassVar[str] = "other queues"
     redelivers: ClassVar[bool] = True
+    acknowledges_data: ClassVar[bool] = False
 
     wait: Annotated[Duration, Field(ge=1, le=20)] = Field(
         default=20, description="How long one request may wait for messages."

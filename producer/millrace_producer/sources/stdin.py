@@ -7,6 +7,7 @@ import logging
 import os
 import select
 from collections.abc import Iterator
+from itertools import chain
 from typing import ClassVar
 
 from pydantic import Field
@@ -14,8 +15,9 @@ from pydantic import Field
 from millrace_pipeline.flows.units import Size
 from millrace_pipeline.process.supervisor import SUPERVISED
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
-from millrace_producer.sources.fields import BYTE_ORDER_MARK, Format
-from millrace_producer.sources.reading.base import BLANK
+from millrace_producer.sources.encodings import HEAD, Encoding, Recoder, Undecodable, encoding_of
+from millrace_producer.sources.fields import Format
+from millrace_producer.sources.reading.base import BLANK, json_line, text_line
 from millrace_producer.sources.recordoptions import RecordOptions
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,8 @@ READ_BYTES = 65_536
 
 KEPT_BYTES = 4096
 """So much is kept of a line that is too long."""
+
+_FIRST_OF_MARKS = b"\xff\xfe\xef"
 
 _FINAL = (errno.EBADF, errno.EISDIR)
 
@@ -41,6 +45,10 @@ class StdinSource(RecordOptions, Source):
     format: Format = Field(
         default="json",
         description="json: every line is JSON, what is not becomes a dead letter. text: a line becomes a JSON string.",
+    )
+    encoding: Encoding = Field(
+        default="utf-8",
+        description="How text is written: utf-8, latin-1, cp1252, shift_jis, utf-16 … A byte order mark counts more.",
     )
     max_line_bytes: Size = Field(
         default=16 * 1024 * 1024,
@@ -64,27 +72,54 @@ class StdinSource(RecordOptions, Source):
             raise SourceRefused("a service that `millrace run` started has no input: use … | millrace produce FLOW")
         if os.isatty(STDIN):
             log.info("reading from the terminal: a line is a record, Ctrl-D ends it")
-        fields = self.fields(self.format)
         blank = BLANK if self.format == "json" else b"\r"
-        for number, line in enumerate(self._lines()):
+        begun = _Line(self.max_line_bytes)
+        pieces, encoding = self._pieces()
+        make = json_line(self.fields(), encoding) if self.format == "json" else text_line(encoding)
+        for line in _lines(pieces, begun):
             if isinstance(line, DeadLetter):
                 yield line
-                continue
-            if number == 0:
-                line = line.removeprefix(BYTE_ORDER_MARK)
-            if (line := line.removesuffix(b"\r")).strip(blank):
-                yield fields.record(line)
+            elif (line := line.removesuffix(b"\r")).strip(blank):
+                yield make(line)
 
-    def _lines(self) -> Iterator[bytes | DeadLetter]:
-        """Whole lines without their ends; of one that is too long, its beginning. The last one may lack its end."""
-        begun = _Line(self.max_line_bytes)
-        while chunk := _received():
-            *ends, rest = chunk.split(b"\n")
-            for end in ends:
-                yield begun.finish(end)
-            begun.add(rest)
-        if begun.size:
-            yield begun.finish(b"")
+    def _pieces(self) -> tuple[Iterator[bytes], str]:
+        """The input, piece by piece, without its byte order mark; in UTF-8 where it is in UTF-16 or UTF-32."""
+        head = _received()
+        while _may_go_on(head) and (more := _received()):
+            head += more
+        try:
+            encoded = encoding_of(head, self.encoding, may_have_zeros=self.format == "text")
+        except Undecodable as error:
+            raise SourceRefused(f"standard input: {error}") from None
+        rest = chain([head[encoded.mark :]], iter(_received, b""))
+        if not encoded.is_wide:
+            return rest, encoded.name
+        return _recoded(rest, Recoder(encoded.name, escapes=self.format == "json")), "utf-8"
+
+
+def _may_go_on(head: bytes) -> bool:
+    """Return True while it may take another byte to know the encoding; a terminal gives a line and no more."""
+    return 0 < len(head) < HEAD and (len(head) == 1 or 0 in head or head[0] in _FIRST_OF_MARKS)
+
+
+def _recoded(pieces: Iterator[bytes], recoder: Recoder) -> Iterator[bytes]:
+    try:
+        for piece in pieces:
+            yield recoder.recode(piece)
+        recoder.end()
+    except Undecodable as error:
+        raise SourceRefused(f"standard input: {error}") from None
+
+
+def _lines(pieces: Iterator[bytes], begun: _Line) -> Iterator[bytes | DeadLetter]:
+    """Whole lines without their ends; of one that is too long, its beginning. The last one may lack its end."""
+    for piece in pieces:
+        *ends, rest = piece.split(b"\n")
+        for end in ends:
+            yield begun.finish(end)
+        begun.add(rest)
+    if begun.size:
+        yield begun.finish(b"")
 
 
 class _Line:

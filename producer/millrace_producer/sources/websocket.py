@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from millrace_pipeline.comparing import say_kinds_differ
 from millrace_pipeline.errors import EnvelopeError
 from millrace_pipeline.extras import Extra
 from millrace_pipeline.flows.units import Size
@@ -193,4 +194,7 @@ def _as_said(said: Any) -> str:
 def _holds(value: Any, pointer: str, held: Any) -> bool:
     """True where a pointer finds exactly this: true is not 1, and what isn't there is not null."""
     found = resolve(pointer, value, ...)
-    return found == held and isinstance(found, bool) == isinstance(held, bool)
+    if found is ...:
+        return False
+    say_kinds_differ(found, held, place=f"ignore, {pointer}", mend="write in the flow what the messages hold")
+    return bool(found == held) and isinstance(found, bool) == isinstance(held, bool)

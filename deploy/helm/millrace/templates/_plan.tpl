@@ -1,4 +1,4 @@
-{{/* The services of flows.yaml, as JSON {"services": [...]}: what millrace/render/plan.py finds out by making each source and sink, here
+{{/* The services of flows.yaml, as JSON {"services": […], "scaler": …}: what millrace/render/plan.py finds out by making each source and sink, here
      by their types. */}}
 {{- define "millrace.plan" -}}
 {{- $root := . -}}
@@ -45,7 +45,8 @@
   {{- end -}}
   {{- $services = append $services (dict "role" "consumer" "flow" $name "slug" $slug "share" $share "replicas" $replicas "ends" false "files" $files) -}}
 {{- end -}}
-{{- range $service := $services -}}
+{{- $scaler := dict "role" "scaler" "flow" "" -}}
+{{- range $service := append $services $scaler -}}
   {{- $needed := dict -}}
   {{- range $name, $flow := $document.flows -}}
     {{- range $part, $value := $flow -}}
@@ -64,7 +65,7 @@
   {{- end -}}
   {{- $_ := set $service "variables" $variables -}}
 {{- end -}}
-{{- dict "services" $services | toJson -}}
+{{- dict "services" $services "scaler" $scaler | toJson -}}
 {{- end }}
 
 {{/* A text of flows.yaml with the variables that the values give, and defaults for others. */}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Literal
 
 import msgspec
@@ -13,6 +14,7 @@ from millrace_pipeline.queue.frontier.keys import CrawlKeys
 from millrace_pipeline.queue.frontier.request import slot_of
 from millrace_pipeline.queue.replies import pairs
 from millrace_pipeline.queue.session import Session
+from millrace_pipeline.redis.lots import in_lots
 
 PAGE = 500
 
@@ -61,7 +63,7 @@ class DeadRequests:
             ((cursor, flat),) = self._session.ask(("HSCAN", self._keys.dead, cursor, "COUNT", PAGE))
             found = pairs(flat)
             if found:
-                (texts,) = self._session.ask(("HMGET", self._keys.requests, *found))
+                texts = chain(*self._session.ask(*in_lots(("HMGET", self._keys.requests), list(found))))
                 for (number, why), text in zip(found.items(), texts, strict=True):
                     yield _dead(number, why, text)
             if int(cursor) == 0:

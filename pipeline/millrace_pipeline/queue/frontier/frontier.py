@@ -16,8 +16,8 @@ from millrace_pipeline.queue.frontier.settlement import Settlement
 from millrace_pipeline.queue.session import SESSION_SECONDS, Session
 from millrace_pipeline.redis.connection import Command
 
-MOST_WORDS = 5000
-"""A script is given no more requests at once than fit into so many words."""
+MOST_OFFERED = 1000
+"""So many requests at most are put on the frontier in one step."""
 
 
 class CrawlGone(QueueMisuse):
@@ -80,8 +80,8 @@ class Frontier:
         Raises CrawlGone, and QueueFull.
         """
         new = 0
-        for at in range(0, len(requests), MOST_WORDS // 5):
-            some = requests[at : at + MOST_WORDS // 5]
+        for at in range(0, len(requests), MOST_OFFERED):
+            some = requests[at : at + MOST_OFFERED]
             number = self._offers + 1
             words = [word for request in some for word in request.words()]
             (found,) = self.session.ask_script(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 import msgspec
 
@@ -10,6 +11,7 @@ from millrace_pipeline.queue.frontier.keys import CrawlKeys
 from millrace_pipeline.queue.frontier.request import number_of
 from millrace_pipeline.queue.replies import pairs
 from millrace_pipeline.queue.session import Session
+from millrace_pipeline.redis.lots import in_lots
 
 PAGE = 500
 
@@ -35,7 +37,7 @@ def every_request(session: Session, crawl: str) -> Iterator[tuple[str, str, byte
 
 def _texts(session: Session, keys: CrawlKeys, where: str, numbers: list[str]) -> Iterator[tuple[str, str, bytes]]:
     if numbers:
-        (texts,) = session.ask(("HMGET", keys.requests, *numbers))
+        texts = chain(*session.ask(*in_lots(("HMGET", keys.requests), numbers)))
         for number, text in zip(numbers, texts, strict=True):
             if text is not None:
                 yield where, number.lstrip("0"), text

@@ -4,13 +4,15 @@
 --
 -- Guarantee: all or nothing, only while the lease is ours, and once: sent again after a lost reply it answers 1.
 --
--- KEYS  1 leases  2 claims  3 counters  4 session  5 dead  6… the lists of the batch, then the key of each write
+-- KEYS  1 leases  2 claims  3 counters  4 session  5 dead  6… the lists of the batch, then the keys of the writes
 -- ARGV  1 id  2 token  3 delivered  4 filtered  5 foreign  6 bytes  7 session time to live (s)  8 lists of the batch
 --       9 dead letters
 --       then for each of these: reason, original bytes
 --       then for each write: how many words, then these: LPUSH, RPUSH, XADD or HSET, its key, its arguments
 -- Returns 1, or 0 if the lease is lost, or the batch has other records than these; an error if a write's key holds
 -- something else, and then nothing is changed.
+--include arguments
+
 local leases, claims, counters, session, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id, token = ARGV[1], ARGV[2]
 

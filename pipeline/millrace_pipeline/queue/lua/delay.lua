@@ -10,6 +10,8 @@
 -- ARGV  1 id  2 token  3 number  4 session time to live (s)  5 lists of the batch  6 records of the batch
 --       then for each batch that is put off: id, how long (ms), why, records, their places in the batch, from 0
 -- Returns 1, or 0 if the lease is lost, or the batch has other records.
+--include arguments
+
 local leases, claims, session = KEYS[1], KEYS[2], KEYS[3]
 local id, token, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
@@ -65,7 +67,7 @@ for _, one in ipairs(put_off) do
   redis.call('ZADD', leases, one.due, one.id)
   redis.call('HSET', claims, one.id, cjson.encode({
     token = '', consumer = claim.consumer, attempts = math.max(1, claim.attempts), steps = 1, records = one.records,
-    since = claim.since, note = one.note, delayed = 'new',
+    since = claim.since, note = one.note, delayed = 'new', delays = (claim.delays or 0) + 1, why = one.note,
   }))
 end
 claim.records = claim.records - moved

@@ -6,15 +6,16 @@
 --
 -- KEYS  1 leases  2 claims  3 session  4 steering
 -- ARGV  1 token  2 number  3 lease (ms)  4 consumer  5 session time to live (s)
--- Returns {id, attempts, steps, records, 1 if it was put off and no sink has seen it}, or nothing where no lease has
--- run out, or the consumers are paused.
+-- Returns {id, attempts, steps, records, 1 if it was put off and no sink has seen it, how many of its attempts put it
+-- off, why the last did}, or nothing where no lease has run out, or the consumers are paused.
 local leases, claims, session, steering = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, number = ARGV[1], tonumber(ARGV[2])
 
 --include whole
 
 local function answer(id, claim)
-  return {id, claim.attempts, claim.steps, claim.records, claim.unseen == token and 1 or 0}
+  local unseen = claim.unseen == token and 1 or 0
+  return {id, claim.attempts, claim.steps, claim.records, unseen, claim.delays or 0, claim.why or ''}
 end
 
 local before = redis.call('HMGET', session, 'reclaimed', 'reclaimed_batch')

@@ -22,6 +22,7 @@ if wait > 0 then
   local time = redis.call('TIME')
   due = string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000) + wait)
   claim.delayed, claim.note = 'whole', ARGV[4]
+  claim.delays, claim.why = (claim.delays or 0) + 1, ARGV[4]
 else
   claim.attempts = math.max(0, claim.attempts - 1) -- one claimed ahead was never begun
 end

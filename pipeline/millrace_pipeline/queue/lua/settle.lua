@@ -12,6 +12,8 @@
 --       dead letters,
 --       and for each of these: reason, original bytes
 -- Returns 1, or 0 if a lease is lost, or a batch has fewer records.
+--include arguments
+
 local leases, claims, counters, session, dead, states = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local number, time_to_live, name, state = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 

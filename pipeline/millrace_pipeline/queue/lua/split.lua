@@ -41,7 +41,7 @@ for half = 1, 2 do
   redis.call('ZADD', leases, 0, ARGV[2 + half])
   redis.call('HSET', claims, ARGV[2 + half], cjson.encode({
     token = '', consumer = claim.consumer, attempts = attempts, steps = 1, records = sizes[half],
-    since = claim.since,
+    since = claim.since, delays = claim.delays, why = claim.why,
   }))
 end
 redis.call('HDEL', claims, id)

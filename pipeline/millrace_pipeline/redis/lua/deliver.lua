@@ -3,10 +3,12 @@
 --
 -- Guarantee: all or nothing, and once for as long as the ledger's key lives.
 --
--- KEYS  1 the batch's ledger  2… the key of each write
+-- KEYS  1 the batch's ledger  2… the keys of the writes
 -- ARGV  1 how long the ledger remembers it (s)
 --       then for each write: how many words, then these: LPUSH, RPUSH, XADD or HSET, its key, its arguments
 -- Returns 1 if it is written now, 0 if it was before; an error if a write's key holds something else.
+--include arguments
+
 local ledger = KEYS[1]
 
 --include whole

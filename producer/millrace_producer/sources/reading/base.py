@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 from millrace_producer.sources.base import DeadLetter, Record
 from millrace_producer.sources.fields import BYTE_ORDER_MARK, Fields
@@ -41,6 +42,15 @@ class Reading(ABC):
         """Goes on at an offset. Called before anything is read."""
 
     @property
+    def recoded(self) -> bool:
+        """True where its bytes, and so its offsets, are others than the file's own."""
+        return False
+
+    def head(self, length: int) -> bytes:  # noqa: ARG002
+        """Return its beginning, so many bytes at most. Called before anything is read."""
+        return b""
+
+    @property
     @abstractmethod
     def mark(self) -> str:
         """What tells the content up to the offset from any other under the file's name."""
@@ -50,7 +60,46 @@ class Reading(ABC):
         return FilePlace(file, None if self.damaged else self.offset, self.mark, changed, inode)
 
 
-class LineReading(Reading):
+class Unreadable(Reading):
+    """A file that can't be read at all."""
+
+    def __init__(self, file: BinaryIO, mark: str | None, why: Exception) -> None:
+        self.offset = 0
+        self._file = file
+        self._mark = mark or Head().text
+        self._why = why
+
+    def records(self, final: bool) -> Iterator[Record | DeadLetter]:  # noqa: ARG002
+        raise self._why
+
+    def close(self) -> None:
+        self._file.close()
+
+    def go_on(self, offset: int) -> None:
+        """See `Reading.go_on`."""
+
+    @property
+    def mark(self) -> str:
+        return self._mark
+
+
+class ByLines(Reading):
+    """A reading of lines."""
+
+    _lines: Lines
+
+    @property
+    def recoded(self) -> bool:
+        return self._lines.recoded
+
+    def head(self, length: int) -> bytes:
+        return self._lines.head(length)
+
+    def close(self) -> None:
+        self._lines.close()
+
+
+class LineReading(ByLines):
     """A record a line."""
 
     def __init__(
@@ -88,9 +137,6 @@ class LineReading(Reading):
             elif (text := line.removesuffix(b"\n").removesuffix(b"\r")).strip(self._blank):
                 yield self._make(text)
         self.rest = self._lines.rest
-
-    def close(self) -> None:
-        self._lines.close()
 
     @property
     def mark(self) -> str:
@@ -145,6 +191,9 @@ def json_line(fields: Fields, encoding: str) -> Callable[[bytes], Record | DeadL
 
 def text_line(encoding: str) -> Callable[[bytes], Record | DeadLetter]:
     """Makes a record of a line: a string."""
+
+    if encoding == "utf-8":
+        return Fields("text").record
 
     def record(line: bytes) -> Record | DeadLetter:
         try:

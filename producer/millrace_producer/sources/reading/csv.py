@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from millrace_producer.sources.base import DeadLetter, Record
-from millrace_producer.sources.reading.base import SHOWN_BYTES, Reading, not_encoded, too_long
+from millrace_producer.sources.cells import Cells
+from millrace_producer.sources.reading.base import SHOWN_BYTES, ByLines, not_encoded, too_long
 from millrace_producer.sources.reading.lines import Head, Lines
 
 csv.field_size_limit(1 << 30)  # what is too long is said by the source's own limit
@@ -21,13 +22,10 @@ class Dialect(NamedTuple):
     delimiter: str = ","
     quote: str | None = '"'
     encoding: str = "utf-8"
-    null: str | None = None
-    """What stands for null; None where nothing does, or only an empty cell in `nullable`."""
-    nullable: frozenset[str] = frozenset()
-    """Columns whose empty cells are null, since no text is what they want."""
+    cells: Cells = Cells()
 
 
-class CsvReading(Reading):
+class CsvReading(ByLines):
     """A record a row: a mapping of strings.
 
     A row may span lines, within quotes. Where a quote is never closed, only the line that opens it is bad: the next
@@ -60,22 +58,9 @@ class CsvReading(Reading):
             elif self._columns is None:
                 self._columns = names_of(row)
             elif len(row) == len(self._columns):
-                yield Record(self._valued(dict[str, str | None](zip(self._columns, row, strict=True))))
+                yield Record(self._dialect.cells.valued(dict(zip(self._columns, row, strict=True))))
             else:
                 yield DeadLetter(self._raw, f"{len(row)} fields, where the header has {len(self._columns)}")
-
-    def _valued(self, cells: dict[str, str | None]) -> dict[str, str | None]:
-        """The row with None for what stands for null."""
-        null, nullable = self._dialect.null, self._dialect.nullable
-        if null is not None:
-            return {name: None if cell == null else cell for name, cell in cells.items()}
-        for name in nullable:
-            if cells.get(name) == "":
-                cells[name] = None
-        return cells
-
-    def close(self) -> None:
-        self._lines.close()
 
     @property
     def mark(self) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 from zlib import crc32
 
+from millrace_producer.sources.encodings import Recoded
+
 HEAD_BYTES = 1024
 """So much of a file's beginning tells it from another: what only grows keeps it."""
 
@@ -47,6 +49,15 @@ class Lines:
                 return
             self._read += length
             yield line, self._read
+        if isinstance(self._file, Recoded):
+            if final:
+                self._file.end()
+            self.rest = self._file.is_cut
+
+    @property
+    def recoded(self) -> bool:
+        """True where its bytes are others than the file's own."""
+        return isinstance(self._file, Recoded)
 
     def head(self, offset: int) -> bytes:
         """What the file begins with, as far as that was read by this offset. Goes back to the beginning."""

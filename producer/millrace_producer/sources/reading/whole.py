@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from lxml import etree  # type: ignore[import-untyped]
 
 from millrace_producer.sources.base import DeadLetter, Record
+from millrace_producer.sources.encodings import Recoded
 from millrace_producer.sources.fields import BYTE_ORDER_MARK, Fields
 from millrace_producer.sources.jsonbody import NotJson, dig, records_in
 from millrace_producer.sources.reading.base import Reading
@@ -65,6 +66,8 @@ class JsonReading(WholeReading):
         text = self._file.read(self._limit + 1)
         if len(text) > self._limit:
             raise NoDocument(f"it has more than max_file_bytes, {self._limit}")
+        if isinstance(self._file, Recoded):
+            self._file.end()
         text = text.removeprefix(BYTE_ORDER_MARK)
         if not text.strip():
             return
@@ -116,6 +119,8 @@ class XmlReading(WholeReading):
                 if event == "end" and within == 0:  # not one within one
                     yield Record(self._value(element, is_record=True))
                     _forget(element)
+            if isinstance(self._file, Recoded):
+                self._file.end()
         except etree.XMLSyntaxError as error:
             raise NoDocument(f"not XML: {error.msg}") from None
 

@@ -7,6 +7,7 @@
 -- ARGV  1 the crawl's name  2 what is known of it, as JSON  3 requests
 --       then for each request: slot, rank, fingerprint or empty, delay (ms), the request as JSON
 -- Returns 1 where the crawl began by this, else 0.
+--include arguments
 --include whole
 --include frontier
 local f, crawls = frontier(KEYS), KEYS[15]

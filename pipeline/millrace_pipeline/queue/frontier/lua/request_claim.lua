@@ -16,6 +16,7 @@
 --       then for each of these: slot, delay, jitter, concurrency
 -- Returns {now, ms until something may be due or -1, began, stopped, paused, found, done, dropped, waiting, in flight,
 -- delayed, dead, items, lag, 1 where it was answered before}, then for each request {place, attempts, outputs that are put already, its JSON}.
+--include arguments
 --include whole
 --include frontier
 local f, session, ready, woken = frontier(KEYS), KEYS[15], KEYS[16], KEYS[17]

@@ -8,6 +8,7 @@
 -- ARGV  1 number  2 session time to live (s)  3 requests
 --       then for each request: slot, rank, fingerprint or empty, delay (ms), the request as JSON
 -- Returns how many were new; 0 where it was done before; -1 where there is no such crawl.
+--include arguments
 --include whole
 --include frontier
 local f, session = frontier(KEYS), KEYS[15]

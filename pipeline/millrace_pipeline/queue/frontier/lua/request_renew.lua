@@ -6,6 +6,8 @@
 -- KEYS  1 leases  2 tokens
 -- ARGV  1 lease (ms), then for each request: place, token
 -- Returns for each request 1, or 0 if its lease is lost.
+--include arguments
+
 local leases, tokens = KEYS[1], KEYS[2]
 
 --include whole

@@ -7,6 +7,7 @@
 -- KEYS  1-14 the crawl's  15 changes
 -- ARGV  1 the change's id  2 what it says of itself  3 how many changes are kept  4 replay or drop, then their numbers
 -- Returns how many there were.
+--include arguments
 --include whole
 --include frontier
 --include change

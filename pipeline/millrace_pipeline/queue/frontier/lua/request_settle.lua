@@ -17,6 +17,7 @@
 --       delay (ms), its JSON
 -- Returns {1, number}; {0, number} where the lease is lost; {-1, the last number that Redis knows} where it has
 -- forgotten one before this.
+--include arguments
 --include whole
 --include frontier
 local f, session, ready, counters, letters = frontier(KEYS), KEYS[15], KEYS[16], KEYS[17], KEYS[18]

@@ -1,4 +1,6 @@
-"""Pulse: tells, beside a consumer's work, what it does: every few seconds, whatever the number of records."""
+"""Pulse: tells, beside the work of a consumer or a producer, what it does: every few seconds, whatever the number of
+records.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple
@@ -16,7 +18,7 @@ import structlog
 from millrace_pipeline.errors import QueueError, QueueUnavailable
 from millrace_pipeline.process.supervisor import SERVICE
 from millrace_pipeline.queue import Session
-from millrace_pipeline.queue.presence import Doing, beat, leave
+from millrace_pipeline.queue.presence import CrawlProgress, Doing, Missing, Role, beat, leave
 
 log = structlog.get_logger(__name__)
 
@@ -56,18 +58,22 @@ class Stopwatch:
 
 
 class Progress(NamedTuple):
-    """What a consumer has come to: seconds of writing, records it is done with, and what is in its way."""
+    """What one has come to: seconds of writing, records it is done with, what is in its way or missing some, how far it
+    has crawled."""
 
     write_seconds: float
     records: int
     dead: int
     trouble: str
+    missing: Sequence[Missing] = ()
+    crawl: CrawlProgress | None = None
 
 
 class Pulse:
-    """Says in Redis what the consumer does, from a thread of its own. A failure to say so stops nothing."""
+    """Says in Redis what one does, from a thread of its own. A failure to say so stops nothing."""
 
-    def __init__(self, queue: Session, flow: str, progress: Callable[[], Progress]) -> None:
+    def __init__(self, queue: Session, flow: str, progress: Callable[[], Progress], role: Role = "consumer") -> None:
+        self._role = role
         self._queue = queue
         self._flow = flow
         self._progress = progress
@@ -85,7 +91,7 @@ class Pulse:
         self._thread.start()
 
     def close(self) -> None:
-        """Speak no more, and take the consumer off the list of those that are there; waits but a moment for that."""
+        """Speak no more, and take it off the list of those that are there; waits but a moment for that."""
         self._over.set()
         if self._thread.is_alive():
             self._thread.join(LEAVE_SECONDS)
@@ -96,15 +102,17 @@ class Pulse:
             while True:
                 with suppress(QueueUnavailable):  # who works with Redis says so; we speak again when it is back
                     look = beats % LOOK_EVERY == 0
-                    there = beat(self._queue, self._name, self._doing(began, every), look=look)
+                    there = beat(self._queue, self._name, self._doing(began, every), look=look, role=self._role)
                     every = max(EVERY_SECONDS, there / BEATS_A_SECOND) if look else every
                     beats += 1
                 if self._over.wait(every):
                     break
             with suppress(QueueUnavailable):
-                leave(self._queue, self._name)
+                leave(self._queue, self._name, self._role)
         except QueueError as error:
-            log.warning("consumer_unseen", flow=self._flow, reason=str(error), mend="`millrace top` will not show it")
+            log.warning(
+                f"{self._role}_unseen", flow=self._flow, reason=str(error), mend="`millrace top` will not show it"
+            )
         finally:
             self._queue.close()
 
@@ -129,4 +137,6 @@ class Pulse:
             progress.dead,
             progress.trouble[:300],
             round(self._trouble[1], 1) if progress.trouble else 0.0,
+            list(progress.missing),
+            progress.crawl,
         )
