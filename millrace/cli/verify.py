@@ -57,8 +57,8 @@ def verify(
 ) -> None:
     """Proves for each flow that every published record is accounted for, at one instant.
 
-    published + foreign = delivered + filtered + ready + in flight + dead + variants + discarded, with what others
-    pushed, acked or still waiting, as foreign. Less than that is loss, more are doubles.
+    published + foreign = delivered + filtered + ready + in flight + delayed + dead + variants + discarded, with
+    what others pushed, acked or still waiting, as foreign. Less than that is loss, more are doubles.
 
     --sink reads files and tables again: as many records as were delivered, none of them twice, nothing damaged.
     docs/how-to/verify.md says what that proves for which sink. Standard error names the Redis that was asked.

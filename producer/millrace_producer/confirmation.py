@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 Tell: TypeAlias = Callable[[list[Record | DeadLetter]], None]
 
 LOOK_SECONDS = 5.0
-"""So long after a publish we look once more whether Redis knows of it: longer than a power cut can take back."""
+"""So often we look whether Redis still knows of the publishes it told us of. It may come back without them any time."""
 
 UNCONFIRMED_BYTES = 128 * 1024 * 1024
 """So much may be published and kept for the source until it is confirmed; then the next publish waits."""
@@ -35,8 +35,9 @@ class Confirmation:
 
     With the queue's `fsync` on, `tell` gets the records of each publish once that is on Redis' disk, in order; one
     question to Redis serves all publishes before it, and publishing goes on meanwhile. With it off `tell` is called at
-    once. Either way it is looked whether Redis still knows of the publishes it told us of, also where nothing more is
-    published: where it doesn't, `forgotten` is called, once.
+    once. Either way it is looked again and again whether Redis still knows of the publishes it told us of, also where
+    nothing more is published, and where they were confirmed: a Redis without a file, or with a slow disk, comes back
+    without them all the same. Where it doesn't know of them, `forgotten` is called, once.
     """
 
     def __init__(self, publishing: Publishing, *, tell: Tell | None, forgotten: Callable[[], None]) -> None:
@@ -100,8 +101,8 @@ class Confirmation:
 
     def _run(self) -> None:
         try:
-            while self._await_publish():
-                known = self._look()
+            while not self._over.is_set():
+                known = self._look(self._await_publish())
                 if known is None:
                     return
                 if known >= self._last_seen:
@@ -118,21 +119,20 @@ class Confirmation:
             self._publishing.session.close()
 
     def _await_publish(self) -> bool:
+        """Return True as soon as there is something to confirm, and False after a while without, or once it is over."""
         with self._changed:
-            self._changed.wait_for(self._has_work)
-            return not self._over.is_set()
+            return self._changed.wait_for(self._has_work, LOOK_SECONDS) and not self._over.is_set()
 
     def _has_work(self) -> bool:
-        return (self._last > self._confirmed and not self._disputed) or self._over.is_set()
+        return (self._waits and self._last > self._confirmed and not self._disputed) or self._over.is_set()
 
-    def _look(self) -> int | None:
+    def _look(self, confirms: bool) -> int | None:
         """Return how many publishes Redis knows of, of the first `_last_seen`; None once it is over."""
-        self._last_seen = self._last
-        if self._waits:
-            return self._publishing.publishes_on_disk(self._over)
-        if self._over.wait(LOOK_SECONDS):
+        if self._over.is_set():
             return None
-        return self._publishing.publishes_known()
+        with self._changed:
+            self._last_seen = 0 if self._disputed else self._last
+        return self._publishing.publishes_on_disk(self._over) if confirms else self._publishing.publishes_known()
 
     def _confirm(self, number: int) -> None:
         while self._unconfirmed and self._unconfirmed[0].number <= number:

@@ -19,7 +19,7 @@ from millrace.cli.topview import View
 from millrace.embedded import Embedded
 from millrace.equation import CREDIT, DEBIT
 from millrace.figures import number
-from millrace.observing import Observer
+from millrace.observing import FlowSeen, Observer
 from millrace.server import Server
 from millrace.ui.door import Door
 from millrace.ui.flows import flow_parts, overview_parts
@@ -71,8 +71,7 @@ class Screens:
 
     def agree(self) -> dict[str, int]:
         """Compare them all, and return how many records each flow has published."""
-        seen = {one.name: one for one in self._observer.look()}
-        assert not any(one.unreachable for one in seen.values())
+        seen = self._look()
         rows = {flow.name: flow for flow, consumer in View().rows(list(seen.values())) if consumer is None}
         for name, flow in self._shipped.flows.items():
             books = audit(self._shipped.queues[name])
@@ -87,6 +86,17 @@ class Screens:
             assert f"Ready {books.ready:,} In flight {books.in_flight:,}" in in_all
             self._compare_history(books, self._shipped.queues[name])
         return {name: one.books.published for name, one in seen.items() if one.books}
+
+    def _look(self) -> dict[str, FlowSeen]:
+        """What `top` sees. Its connection may have died with Redis: then the next look has another."""
+        seen: dict[str, FlowSeen] = {}
+
+        def answers() -> bool:
+            seen.update({one.name: one for one in self._observer.look()})
+            return not any(one.unreachable for one in seen.values())
+
+        eventually(answers)
+        return seen
 
     @staticmethod
     def _compare_history(books: Books, queue: Queue) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,9 @@ import redis
 
 from millrace.embedded import Embedded
 from millrace_pipeline.envelope import DeadLetter, Record, decode
-from millrace_pipeline.errors import QueueMisuse, QueueUnavailable
+from millrace_pipeline.errors import PublishesLost, QueueMisuse, QueueUnavailable
+from millrace_pipeline.queue.session import Fsync
+from millrace_producer import confirmation
 from millrace_producer.publisher import Publisher
 from tests.conftest import eventually
 from tests.faults.mishaps import started_without_its_data
@@ -175,4 +178,26 @@ def test_a_flush_ends_though_redis_has_forgotten_the_publish_that_it_waits_for(t
         flushing.join(30)
         assert not flushing.is_alive()
         publisher.close()
+        queue.close_all()
+
+
+@pytest.mark.parametrize("aof", [True, False])
+@pytest.mark.parametrize("fsync", ["off", "acknowledge", "write"])
+def test_what_redis_forgets_long_after_it_was_published_is_noticed_without_another_record(
+    tmp_path: Path, fsync: Fsync, aof: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirmation, "LOOK_SECONDS", 0.2)
+    with Embedded(aof=aof, data_dir=tmp_path / "valkey") as server:
+        queue = Queue(server.url, "numbers", fsync=fsync)
+        publisher = Publisher(queue.publishing, flow="numbers", source="numbers", linger=0)
+        publisher.put(Record({"n": 1}, position=1))
+        eventually(lambda: publisher.published == 1)
+        assert publisher._confirmation.wait(30)
+        server.kill()
+        shutil.rmtree(server.data_dir / "appendonlydir", ignore_errors=True)
+        (server.data_dir / "dump.rdb").unlink(missing_ok=True)
+        server.start()
+        eventually(lambda: isinstance(publisher.error, PublishesLost), 30)
+        with pytest.raises(PublishesLost):
+            publisher.close()
         queue.close_all()

@@ -68,6 +68,16 @@ class Mixed:
             key = self._lists()[state]
             self._client.lpush(key, self._ours(self._client.lrange(key, 0, -1)))
 
+    def take_foreign(self) -> bytes:
+        """One that somebody else pushed is gone from the batch in flight. Return it."""
+        line = next(line for line in self._client.lrange(self._held, 0, -1) if b'"millrace":' not in line)
+        assert self._client.lrem(self._held, 1, line) == 1
+        return bytes(line)
+
+    def put_foreign(self, line: bytes) -> None:
+        """One is in the batch in flight, and the batch knows nothing of it."""
+        self._client.rpush(self._held, line)
+
     def verify(self, *, code: int) -> str:
         """What `millrace verify --sink` says."""
         environ = {"REDIS_URL": self._place.redis_url, "COLUMNS": "200"}
@@ -140,6 +150,15 @@ def test_a_loss_is_found_in_every_state_and_a_foreign_record_hides_none(mixed: M
     assert "1 missing" in mixed.verify(code=1)
     mixed.push()
     assert "1 missing" in mixed.verify(code=1)
+
+
+def test_what_others_pushed_is_missed_from_a_batch_and_found_there_twice(mixed: Mixed) -> None:
+    line = mixed.take_foreign()
+    assert "1 missing" in mixed.verify(code=1)
+    mixed.put_foreign(line)
+    assert "balanced" in mixed.verify(code=0)
+    mixed.put_foreign(line)
+    assert "1 too many" in mixed.verify(code=1)
 
 
 @pytest.mark.parametrize("state", STATES)

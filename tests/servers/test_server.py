@@ -14,7 +14,6 @@ from millrace_pipeline.queue.roles import CONSUMER, DURABLE, PRODUCER, READER, R
 from millrace_pipeline.redis.address import Address
 from millrace_pipeline.redis.connection import Connection
 from millrace_pipeline.redis.preflight import preflight
-from tests.conftest import IN_THE_WHEEL
 
 OTHERS = ("redict-7.3", "valkey-8.0", "valkey-8.1", "valkey-9")
 UNKNOWN = {"redis-7.0": set(UNKNOWN_BEFORE), "redis-8.0": set(), **{name: set() for name in OTHERS}}
@@ -25,13 +24,6 @@ HAS_WAITAOF_AND_IS_HONEST = {
     "redis-8.0": (True, True),
     **dict.fromkeys(OTHERS, (True, False)),
 }
-
-
-@pytest.fixture
-def asked(pytestconfig: pytest.Config) -> str:
-    """The server that `--server` names."""
-    name: str | None = pytestconfig.getoption("--server")
-    return name or IN_THE_WHEEL
 
 
 @pytest.fixture

@@ -120,8 +120,11 @@ def _lists(keys: Keys, claims: Sequence[bytes]) -> list[str]:
 
 def _seen(books: Books, lengths: Sequence[int], foreign: int) -> Books:
     """The books with what the lists hold, the first two of which are what is ready."""
-    in_flight = sum(lengths[2:]) - books.delayed
-    return msgspec.structs.replace(books, in_flight=in_flight, foreign_waiting=foreign, unread=0)
+    found = sum(lengths[2:])
+    astray = found - sum(lease.records for lease in books.leases)
+    return msgspec.structs.replace(
+        books, in_flight=found - books.delayed, astray=astray, foreign_waiting=foreign, unread=0
+    )
 
 
 def _standing(books: Books) -> dict[str, Any]:

@@ -58,6 +58,8 @@ class Books(msgspec.Struct, frozen=True):
     """Records that waited and that an audit couldn't look at one by one; None where nobody tried."""
     paused: dict[Part, Pause] = {}
     """What people have paused, since when and who."""
+    astray: int = 0
+    """Of an audit: records in batches beyond those that the batches took; below 0 they are gone."""
     bytes_in: int = 0
     """Bytes of what was published, as it stood on the list."""
     bytes_out: int = 0
@@ -72,11 +74,13 @@ class Books(msgspec.Struct, frozen=True):
     def difference(self) -> int:
         """What is accounted for beyond what was published: 0 is balanced, below 0 is loss.
 
+        Of what others pushed nobody knows how much it was; but a batch knows what it took, and what is astray of that.
+
         Above 0 it is doubles where it is `exact`; else it may as well be records that others pushed and that no
         consumer has acked yet.
         """
         held = self.delivered + self.filtered + self.lag + self.dead + self.variants + self.discarded
-        return held - self.published - self.foreign - self.foreign_waiting
+        return held - self.published - self.foreign - self.foreign_waiting or self.astray
 
     @property
     def exact(self) -> bool:
