@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from millrace.ages import age
 from millrace_pipeline.queue import Books
+from millrace_pipeline.queue.frontier.books import CrawlBooks
 
 DEBIT = ("published", "foreign", "foreign_waiting")
 CREDIT = ("delivered", "filtered", "ready", "in_flight", "delayed", "dead", "variants", "discarded")
@@ -61,3 +62,15 @@ def delays(found: Books) -> str:
     return f"{found.delayed:,} delayed{batches}, {first}: {leases[0].note}" + (
         f" (and {others:,} more reasons)" if others else ""
     )
+
+
+def crawl_line(books: CrawlBooks) -> str:
+    """Return where the requests of a crawl are, in a line, and whether that is all of them."""
+    aside = (("delayed", books.delayed), ("dead", books.dead), ("dropped", books.dropped))
+    counts = [("done", books.done), ("ready", books.ready), ("in flight", books.in_flight)]
+    counts += [(name, count) for name, count in aside if count]
+    stands = f"stopped: {books.stopped}" if books.stopped else "over" if books.over else "going on"
+    if books.difference:
+        stands = f"{abs(books.difference):,} {'lost' if books.difference < 0 else 'too many'}"
+    listed = " + ".join(f"{name} {count:,}" for name, count in counts)
+    return f"crawl {books.crawl}: found {books.found:,} {'≠' if books.difference else '='} {listed}; {stands}"

@@ -14,7 +14,8 @@ from millrace_pipeline.errors import QueueError, QueueUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Books, Lease, Session
 from millrace_pipeline.queue.books import books_with
-from millrace_pipeline.queue.presence import Crawl, Missing, Presence, presences, summed
+from millrace_pipeline.queue.frontier.books import CrawlBooks, all_crawl_books
+from millrace_pipeline.queue.presence import CrawlProgress, Missing, Presence, presences, summed
 from millrace_pipeline.queue.troubles import Trouble, troubles_in
 from millrace_pipeline.queue.waiting import Waiting, came, done
 
@@ -59,7 +60,7 @@ class ProducerSeen(msgspec.Struct, omit_defaults=True):
     restarts: int = 0
     up_seconds: float = 0.0
     cpu_share: float | None = None
-    crawl: Crawl | None = None
+    crawl: CrawlProgress | None = None
     silent_seconds: float = 0.0
     """Since when nothing was heard of it, where it should have spoken; 0 where all is well."""
 
@@ -84,6 +85,8 @@ class FlowSeen(msgspec.Struct):
     producers: list[ProducerSeen] = []
     troubles: list[Trouble] = []
     """What keeps the source from giving anything."""
+    crawls: list[CrawlBooks] = []
+    """Those that spiders share, the newest first."""
     bottleneck: str = ""
     unreachable: str = ""
     """Why Redis couldn't be asked; all else is then from before."""
@@ -95,8 +98,8 @@ class FlowSeen(msgspec.Struct):
         return summed(missing for one in self.consumers for missing in one.missing)
 
     @property
-    def crawl(self) -> Crawl | None:
-        """Return how far its source's crawl has come, where one is under way."""
+    def crawl_progress(self) -> CrawlProgress | None:
+        """Return how far its source's crawl has come, where one of its own is under way."""
         return next((one.crawl for one in self.producers if one.crawl and not one.silent_seconds), None)
 
     @property
@@ -178,6 +181,7 @@ class _Watched:
         seen.consumers = consumers_seen(books.leases, presences(found, round(books.moment * 1000)))
         seen.producers = producers_seen(presences(producers, round(books.moment * 1000)))
         seen.troubles = troubles_in(troubles, round(books.moment * 1000))
+        seen.crawls = all_crawl_books(self._queue)
         if self._out.seconds < SURE_SECONDS:
             theirs = sum(one.out_a_second or 0.0 for one in seen.consumers if one.works)
             seen.out_a_second = max(seen.out_a_second, theirs)
@@ -264,6 +268,8 @@ def as_dict(seen: FlowSeen) -> dict[str, Any]:
     """All that was seen of a flow, as JSON can say it."""
     told: dict[str, Any] = msgspec.to_builtins(seen)
     told["books"] = seen.books.as_dict() if seen.books else None
+    told["crawls"] = [crawl.as_dict() for crawl in seen.crawls]
+    told["crawl_progress"] = msgspec.to_builtins(seen.crawl_progress)
     told["missing"] = msgspec.to_builtins(seen.missing)
     told["trouble"], told["trouble_since"] = seen.trouble, seen.trouble_since
     return told

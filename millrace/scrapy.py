@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
-import structlog
 from scrapy import signals
 from scrapy.crawler import Crawler
 from scrapy.exceptions import CloseSpider
@@ -30,12 +29,15 @@ from millrace_pipeline.errors import ConfigError, MillraceError, QueueError
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.process.traces import traces_of_list
 from millrace_pipeline.queue import Publishing, Session
+from millrace_producer.crawling.middleware import SharedCrawl
+from millrace_producer.crawling.scheduler import SharedScheduler
+from millrace_producer.crawling.scrapylog import log_as_scrapy_does
 from millrace_producer.items import record_of
 from millrace_producer.keys import CONTENT
 from millrace_producer.middlewares import PublicRedirects
 from millrace_producer.publisher import Publisher
 
-__all__ = ["PublicRedirects", "RedisPipeline"]
+__all__ = ["PublicRedirects", "RedisPipeline", "Scheduler", "SharedCrawl"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -64,6 +66,8 @@ class RedisPipeline:
       environment's, or 30.
     - `MILLRACE_FLUSH_SECONDS`: how long closing may take; as long as it takes.
 
+    Beside `Scheduler` it does nothing: that puts the items on the list with their page.
+
     Stats: `millrace/published`, `millrace/duplicates`, `millrace/dead`, `millrace/unpublished`.
     """
 
@@ -90,6 +94,7 @@ class RedisPipeline:
         self._closing: object = None
         self._helper = _Helper()
         self._publisher: Publisher | None = None  # until Redis was seen
+        self._passes = False  # the scheduler puts items on the list
         crawler.signals.connect(self.spider_closed, signals.spider_closed)
 
     @classmethod
@@ -98,7 +103,12 @@ class RedisPipeline:
 
     async def open_spider(self) -> None:
         assert self._crawler.spider is not None
-        _log_as_scrapy_does()
+        assert self._crawler.engine is not None
+        # Scrapy has every class that looks like a scheduler count as an instance of any.
+        if SharedScheduler in type(self._crawler.engine.scheduler).__mro__:
+            self._passes = True
+            return
+        log_as_scrapy_does()
         try:
             await self._helper.do(lambda: await_redis(self._server.url, self._redis_seconds, self._give_up))
         except MillraceError as error:
@@ -111,6 +121,8 @@ class RedisPipeline:
         self._publisher = Publisher(publishing, flow=name, source=name, max_ready=self._max_ready, traces=traces)
 
     async def process_item(self, item: Any) -> Any:
+        if self._passes:
+            return item
         assert self._publisher is not None
         publisher = self._publisher
         record = record_of(item, self._record_key)
@@ -173,25 +185,33 @@ class RedisPipeline:
             stats.set_value(f"millrace/{name}", getattr(publisher, name))
 
 
+class Scheduler(SharedScheduler):
+    """A scheduler whose requests are in Redis, where as many spiders as one likes share them, and none is ever lost.
+
+        SCHEDULER = "millrace.scrapy.Scheduler"
+        SPIDER_MIDDLEWARES = {"millrace.scrapy.SharedCrawl": 0}
+        MILLRACE_KEY = "DATA-PIPELINE-KEY"
+
+    Each request is claimed under a lease. When its callback and the item pipelines are through, its items are put on
+    the list and its new requests on the frontier, and it is done: in one step, once, whatever dies. See
+    docs/how-to/crawl-together.md for what it promises, and for its settings.
+    """
+
+    def redis_url(self) -> str:
+        """Return where Redis is, as `RedisPipeline` finds it, once it is there."""
+        settings, known = self.crawler.settings, Settings.load()
+        log_as_scrapy_does()
+        self._server = _server(settings.get("REDIS_URL"), known)
+        await_redis(self._server.url, settings.getfloat("MILLRACE_REDIS_SECONDS", known.redis_seconds))
+        return self._server.url
+
+
 def _server(url: str | None, settings: Settings) -> Server:
     if url:
         return Server(url, "told")
     server = server_of(settings, folder=folder_with_flows(settings))
     log.info("publishing to %s", server)
     return server
-
-
-def _log_as_scrapy_does() -> None:
-    """Sends what the publisher logs the way of Scrapy's own log; by itself structlog would print to standard output."""
-    if not structlog.is_configured():
-        structlog.configure(
-            processors=[
-                structlog.processors.format_exc_info,
-                structlog.processors.KeyValueRenderer(key_order=["event"]),
-            ],
-            wrapper_class=structlog.stdlib.BoundLogger,
-            logger_factory=structlog.stdlib.LoggerFactory(),
-        )
 
 
 class _Helper:

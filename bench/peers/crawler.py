@@ -1,4 +1,6 @@
-"""A Scrapy crawl of many pages with one item pipeline or none: `none`, `millrace` or `scrapy-redis`."""
+"""A Scrapy crawl of many pages: with one item pipeline or none (`none`, `millrace`, `scrapy-redis`), or with a frontier
+in Redis (`shared`, `scrapy-redis frontier`).
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,19 @@ from scrapy.http import Response
 from bench.peers.stopwatch import mark
 from millrace_producer.spiders.quotes import QuotesSpider
 
-PIPELINES = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "none": {},
-    "millrace": {"millrace.scrapy.RedisPipeline": 900},
-    "scrapy-redis": {"scrapy_redis.pipelines.RedisPipeline": 900},
+    "millrace": {"ITEM_PIPELINES": {"millrace.scrapy.RedisPipeline": 900}},
+    "scrapy-redis": {"ITEM_PIPELINES": {"scrapy_redis.pipelines.RedisPipeline": 900}},
+    "shared": {
+        "SCHEDULER": "millrace.scrapy.Scheduler",
+        "SPIDER_MIDDLEWARES": {"millrace.scrapy.SharedCrawl": 0},
+    },
+    "scrapy-redis frontier": {
+        "SCHEDULER": "scrapy_redis.scheduler.Scheduler",
+        "DUPEFILTER_CLASS": "scrapy_redis.dupefilter.RFPDupeFilter",
+        "ITEM_PIPELINES": {"scrapy_redis.pipelines.RedisPipeline": 900},
+    },
 }
 
 
@@ -42,7 +53,7 @@ class PagesSpider(QuotesSpider):
 def crawl(url: str, key: str, site: str, pages: int, pipeline: str) -> None:
     process = CrawlerProcess(
         {
-            "ITEM_PIPELINES": PIPELINES[pipeline],
+            **SETTINGS[pipeline],
             "REDIS_URL": url,
             "MILLRACE_KEY": key,
             "REDIS_ITEMS_KEY": key,

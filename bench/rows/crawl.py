@@ -1,4 +1,4 @@
-"""Row 7: a Scrapy crawl with our pipeline, with none, and with scrapy-redis'."""
+"""Row 7: a Scrapy crawl with our pipeline, with none, and with scrapy-redis'. Row 16: with a frontier in Redis."""
 
 from __future__ import annotations
 
@@ -43,22 +43,28 @@ class _Wire(msgspec.Struct):
 
 def _on_the_list(lab: Lab, pipeline: str) -> check.Sum:
     lines = lab.redis.lrange(KEY, 0, -1)
-    if pipeline == "millrace":
+    if pipeline in ("millrace", "shared"):
         lines = [bytes(msgspec.json.decode(line, type=_Wire).data) for line in lines]  # type: ignore[union-attr]
     return check.total(lines, check.as_json)  # type: ignore[arg-type]
 
 
-def _row(number: str, goal: float, name: str, pipeline: str) -> Row:
+def _row(number: str, goal: float, name: str, pipeline: str, ours: str = "millrace") -> Row:
     @contextlib.contextmanager
     def sides(lab: Lab, pages: int) -> Iterator[tuple[Side, Side]]:
         with lab.folder() as folder, Process(["-m", "bench.site", str(folder), str(pages)], folder, {}) as site:
             url = lab.await_file(folder / "site", site)
-            yield _crawl(lab, url, pages, "millrace"), _crawl(lab, url, pages, pipeline)
+            yield _crawl(lab, url, pages, ours), _crawl(lab, url, pages, pipeline)
 
     figures = (Figure("items/s", Goal(goal)),)
-    return Row(
-        number, "a Scrapy crawl with our pipeline, {size} pages", "RedisPipeline", name, figures, (500, 60), sides
+    what, side = (
+        ("a shared crawl", "Scheduler") if ours == "shared" else ("a Scrapy crawl with our pipeline", "RedisPipeline")
     )
+    return Row(number, f"{what}, {{size}} pages", side, name, figures, (500, 60), sides)
 
 
-ROWS = [_row("7a", 0.97, "no pipeline", "none"), _row("7b", 1.0, "scrapy-redis' pipeline", "scrapy-redis")]
+ROWS = [
+    _row("7a", 0.97, "no pipeline", "none"),
+    _row("7b", 1.0, "scrapy-redis' pipeline", "scrapy-redis"),
+    _row("16a", 0.9, "Scrapy's queue in memory, no pipeline", "none", "shared"),
+    _row("16b", 3.0, "scrapy-redis' scheduler and pipeline", "scrapy-redis frontier", "shared"),
+]

@@ -12,7 +12,8 @@ from millrace.equation import CREDIT, DEBIT, SHOWN_WHERE_ANY, sign_of, verdict_o
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.queue import Books, Session, audit, books_of
-from millrace_pipeline.queue.presence import Crawl, Missing, crawl_of, missing_of
+from millrace_pipeline.queue.frontier.books import CrawlBooks, all_crawl_books
+from millrace_pipeline.queue.presence import CrawlProgress, Missing, crawl_progress_of, missing_of
 from millrace_pipeline.queue.troubles import Trouble, troubles_of
 
 T = TypeVar("T")
@@ -35,14 +36,19 @@ def read_troubles(settings: Settings, flow: Flow) -> list[Trouble]:
     return _asked(settings.url, flow, troubles_of)
 
 
+def read_crawls(settings: Settings, flow: Flow) -> list[CrawlBooks]:
+    """Return the books of the flow's crawls that spiders share, the newest first. Raises QueueError."""
+    return _asked(settings.url, flow, all_crawl_books)
+
+
 def read_missing(settings: Settings, flow: Flow) -> list[Missing]:
     """Return which of the flow's sinks that aren't required take nothing. Raises QueueError."""
     return [] if all(part.required for part in flow.sink.each) else _asked(settings.url, flow, missing_of)
 
 
-def read_crawl(settings: Settings, flow: Flow) -> Crawl | None:
-    """Return how far the crawl of the flow's source has come, where one is under way. Raises QueueError."""
-    return _asked(settings.url, flow, crawl_of)
+def read_crawl_progress(settings: Settings, flow: Flow) -> CrawlProgress | None:
+    """Return how far the crawl of the flow's source has come, where one of its own is under way. Raises QueueError."""
+    return _asked(settings.url, flow, crawl_progress_of)
 
 
 def audit_books(settings: Settings, flow: Flow) -> Books:

@@ -82,6 +82,7 @@ COMMANDS: dict[str, dict[str, str]] = {
 
 GROUPS: dict[str, str] = {
     "dead": "Dead letters: look at them, put them back, mend or drop them.",
+    "crawl": "Crawls that many spiders share: how they stand, more to fetch, what was set aside.",
     "variants": "Variants: records that a flow's contract set aside (docs/flows.md).",
     "checkpoint": "Checkpoints: where a flow's source is read from, and having it read from elsewhere.",
     "alerts": "Alerts: what flows.yaml says is to be told, and how it stands. `millrace alerts [FLOW]` lists them.",

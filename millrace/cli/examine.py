@@ -182,15 +182,21 @@ def _make(part: Component | Reference | Flow) -> object:
 
 
 def _make_source(flow: Flow) -> None:
-    _check_source(flow.source)
-
-
-def _check_source(part: Component) -> None:
     from millrace_producer.sources import SOURCES
     from millrace_producer.sources.base import Source
 
-    source = part.build(SOURCES, Source)
-    _checked(part, source.check)
+    source = flow.source.build(SOURCES, Source)
+    _checked(flow.source, source.check)
+    if flow.producers > 1 and not source.read_together:
+        raise flow.error(
+            f"{flow.producers} producers would each read all of a {flow.source.type} source: expected 1, or a source "
+            "that several read together, such as {type: scrapy, crawl: shared}",
+            "producers",
+        )
+    for option in ("dedupe", "contract") if source.read_together else ():
+        if option in flow.model_fields_set and getattr(flow, option) is not None:
+            message = "isn't looked at by a crawl that spiders share: leave it out, or crawl: own"
+            raise flow.error(message, option)
 
 
 def _make_transforms(flow: Flow) -> None:

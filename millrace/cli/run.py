@@ -155,7 +155,7 @@ def run(
                 flow.look() if reloading is None else flow.look("mend it and save: all flows start anew then")
             screen.show(running)
         grace = settings.grace_seconds + 5
-        supervisor.stop([flow.producer.name for flow in running if flow.producer], grace_seconds=grace)
+        supervisor.stop([child.name for flow in running for child in flow.producers], grace_seconds=grace)
         _drain(running, settings, at_once)
         supervisor.stop(
             [child.name for flow in running for child in (*flow.consumers, *flow.leaving)], grace_seconds=grace
@@ -185,7 +185,7 @@ def _start_anew(
     """Stop all services, producers first, as they stop at SIGTERM, and start those of these flows."""
     log.info("run_reloads", flows=[flow.name for flow in flows])
     grace = settings.grace_seconds + 5
-    supervisor.stop([flow.producer.name for flow in running if flow.producer], grace_seconds=grace)
+    supervisor.stop([child.name for flow in running for child in flow.producers], grace_seconds=grace)
     supervisor.stop(grace_seconds=grace)
     supervisor.forget()
     return [RunningFlow(flow, supervisor, settings, consumers=consumers, take_over=take_over) for flow in flows]

@@ -25,7 +25,7 @@ POISONED_BATCHES = 3
 class RunningFlow:
     """A producer and consumers, each a process of its own: what kills one flow's leaves the others alone.
 
-    `producer` is None where others push onto the list.
+    It has no producer where others push onto the list, and several where its source is read by several together.
     """
 
     def __init__(
@@ -36,20 +36,18 @@ class RunningFlow:
         self._settings = settings
         self._held, self._ask_again_at = False, 0.0
         self._where = where = ["--flows", str(settings.flows), *(["--take-over"] if take_over else [])]
-        self.producer: Child | None = None
-        if is_produced(flow):
-            self.producer = supervisor.add(f"producer-{flow.name}", "produce", flow.name, *where, flow=flow.name)
-        names = [f"consumer-{flow.name}"]
-        if consumers != 1:
-            names = [f"{names[0]}-{number}" for number in range(1, consumers + 1)]
-        self.consumers = [self._consumer(name) for name in names]
+        self.producers = [
+            supervisor.add(name, "produce", flow.name, *where, flow=flow.name)
+            for name in _names(f"producer-{flow.name}", flow.producers if is_produced(flow) else 0)
+        ]
+        self.consumers = [self._consumer(name) for name in _names(f"consumer-{flow.name}", consumers)]
         self.leaving: list[Child] = []
         """Consumers that were told to end, since there were to be fewer, and that finish what they hold."""
 
     @property
     def services(self) -> list[Child]:
         """All of them."""
-        return [*([self.producer] if self.producer else []), *self.consumers, *self.leaving]
+        return [*self.producers, *self.consumers, *self.leaving]
 
     @property
     def given_up(self) -> bool:
@@ -71,11 +69,11 @@ class RunningFlow:
 
         Others may push for ever, so there it is only what they have pushed so far, with `until_empty`.
         """
-        return self.producer.done if self.producer else until_empty
+        return all(child.done for child in self.producers) if self.producers else until_empty
 
     @property
     def is_held(self) -> bool:
-        """Return True where a person has its producer stand still, as Redis has it: asked once a second at most."""
+        """Return True where a person has its producers stand still, as Redis has it: asked once a second at most."""
         if time.monotonic() >= self._ask_again_at:
             try:
                 self._held = "producers" in read_books(self._settings, self.flow).paused
@@ -105,13 +103,19 @@ class RunningFlow:
         )
 
     def look(self, mend: str = "mend what its consumers say, and start it again") -> None:
-        """Stops the producer of a flow that nobody consumes any more: its list would only fill up."""
-        if self.given_up and self.producer and not self.producer.done and self.producer.state != "stopping":
+        """Stops the producers of a flow that nobody consumes any more: its list would only fill up."""
+        left = [child for child in self.producers if not child.done and child.state != "stopping"]
+        if self.given_up and left:
             log.error("flow_given_up", flow=self.flow.name, reason="none of its consumers lives any more", mend=mend)
-            self.producer.signal(signal.SIGTERM)
+            for child in left:
+                child.signal(signal.SIGTERM)
         for child in [child for child in self.leaving if not child.running]:
             self.leaving.remove(child)
             self._supervisor.forget(child.name)
+
+
+def _names(name: str, count: int) -> list[str]:
+    return [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
 
 
 def _failures_to_isolate(flow: Flow) -> int:

@@ -18,9 +18,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from millrace.cli.books import read_books, read_crawl, read_missing
+from millrace.cli.books import read_books, read_crawl_progress, read_crawls, read_missing
 from millrace.cli.running import RunningFlow
-from millrace.equation import delays
+from millrace.equation import crawl_line, delays
 from millrace.meter import Meter
 from millrace_pipeline.errors import QueueError
 from millrace_pipeline.process import logs
@@ -105,11 +105,9 @@ class TableScreen(PrettyScreen):
             table.add_column(column, justify="right", min_width=len(column), no_wrap=True)
         notes: list[Text] = []
         for flow in running:
-            states = Counter(map(_styled, flow.consumers))
-            consumers = ", ".join(f"{count} × {state}" if count > 1 else state for state, count in states.items())
             counts, waits = self._counts(flow, now)
-            producer = _styled(flow.producer) if flow.producer else "[dim]others[/dim]"
-            table.add_row(flow.flow.name, producer, consumers, *counts)
+            producers = _states(flow.producers) or "[dim]others[/dim]"
+            table.add_row(flow.flow.name, producers, _states(flow.consumers), *counts)
             notes += [_note(f"{flow.flow.name}: {note}") for note in (*waits, *_troubles(flow, waits))]
         return Group(table, *notes)
 
@@ -118,7 +116,8 @@ class TableScreen(PrettyScreen):
         try:
             books = read_books(self._settings, flow.flow)
             missing = read_missing(self._settings, flow.flow)
-            crawl = read_crawl(self._settings, flow.flow) if flow.producer else None
+            progress = read_crawl_progress(self._settings, flow.flow) if flow.producers else None
+            shared = read_crawls(self._settings, flow.flow)
         except QueueError:
             return [], ["Redis doesn't answer"]
         rate = self._meters.setdefault(flow.flow.name, Meter()).rate(now, books.delivered)
@@ -136,7 +135,7 @@ class TableScreen(PrettyScreen):
         ]
         if words := delays(books):
             waits.append(words)
-        crawls = [f"crawls: {crawl}"] if crawl else []
+        crawls = [*([f"crawls: {progress}"] if progress else []), *map(crawl_line, shared)]
         return [*(f"{count:,}" for count in counts), f"{rate:,.0f}"], [*paused, *crawls, *waits]
 
 
@@ -164,6 +163,12 @@ def _troubles(flow: RunningFlow, told: Sequence[str]) -> Iterator[str]:
             trouble = f"since {datetime.fromtimestamp(child.trouble_since):%H:%M:%S} {child.trouble}"
         if restarts or trouble:
             yield f"{child.name}: {', '.join(filter(None, (restarts, trouble)))}"
+
+
+def _states(children: Sequence[Child]) -> str:
+    """Return how these stand, each state once with how many are in it."""
+    states = Counter(map(_styled, children))
+    return ", ".join(f"{count} × {state}" if count > 1 else state for state, count in states.items())
 
 
 def _styled(child: Child) -> str:

@@ -14,11 +14,11 @@ from rich.console import Console
 
 from millrace.ages import age
 from millrace.cli.asked import Asked
-from millrace.cli.books import read_books, read_crawl, read_missing, read_troubles
+from millrace.cli.books import read_books, read_crawl_progress, read_crawls, read_missing, read_troubles
 from millrace.cli.completion import flow_names
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.tables import console_for_all, table
-from millrace.equation import delays
+from millrace.equation import crawl_line, delays
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Books
 
@@ -48,7 +48,8 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
     books = {flow.name: (flow, read_books(asked.settings, flow)) for flow in chosen}
     troubles = {flow.name: read_troubles(asked.settings, flow) for flow in chosen}
     missing = {flow.name: read_missing(asked.settings, flow) for flow in chosen}
-    crawls = {flow.name: read_crawl(asked.settings, flow) for flow in chosen}
+    progress = {flow.name: read_crawl_progress(asked.settings, flow) for flow in chosen}
+    crawls = {flow.name: read_crawls(asked.settings, flow) for flow in chosen}
     if as_json:
         rows_of = {
             name: {
@@ -56,7 +57,8 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
                 **found.as_dict(),
                 "troubles": msgspec.to_builtins(troubles[name]),
                 "missing": msgspec.to_builtins(missing[name]),
-                "crawl": msgspec.to_builtins(crawls[name]),
+                "crawl_progress": msgspec.to_builtins(progress[name]),
+                "crawls": [crawl.as_dict() for crawl in crawls[name]],
             }
             for name, (flow, found) in books.items()
         }
@@ -79,8 +81,10 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
     for name, (_, found) in books.items():
         for part, pause in found.paused.items():
             _say(screen, f"{name}: {part} {pause}; `millrace resume {name}` has them go on")
-        if crawl := crawls[name]:
-            _say(screen, f"{name}: crawls: {crawl}")
+        if progress[name]:
+            _say(screen, f"{name}: crawls: {progress[name]}")
+        for crawl in crawls[name]:
+            _say(screen, f"{name}: {crawl_line(crawl)}" + (f"; {crawl.paused}" if crawl.paused else ""))
         for trouble in troubles[name]:
             _say(
                 screen,

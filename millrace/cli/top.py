@@ -21,7 +21,7 @@ from millrace.cli.keyboard import keys
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.status import JsonOption, NamesArgument
 from millrace.cli.tables import console_for_all
-from millrace.cli.topview import View, sentence_of, table_of
+from millrace.cli.topview import View, sentences_of, table_of
 from millrace.observing import FlowSeen, Observer, as_dict
 from millrace.server import without_secrets
 from millrace_pipeline.errors import ConfigError, QueueUnavailable
@@ -94,7 +94,8 @@ def _print(view: View, seen: list[FlowSeen], *, as_json: bool) -> None:
     screen.print(table_of(columns_for(view.columns or WIDE, 200), rows))
     screen.print()
     for flow in in_order:
-        screen.print(sentence_of(flow), markup=False, highlight=False)
+        for sentence in sentences_of(flow):
+            screen.print(sentence, markup=False, highlight=False)
 
 
 class _Live:

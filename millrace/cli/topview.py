@@ -14,6 +14,7 @@ from rich.text import Text
 
 from millrace.bottleneck import badness, wants_somebody
 from millrace.cli.columns import COLUMNS, GAP, Column, columns_for, missed, since
+from millrace.equation import crawl_line
 from millrace.figures import number, rate
 from millrace.observing import ConsumerSeen, FlowSeen
 
@@ -92,11 +93,11 @@ class View:
         chosen.sort(key=lambda seen: (badness(seen.bottleneck), -(seen.books.lag if seen.books else 0)))
         for seen in chosen:
             style = "red" if wants_somebody(seen.bottleneck) else "yellow" if badness(seen.bottleneck) < 8 else "dim"
-            sentence = sentence_of(seen)
-            wrapped = textwrap.wrap(sentence, width, subsequent_indent="  ", max_lines=3, placeholder=" …")
-            if (lines := lines - len(wrapped)) < 0:
-                return
-            yield from (_line(part, style) for part in wrapped)
+            for sentence in sentences_of(seen):
+                wrapped = textwrap.wrap(sentence, width, subsequent_indent="  ", max_lines=3, placeholder=" …")
+                if (lines := lines - len(wrapped)) < 0:
+                    return
+                yield from (_line(part, style) for part in wrapped)
 
     def _foot(self, rows: int, room: int) -> Text:
         if self.typing is not None:
@@ -108,10 +109,11 @@ class View:
         return _line(f"{where}{order}{chosen}   {keys}", "dim")
 
 
-def sentence_of(seen: FlowSeen) -> str:
-    """What holds a flow up, and how far its crawl has come, where it crawls."""
-    crawls = f"; crawls: {seen.crawl}" if seen.crawl else ""
-    return f"{seen.name}: {' '.join(seen.bottleneck.split())}{crawls}"
+def sentences_of(seen: FlowSeen) -> list[str]:
+    """What holds a flow up, and how far its crawl has come, where it crawls; then how each shared crawl stands."""
+    crawls = f"; crawls: {seen.crawl_progress}" if seen.crawl_progress else ""
+    first = f"{' '.join(seen.bottleneck.split())}{crawls}"
+    return [f"{seen.name}: {said}" for said in (first, *map(crawl_line, seen.crawls))]
 
 
 def table_of(

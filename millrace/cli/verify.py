@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from millrace.cli.asked import Asked
-from millrace.cli.books import audit_books, not_looked_at, print_books, read_books, verdict
+from millrace.cli.books import audit_books, not_looked_at, print_books, read_books, read_crawls, verdict
 from millrace.cli.exits import FAILED, UNREACHED, WRONG
 from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.status import JsonOption, NamesArgument
 from millrace.cli.tables import console_for_all
+from millrace.equation import crawl_line
 from millrace_pipeline.errors import ConfigError, QueueUnavailable, SinkUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.flows.units import seconds
 from millrace_pipeline.process.signals import on_signal
 from millrace_pipeline.queue import Books
+from millrace_pipeline.queue.frontier.books import CrawlBooks
 
 if TYPE_CHECKING:
     from millrace.cli.sinkcheck import SinkCheck
@@ -76,7 +78,7 @@ def verify(
         books, checks = rounds.look()
         rounds.print_json(books, checks, indent=2) if as_json else rounds.print(books, checks)
         unheard = rounds.say_unheard(books)
-        sys.exit(FAILED if _differs(books, checks) else WRONG if unheard else 0)
+        sys.exit(FAILED if _differs(books, checks) or rounds.crawls_differ else WRONG if unheard else 0)
     sys.exit(rounds.follow(until, as_json=as_json))
 
 
@@ -88,6 +90,7 @@ class _Rounds:
         self._settings = asked.settings
         self._flows = flows
         self._checks: list[SinkCheck] = []
+        self.crawls: dict[str, list[CrawlBooks]] = {}
         if sink:
             from millrace.cli.sinkcheck import SinkCheck  # only here: no other command pays for the sinks
 
@@ -99,9 +102,15 @@ class _Rounds:
     def look(self) -> tuple[dict[str, Books], list[SinkCheck]]:
         """The books, and what the files hold. Raises QueueError."""
         books = {flow.name: audit_books(self._settings, flow) for flow in self._flows}
+        self.crawls = {flow.name: read_crawls(self._settings, flow) for flow in self._flows}
         for check in self._checks:
             check.read(books[check.flow.name], lambda check=check: read_books(self._settings, check.flow))  # type: ignore[misc]
         return books, self._checks
+
+    @property
+    def crawls_differ(self) -> bool:
+        """Return True where the books of a crawl don't balance."""
+        return any(crawl.difference for crawls in self.crawls.values() for crawl in crawls)
 
     def say_unheard(self, books: Mapping[str, Books]) -> bool:
         """Say on standard error which of the flows this Redis has never heard of; True where there is one."""
@@ -133,7 +142,7 @@ class _Rounds:
             else:
                 answered = True
                 self.print_json(books, checks) if as_json else self._print_line(books, checks)
-                if _differs(books, checks):
+                if _differs(books, checks) or self.crawls_differ:
                     return FAILED
             if time.monotonic() >= until or stopping.wait(FOLLOW_SECONDS):
                 break
@@ -147,6 +156,9 @@ class _Rounds:
     def print(self, books: Mapping[str, Books], checks: list[SinkCheck]) -> None:
         """The sums, and a line or more on each sink's files."""
         print_books(dict(books), self._console)
+        for name, crawls in self.crawls.items():
+            for crawl in crawls:
+                self._console.print(f"{name}: {crawl_line(crawl)}", markup=False)
         if checks:
             self._console.print("\n[bold]The files[/bold] (read again, record by record)")
         for check in checks:
@@ -155,7 +167,10 @@ class _Rounds:
 
     def print_json(self, books: Mapping[str, Books], checks: list[SinkCheck], indent: int | None = None) -> None:
         """All of it as JSON; a round of --follow takes one line, with its time."""
-        said: dict[str, Any] = {name: found.as_dict() for name, found in books.items()}
+        said: dict[str, Any] = {
+            name: {**found.as_dict(), "crawls": [crawl.as_dict() for crawl in self.crawls[name]]}
+            for name, found in books.items()
+        }
         for check in checks:
             flow = said[check.flow.name]
             if len(check.flow.sink.each) == 1:

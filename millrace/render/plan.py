@@ -174,7 +174,9 @@ def _producer(flow: Flow, source: Source, values: Values, engine: Engine, docume
         raise flow.source.error("nobody writes to the standard input of a service: expected another source")
     stands_by = source.exclusive and not ends and engine != "compose"
     replicas = (2 if stands_by else 1) if share.replicas is None else share.replicas
-    if ends and replicas > 1:
+    if share.replicas is None and source.read_together:
+        replicas = flow.producers
+    if ends and replicas > 1 and not source.read_together:
         raise flow.source.error(
             f"comes to an end, and then one of {replicas} producers that stood by would read all of it again: "
             f"expected flows.{flow.name}.producer.replicas: 1 in the values"

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from millrace.ages import age, span
+from millrace.equation import crawl_line
 from millrace.figures import number, rate, share
 from millrace.server import Server, without_secrets
 from millrace.ui.door import Door
@@ -58,6 +59,7 @@ class Site:
             "number": number,
             "rate": rate,
             "share": share,
+            "crawl_line": crawl_line,
             "age": age,
             "span": span,
             "utc": lambda moment: f"{moment:%Y-%m-%d %H:%M:%S}",

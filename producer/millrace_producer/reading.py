@@ -15,7 +15,7 @@ from millrace_pipeline.process.traces import traces_of
 from millrace_pipeline.queue import Leading, Publishing
 from millrace_pipeline.queue.marks import mark
 from millrace_producer.contract import Contract
-from millrace_producer.crawlprogress import CrawlProgress
+from millrace_producer.crawlprogress import CrawlWatch
 from millrace_producer.leadership import Leadership
 from millrace_producer.publisher import Publisher
 from millrace_producer.sources.base import Source
@@ -48,7 +48,7 @@ class Reading:
         stopping: threading.Event,
         *,
         take_over: bool = False,
-        crawl: CrawlProgress | None = None,
+        crawl: CrawlWatch | None = None,
     ) -> None:
         """`crawl` is told how far the source's crawl has come, where it is one."""
         self.flow = flow
@@ -177,6 +177,8 @@ class Reading:
         """A source that is over, one with nothing new and one that is empty look the same in counts alone."""
         if records:
             log.info("source_ended", flow=self.flow.name, records=records)
+        elif self._source.read_together:
+            log.info("source_ended", flow=self.flow.name)  # it has put its records on the list by itself
         elif resume_from is not None:
             log.info("source_unchanged", flow=self.flow.name, resume_from=resume_from)
         else:

@@ -20,7 +20,7 @@ from millrace_pipeline.errors import (
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.pulse import Progress, Pulse
 from millrace_pipeline.queue import Leading, Publishing, Session
-from millrace_producer.crawlprogress import CrawlProgress
+from millrace_producer.crawlprogress import CrawlWatch
 from millrace_producer.publisher import Publisher
 from millrace_producer.reading import Reading
 from millrace_producer.sources import SOURCES
@@ -62,11 +62,12 @@ class Producer:
         self.flow = flow
         self._take_over = take_over
         self.source: Source = flow.source.build(SOURCES, Source).for_model(flow.load_model())
+        self.source = self.source.for_flow(flow, redis_url)
         self.session = Session.of(redis_url, flow.queue, give_up=give_up)
         self.leading = Leading(self.session)
         self.publishing = Publishing(self.session, self.leading)
         self._watcher = Watcher(flow, Session.of(redis_url, flow.queue))
-        self._crawl = CrawlProgress()
+        self._crawl = CrawlWatch()
         self._pulse = Pulse(Session.of(redis_url, flow.queue), flow.name, self._progress, "producer")
         self.ended = threading.Event()
         self._stopping = stopping

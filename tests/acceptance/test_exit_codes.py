@@ -47,6 +47,14 @@ ASKING = {
     "dead edit": ["dead", "edit", "numbers", "1-1"],
     "dead drop": ["dead", "drop", "numbers", "--all", "--yes"],
     "dead export": ["dead", "export", "numbers"],
+    "crawl status": ["crawl", "status"],
+    "crawl add": ["crawl", "add", "numbers", "https://a.example/"],
+    "crawl pause": ["crawl", "pause", "numbers"],
+    "crawl resume": ["crawl", "resume", "numbers"],
+    "crawl stop": ["crawl", "stop", "numbers", "--yes"],
+    "crawl export": ["crawl", "export", "numbers"],
+    "crawl dead": ["crawl", "dead", "ls", "numbers"],
+    "crawl dead replay": ["crawl", "dead", "replay", "numbers", "--all"],
     "variants ls": ["variants", "ls"],
     "variants export": ["variants", "export", "numbers"],
     "variants replay": ["variants", "replay", "numbers", "--all", "--yes"],
@@ -83,7 +91,7 @@ def commands() -> set[str]:
 
 def test_every_command_is_looked_at_here() -> None:
     walked = {
-        " ".join(words[: 2 if words[0] in ("dead", "variants", "checkpoint", "alerts") else 1])
+        " ".join(words[: 2 if words[0] in ("dead", "crawl", "variants", "checkpoint", "alerts") else 1])
         for words in ASKING.values()
     }
     walked |= {words[0] for words in NEED_NONE.values()} | ELSEWHERE

@@ -15,19 +15,24 @@ from millrace_pipeline.envelope import DeadLetter, Record, encode
 from millrace_pipeline.errors import RetryLater
 from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Done
+from millrace_pipeline.queue.frontier import Pace, Politeness, Settlement, crawl_books
+from millrace_pipeline.queue.frontier.dead import DeadRequests
+from millrace_pipeline.queue.frontier.steering import pause_crawl
+from millrace_pipeline.queue.frontier.walk import every_request
 from millrace_pipeline.queue.walk import published_at
 from millrace_pipeline.redis import connection
 from millrace_pipeline.redis.external import ExternalStream
 from millrace_pipeline.redis.lots import in_lots
 from millrace_pipeline.redis.remote import RemoteRedis
 from millrace_pipeline.redis.scripts import _PARTS, SCRIPTS
+from tests.frontiers import frontier, page
 from tests.queues import Queue
 
 ARGUMENTS = 3_999
 """ElastiCache Serverless refuses a request of one more."""
 MANY = 9_000
 OFTEN = re.compile(rb"#ARGV")
-SMALL = {"alerts", "history", "mark", "pause", "resume"}
+SMALL = {"alerts", "crawl_steer", "history", "mark", "pause", "resume"}
 """Scripts with a field, a note or a part each, of which no flow has more than some hundred."""
 
 
@@ -128,6 +133,28 @@ def test_a_group_that_holds_many_entries(
     stream.close()
 
 
+def test_a_crawl_with_many_requests_hosts_and_items(queue: Queue, sent: list[tuple[Any, ...]]) -> None:
+    paces = {f"host{n}": Pace(0.0, 0.0, 1) for n in range(MANY)}
+    spider = frontier(queue, politeness=Politeness(Pace(0.0, 0.0, 0), paces))
+    assert spider.offer([page(str(n)) for n in range(MANY)]) == MANY
+    assert spider.claim(0).waiting == MANY
+    held = spider.claim(1000).requests
+    assert spider.renew(held * 9) == [True] * 9000
+    first, *others = held
+    links = [page(f"link {n}") for n in range(MANY)]
+    dead = [DeadLetter(b"\r\n\x00 9", "bad")] * MANY
+    assert spider.settle([Settlement(first, "done", lines(MANY), dead, links)]) == [True]
+    assert spider.settle([Settlement(one, "dead", why={"reason": "bad"}) for one in others]) == [True] * len(others)
+    books = crawl_books(queue, "shared")
+    assert books is not None
+    counts = (books.found, books.done, books.waiting, books.dead, books.items, books.difference)
+    assert counts == (2 * MANY, 1, 2 * MANY - 1000, 999, MANY, 0)
+    assert (queue.books().ready, queue.books().dead) == (MANY, MANY)
+    letters = DeadRequests(queue, "shared")
+    assert letters.replay([letter.number for letter in letters]) == 999
+    assert len(list(every_request(queue, "shared"))) == 2 * MANY - 1
+
+
 def test_keys_of_a_request_are_of_one_slot(queue: Queue, sent: list[tuple[Any, ...]]) -> None:
     queue.publish(lines(20), ids=[str(n) for n in range(20)], seen_seconds=60, checkpoint=("s", 1))
     queue.wait(1)
@@ -136,6 +163,12 @@ def test_keys_of_a_request_are_of_one_slot(queue: Queue, sent: list[tuple[Any, .
     queue.fill(claim, 5)
     queue.delay(claim, {0: RetryLater(5)})
     queue.ack(claim, delivered=len(claim.lines))
+    spider = frontier(queue, start=True)
+    spider.offer([page("a"), page("b")])
+    (one, *_) = spider.claim(1).requests
+    spider.renew([one])
+    spider.settle([Settlement(one, "done")])
+    assert pause_crawl(queue, "shared")
     watched = [request for request in sent if request[0] == "WATCH"]
     scripts = [request for request in sent if request[0] == "EVALSHA"]
     assert len(watched) > 1

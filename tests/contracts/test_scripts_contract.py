@@ -20,6 +20,9 @@ from millrace_pipeline.queue import Claim, DeadLetters, Done, Variants
 from millrace_pipeline.queue.alerts import Board
 from millrace_pipeline.queue.changes import By
 from millrace_pipeline.queue.checkpoints import move
+from millrace_pipeline.queue.frontier import Claimed, Frontier, Pace, Politeness, Settlement
+from millrace_pipeline.queue.frontier.dead import DeadRequests
+from millrace_pipeline.queue.frontier.steering import stop_crawl
 from millrace_pipeline.queue.history import History
 from millrace_pipeline.queue.marks import mark
 from millrace_pipeline.queue.pausing import pause, resume
@@ -29,6 +32,7 @@ from millrace_pipeline.redis.connection import Connection
 from millrace_pipeline.redis.external import ExternalList
 from millrace_pipeline.redis.remote import RemoteRedis
 from millrace_pipeline.redis.scripts import SCRIPTS
+from tests.frontiers import frontier, page
 from tests.queues import Queue
 
 Verb: TypeAlias = Callable[[], object]
@@ -236,6 +240,63 @@ def replay(queue: Queue) -> Verb:
     return lambda: DeadLetters(queue).replay(letter)
 
 
+def crawled(queue: Queue) -> tuple[Frontier, list[Claimed]]:
+    """A crawl with something of everything: requests that wait, are out, are delayed and dead, of two hosts."""
+    own = Politeness(Pace(delay=0.001), {"own": Pace(delay=0.001, jitter=0.5, concurrency=5)})
+    spider = frontier(queue, politeness=own, max_attempts=1)
+    spider.offer([page(f"{n}", slot="own" if n % 2 else "host") for n in range(12)])
+    spider.offer([page("later", delay_ms=1), page("dead", slot="third"), page("left", slot="fourth")])
+    first = spider.claim(10).requests
+    dead = [one for one in first if one.slot == "third"]
+    spider.settle([Settlement(one, "dead", why={"reason": "x"}) for one in dead])
+    left = [one for one in first if one.slot == "fourth"]
+    queue.ask(("ZADD", spider.keys.leases, 1, left[0].place))
+    return spider, [one for one in first if one not in dead + left]
+
+
+def request_begin(queue: Queue) -> Verb:
+    spider = Frontier(queue, "new", politeness=Politeness())
+    return lambda: spider.begin({"spider": "x"}, [page("a"), page("b", delay_ms=5)])
+
+
+def request_offer(queue: Queue) -> Verb:
+    spider, _ = crawled(queue)
+    return lambda: spider.offer([page("0"), page("new"), page("more", slot="own", delay_ms=7)])
+
+
+def request_claim(queue: Queue) -> Verb:
+    spider, _ = crawled(queue)
+    return lambda: spider.claim(5)
+
+
+def request_renew(queue: Queue) -> Verb:
+    spider, held = crawled(queue)
+    return lambda: spider.renew(held)
+
+
+def request_settle(queue: Queue) -> Verb:
+    spider, (first, *_) = crawled(queue)
+    dead = [DeadLetter(b"<x>", "no JSON")]
+    done = Settlement(
+        *(first, "later", lines(1, 2), dead, [page("new"), page("0"), page("soon", delay_ms=3)]),
+        **{"outputs": 5, "dropped": 1, "later_ms": 9, "kind": "ValueError", "hold_ms": 4, "delay_ms": 6},  # type: ignore[arg-type]
+    )
+    return lambda: spider.settle([done])
+
+
+def request_replay(queue: Queue) -> Verb:
+    crawled(queue)
+    dead = DeadRequests(queue, "shared", By.here(queue))
+    numbers = [letter.number for letter in dead]
+    return lambda: dead.replay(numbers)
+
+
+def crawl_steer(queue: Queue) -> Verb:
+    crawled(queue)
+    by = By.here(queue)
+    return lambda: stop_crawl(queue, "shared", "enough", by=by)
+
+
 def alerts(queue: Queue) -> Verb:
     Board(queue).watch(30, {"rule:dead >0": b"{}", "notice:log:7:raised:x": b"{}"})
     return lambda: Board(queue).watch(30, {"rule:dead >0": b"", "notice:log:8:over:x": b"{}"})
@@ -247,6 +308,8 @@ CASES: dict[str, Callable[[Queue], Verb]] = {
     "beat": present,
     "begin": begin,
     "claim": claim,
+    "crawl_begin": request_begin,
+    "crawl_steer": crawl_steer,
     "delay": delay,
     "deliver": deliver,
     "discard": discard,
@@ -264,6 +327,11 @@ CASES: dict[str, Callable[[Queue], Verb]] = {
     "remove": remove,
     "renew": renew,
     "replay": replay,
+    "request_claim": request_claim,
+    "request_offer": request_offer,
+    "request_renew": request_renew,
+    "request_replay": request_replay,
+    "request_settle": request_settle,
     "requeue": requeued,
     "resign": resign,
     "resume": go_on,

@@ -23,6 +23,9 @@ from millrace_pipeline.queue import DeadLetters, Done, Variants, audit, books_of
 from millrace_pipeline.queue.alerts import Board
 from millrace_pipeline.queue.changes import changes_of
 from millrace_pipeline.queue.checkpoints import move, written_of
+from millrace_pipeline.queue.frontier import Settlement, crawls_of
+from millrace_pipeline.queue.frontier.dead import DeadRequests
+from millrace_pipeline.queue.frontier.steering import pause_crawl, resume_crawl
 from millrace_pipeline.queue.history import History
 from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.listener import Listener
@@ -35,6 +38,7 @@ from millrace_pipeline.queue.spans import read_notes
 from millrace_pipeline.queue.troubles import end_trouble, tell_trouble, troubles_of
 from millrace_pipeline.redis.connection import in_our_words
 from millrace_pipeline.redis.preflight import preflight
+from tests.frontiers import frontier, page
 from tests.queues import Queue
 
 KEY = "DATA-PIPELINE-KEY"
@@ -193,6 +197,27 @@ def watch_alerts(queue: Queue) -> None:
     board.watch(0, {"rule:dead >0": b""})
 
 
+def crawl(queue: Queue) -> None:
+    """Everything that a spider ever says of a crawl that others share."""
+    spider = frontier(queue, crawl=queue.id, start=True)
+    assert spider.offer([page("a"), page("b"), page("b")]) == 2
+    first, second, third = spider.claim(5).requests
+    assert spider.renew([first, second, third]) == [True] * 3
+    ends = [Settlement(first, "done"), Settlement(second, "later"), Settlement(third, "dead", why={"reason": "bad"})]
+    assert spider.settle(ends) == [True] * 3
+    spider.stop("finished")
+
+
+def steer_crawl(queue: Queue) -> None:
+    """Everything that a person ever changes of a crawl."""
+    assert frontier(queue, crawl=queue.id).offer([page("a")]) == 1
+    assert pause_crawl(queue, queue.id)
+    assert resume_crawl(queue, queue.id)
+    crawled = next(name for name in crawls_of(queue) if len(DeadRequests(queue, name)))
+    (dead,) = DeadRequests(queue, crawled)
+    assert DeadRequests(queue, crawled).replay([dead.number]) == 1
+
+
 def produce(url: str, key: str = KEY) -> None:
     """Everything that a producer ever says to Redis."""
     lines = [encode(Record({"n": n}), id=str(n), source="s", time=now(), mark=key) for n in range(7)]
@@ -216,6 +241,7 @@ def produce(url: str, key: str = KEY) -> None:
         assert beat(queue, "p", Doing("p", 2.0), look=True, role="producer") == 1
         leave(queue, "p", "producer")
         watch_alerts(queue)
+        crawl(queue)
         assert queue.publishes_on_disk(threading.Event()) == 3
         assert queue.publishing._disk.reason is None
         queue.resign()
@@ -295,6 +321,7 @@ def steer(url: str, key: str = KEY) -> None:
     """Everything that a person who steers ever says to Redis, beside what one who looks does."""
     queue = Queue(url, key)
     try:
+        steer_crawl(queue)
         assert pause(queue, note="a test").keys() == {"producers", "consumers"}
         assert resume(queue)["consumers"].by.user.startswith("operator")
         batch = next(iter(books_of(queue).leases), None)

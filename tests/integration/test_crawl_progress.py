@@ -32,7 +32,7 @@ def test_how_far_a_crawl_has_come_is_seen_while_it_runs(place: Place) -> None:
         found: dict[str, Any] = {}
 
         def comes_far() -> bool:
-            found.update(json.loads(said(place, "status", "--json"))["quotes"]["crawl"] or {})
+            found.update(json.loads(said(place, "status", "--json"))["quotes"]["crawl_progress"] or {})
             return found.get("pages", 0) >= 2
 
         crawl.until(comes_far)
@@ -42,7 +42,7 @@ def test_how_far_a_crawl_has_come_is_seen_while_it_runs(place: Place) -> None:
         assert "; crawls: " in said(place, "top", "--once", "--interval", "200ms")
         assert "quotes: crawls: " in said(place, "status")
         assert crawl.wait() == 0, crawl.said
-    assert json.loads(said(place, "status", "--json"))["quotes"]["crawl"] is None
+    assert json.loads(said(place, "status", "--json"))["quotes"]["crawl_progress"] is None
 
 
 def test_what_could_not_be_had_counts_as_an_error_of_the_crawl() -> None:

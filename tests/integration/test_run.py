@@ -297,11 +297,11 @@ def test_a_flow_whose_consumers_are_given_up_is_read_no_more_and_the_others_go_o
             supervisor.look()
             for flow in running:
                 flow.look()
-            return running[0].given_up and running[0].producer.done
+            return running[0].given_up and running[0].producers[0].done
 
         try:
             eventually(given_up, PATIENCE)
-            assert (running[0].consumers[0].state, running[0].producer.state) == ("given up", "ended")
+            assert (running[0].consumers[0].state, running[0].producers[0].state) == ("given up", "ended")
             assert [child.state for child in running[1].services] == ["runs", "runs"]
             delivered = place.books("letters").delivered
             eventually(lambda: place.books("letters").delivered > delivered, PATIENCE)

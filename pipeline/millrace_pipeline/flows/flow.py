@@ -88,6 +88,9 @@ class Flow(Options):
     )
     notify: NotifyOptions = NotifyOptions()
     traces: TracesOptions | None = None
+    producers: int = Field(
+        1, ge=1, le=1000, description="So many producers read a source that several can read together."
+    )
     max_attempts: int = Field(3, ge=1, description="Deliveries of a batch before it is split, to find what kills.")
 
     _document: Document = PrivateAttr(default_factory=Document)

@@ -18,7 +18,7 @@ import structlog
 from millrace_pipeline.errors import QueueError, QueueUnavailable
 from millrace_pipeline.process.supervisor import SERVICE
 from millrace_pipeline.queue import Session
-from millrace_pipeline.queue.presence import Crawl, Doing, Missing, Role, beat, leave
+from millrace_pipeline.queue.presence import CrawlProgress, Doing, Missing, Role, beat, leave
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +66,7 @@ class Progress(NamedTuple):
     dead: int
     trouble: str
     missing: Sequence[Missing] = ()
-    crawl: Crawl | None = None
+    crawl: CrawlProgress | None = None
 
 
 class Pulse:

@@ -61,6 +61,13 @@ class Keys:
         self.tap_out = self.beside("tap:out")
         """stream: the same of what is delivered, as it was before and after the transforms"""
 
+        self.crawls = self.beside("crawls")
+        """hash: crawl → when it began, in milliseconds of Redis time"""
+
+    def crawl(self, name: str) -> str:
+        """hash: how a crawl stands; its other keys begin with this one's name."""
+        return self.beside(f"crawl:{name}")
+
     def batch(self, id: str, step: int = 1) -> str:
         """list: the records of a batch; each step that filled it has a list of its own."""
         name = self.beside(f"batch:{id}")

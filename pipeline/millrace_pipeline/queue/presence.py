@@ -29,8 +29,8 @@ class Missing(msgspec.Struct):
     records: int
 
 
-class Crawl(msgspec.Struct):
-    """How far a crawl has come."""
+class CrawlProgress(msgspec.Struct):
+    """How far the crawl of one producer has come: a crawl of its own, of which it alone can tell."""
 
     pages: int = 0
     items: int = 0
@@ -71,7 +71,7 @@ class Doing(msgspec.Struct, omit_defaults=True):
     """Since when, in seconds since 1970."""
     missing: list[Missing] = []
     """Which of its sinks miss records now."""
-    crawl: Crawl | None = None
+    crawl: CrawlProgress | None = None
     """Of a producer whose source crawls."""
 
 
@@ -114,7 +114,7 @@ def _key(queue: Session, role: Role) -> str:
     return queue.keys.consumers if role == "consumer" else queue.keys.producers
 
 
-def crawl_of(queue: Session) -> Crawl | None:
+def crawl_progress_of(queue: Session) -> CrawlProgress | None:
     """Return how far the crawl of the list's producer has come, where one is under way. Raises QueueError."""
     found, clock = queue.ask(("HGETALL", queue.keys.producers), ("TIME",))
     there = presences(found, milliseconds(clock))

@@ -52,13 +52,13 @@ PRODUCER = Role(
     commands=(
         *(*_CONNECT, *_TRANSACTION, "watch", "unwatch", *_SCRIPT),
         *("lpush", "llen", "xadd", "xlen"),
-        *("hset", "hget", "hmget", "hgetall", "hkeys", "hdel", "hincrby", "incr", "expire"),
-        *("zadd", "zmscore", "zremrangebyscore"),
+        *("hset", "hget", "hmget", "hgetall", "hlen", "hkeys", "hdel", "hincrby", "hsetnx", "incr", "expire"),
+        *("zadd", "zmscore", "zremrangebyscore", "zrem", "zrange", "zcard"),
     ),
     writes=lambda keys: [
         *(keys.ready, keys.woken, keys.dead, keys.counters, keys.checkpoints, keys.seen, keys.leader, keys.epochs),
         *(keys.variants, keys.fsync, keys.project, keys.troubles, keys.history, keys.tap_in, keys.alerts),
-        *(keys.producers, keys.session("*")),
+        *(keys.producers, keys.session("*"), keys.crawls, keys.crawl("*")),
     ],
     reads=lambda keys: [keys.steering, keys.shares],
 )
@@ -88,7 +88,7 @@ READER = Role(
         *("exists", "type", "ttl", "pttl", "strlen", "get", "memory|usage"),
         *("llen", "lrange", "lindex", "lpos"),
         *("hlen", "hget", "hmget", "hgetall", "hkeys", "hscan"),
-        *("zcard", "zcount", "zrange", "zscore", "zmscore", "zscan"),
+        *("zcard", "zcount", "zlexcount", "zrange", "zscore", "zmscore", "zscan"),
         *("xlen", "xrange", "xrevrange", "xinfo|stream"),
     ),
     writes=lambda _: [],
@@ -105,7 +105,7 @@ OPERATOR = Role(
     writes=lambda keys: [
         *(keys.ready, keys.woken, keys.counters, keys.dead, keys.variants, keys.history),
         *(keys.steering, keys.changes, keys.checkpoints, keys.leases, keys.claims, keys.batch("*")),
-        *(keys.tap_in, keys.tap_out),
+        *(keys.tap_in, keys.tap_out, keys.session("*"), keys.crawls, keys.crawl("*")),
     ],
     reads=READER.reads,
 )

@@ -11,7 +11,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 
 PACKAGE = resources.files("millrace_pipeline")
-FOLDERS = ("queue/lua", "redis/lua")
+FOLDERS = ("queue/lua", "queue/frontier/lua", "redis/lua")
 
 _INCLUDE = re.compile(rb"^--include (\w+)$", re.MULTILINE)
 

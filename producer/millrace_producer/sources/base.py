@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from millrace_pipeline.envelope import DeadLetter, Position, Record
 from millrace_pipeline.errors import SourceRefused, SourceUnavailable
 from millrace_pipeline.extras import Extra, need_for
+from millrace_pipeline.flows.flow import Flow
 
 __all__ = ["DeadLetter", "Position", "Record", "Source", "SourceRefused", "SourceUnavailable"]
 
@@ -57,6 +58,15 @@ class Source(BaseModel, ABC):
 
     def for_model(self, model: type[BaseModel] | None) -> Self:  # noqa: ARG002
         """Return the source as it is to be read for a flow with this model: what has no types may take them from it."""
+        return self
+
+    @property
+    def read_together(self) -> bool:
+        """True where several producers read it together, each a part of it: what one reads no other does."""
+        return False
+
+    def for_flow(self, flow: Flow, redis_url: str) -> Self:  # noqa: ARG002
+        """Return the source as it is to be read for this flow, whose list is there: some speak to it themselves."""
         return self
 
     @property

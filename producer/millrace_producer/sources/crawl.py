@@ -31,6 +31,7 @@ from scrapy.utils.project import ENVVAR, get_project_settings
 
 from millrace_pipeline.envelope import DeadLetter
 from millrace_pipeline.web import retry_after
+from millrace_producer.crawling.scrapylog import log_as_scrapy_does
 from millrace_producer.items import record_of
 from millrace_producer.sources.crawlprocess import (
     GRACE_SECONDS,
@@ -49,6 +50,8 @@ from millrace_producer.sources.crawlprocess import (
 log = logging.getLogger("millrace_producer.sources.crawl")
 
 OUR_PIPELINE = "millrace.scrapy.RedisPipeline"
+OUR_SCHEDULER = "millrace_producer.crawling.scheduler.SharedScheduler"
+OUR_MIDDLEWARE = "millrace_producer.crawling.middleware.SharedCrawl"
 ASYNCIO_REACTOR = "twisted.internet.asyncioreactor.AsyncioSelectorReactor"
 
 TELL_SECONDS = 1.0
@@ -90,12 +93,14 @@ def _crawl(job: Job, channel: int) -> Message:
             )
         crawler = process.create_crawler(job.spider)
         _leave_publishing_to_the_reader(crawler)
+        if job.shared is not None:
+            _share(crawler, job.shared)
     except Exception as error:
         log.exception("the crawl can't be set up")
         return Failed(f"{type(error).__name__}: {error}", lasting=True)
 
-    resumed = _is_resumed(crawler)
-    items = ItemWriter(crawler, channel, job.key)
+    resumed = job.shared is not None or _is_resumed(crawler)
+    items = ItemWriter(crawler, channel, job.key, writes=job.shared is None)
     task = process.crawl(crawler, **job.args)
     process.start()
 
@@ -143,7 +148,7 @@ def find_modules(path: list[str]) -> None:
 class ItemWriter(asyncio.Protocol):
     """Writes each scraped item to the pipe as one line, waiting while it is full."""
 
-    def __init__(self, crawler: Crawler, channel: int, key: str | None) -> None:
+    def __init__(self, crawler: Crawler, channel: int, key: str | None, *, writes: bool = True) -> None:
         self.retry_after: float | None = None
         self._channel = channel
         self._key = key
@@ -151,8 +156,10 @@ class ItemWriter(asyncio.Protocol):
         self._may_write.set()
         self._transport: asyncio.WriteTransport | None = None
         self._crawler = crawler
+        self._writes = writes
         self._telling: asyncio.Task[None] | None = None
-        for handler in (self.engine_started, self.item_scraped, self.response_received, self.spider_closed):
+        handlers = [self.engine_started, self.response_received, self.spider_closed]
+        for handler in [*handlers, self.item_scraped] if writes else handlers:
             crawler.signals.connect(handler, getattr(signals, handler.__name__))
 
     async def engine_started(self) -> None:
@@ -161,7 +168,8 @@ class ItemWriter(asyncio.Protocol):
         # No buffer of our own: an item is with the kernel, or its handler waits.
         transport.set_write_buffer_limits(high=0)
         self._transport = transport
-        self._telling = asyncio.create_task(self._tell_how_far())
+        if self._writes:  # else the books of the shared crawl tell it
+            self._telling = asyncio.create_task(self._tell_how_far())
 
     async def item_scraped(self, item: Any) -> None:
         record = record_of(item, self._key)
@@ -240,6 +248,15 @@ def _leave_publishing_to_the_reader(crawler: Crawler) -> None:
         if path == OUR_PIPELINE or getattr(load_object(pipeline), "publishes_for_millrace", False):
             del kept[pipeline]
     crawler.settings.set("ITEM_PIPELINES", kept, priority=ABOVE_ALL)
+
+
+def _share(crawler: Crawler, shared: dict[str, Any]) -> None:
+    """Has the crawl be one that others share: its requests and its items go to Redis, page by page."""
+    log_as_scrapy_does()
+    middlewares = {**crawler.settings.getdict("SPIDER_MIDDLEWARES"), OUR_MIDDLEWARE: 0}
+    settings = {**shared, "SCHEDULER": OUR_SCHEDULER, "SPIDER_MIDDLEWARES": middlewares}
+    for name, value in settings.items():
+        crawler.settings.set(name, value, priority=ABOVE_ALL)
 
 
 def _standard_input_for_ourselves() -> int:

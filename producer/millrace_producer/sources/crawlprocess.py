@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -59,6 +59,8 @@ class Job(msgspec.Struct):
     settings: dict[str, Any]
     key: str | None
     path: list[str]
+    shared: dict[str, Any] | None = None
+    """Settings of a crawl that this spider shares with others; it puts its items on the list by itself then."""
 
 
 class Item(msgspec.Struct, tag_field="says", tag="item"):
@@ -104,12 +106,14 @@ Message: TypeAlias = Item | NoItem | Under | Ended | Failed
 class CrawlProcess:
     """Runs a job in a child process for as long as the block lasts; iterating gives what the child says.
 
-    `project` is the folder that holds its `scrapy.cfg`; None is Millrace's own project. Leaving the block ends the
+    `project` is the folder that holds its `scrapy.cfg`; None is Millrace's own project. `environ` is its environment
+    beside ours. Leaving the block ends the
     child and all that it started.
     """
 
-    def __init__(self, job: Job, project: Path | None) -> None:
+    def __init__(self, job: Job, project: Path | None, *, environ: Mapping[str, str] | None = None) -> None:
         self._job = job
+        self._environ = environ or {}
         self._project = project
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
 
@@ -118,6 +122,7 @@ class CrawlProcess:
         self._messages = os.fdopen(reading, "rb")
         # The project is the one that was asked for, whatever this process's own environment says.
         environment = {name: value for name, value in os.environ.items() if name != "SCRAPY_SETTINGS_MODULE"}
+        environment |= self._environ
         if self._project is None:
             environment["SCRAPY_SETTINGS_MODULE"] = OWN_SETTINGS
         try:

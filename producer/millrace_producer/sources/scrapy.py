@@ -6,13 +6,16 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import ConfigDict, Field
+import msgspec
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from millrace_pipeline.errors import MillraceError
-from millrace_pipeline.queue.presence import Crawl
+from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.queue.presence import CrawlProgress
 from millrace_producer import crawlprogress
+from millrace_producer.crawling.ends import OWN_ENDS
 from millrace_producer.keys import key_of
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
 from millrace_producer.sources.crawlprocess import (
@@ -50,6 +53,13 @@ LOSSES = (
 GONE = frozenset({404, 410})
 
 
+class _Place(msgspec.Struct, frozen=True):
+    """The flow that a shared crawl is of, and where its Redis is."""
+
+    flow: Flow
+    redis_url: str
+
+
 class ScrapySource(Source):
     """Runs a Scrapy spider and reads its items.
 
@@ -76,10 +86,31 @@ class ScrapySource(Source):
         default="content",
         description="What names a record: a JSON pointer into the item (/id), or content for a hash of all it holds.",
     )
+    crawl: str = Field(
+        default="own",
+        pattern=r"^[\w.-]{1,100}$",
+        description="own: each producer crawls the whole site. Else the name of a crawl that all producers share, such "
+        "as shared, and that goes on where it stopped.",
+    )
     finish_reasons: list[str] = Field(
         default_factory=list,
         description="Reasons of the spider's own (CloseSpider) that mean that the crawl is done, not that it failed.",
     )
+
+    _place: _Place | None = PrivateAttr(default=None)
+
+    @property
+    def read_together(self) -> bool:
+        """See `Source.read_together`."""
+        return self.crawl != "own"
+
+    def for_flow(self, flow: Flow, redis_url: str) -> Self:
+        """See `Source.for_flow`: a shared crawl puts its items on the list by itself."""
+        if not self.read_together:
+            return self
+        source = self.model_copy()
+        source._place = _Place(flow, redis_url)
+        return source
 
     @property
     def ends(self) -> bool:
@@ -113,9 +144,15 @@ class ScrapySource(Source):
         if project and not (project / "scrapy.cfg").is_file():
             raise SourceRefused(f"{project} holds no scrapy.cfg: project is the folder of one")
         args = {name: _argument(value) for name, value in self.args.items()}
-        job = Job(self.spider, args, self.settings, self.key, sys.path)
+        place = self._place
+        if self.read_together and place is None:
+            log.warning(
+                "spider %s crawls by itself: there is no Redis here to share crawl %r in", self.spider, self.crawl
+            )
+        shared = None if place is None else self._shared_settings(place.flow)
+        job = Job(self.spider, args, self.settings, self.key, sys.path, shared)
         last: Ended | Failed | None = None
-        with CrawlProcess(job, project) as crawl:
+        with CrawlProcess(job, project, environ=None if place is None else {"REDIS_URL": place.redis_url}) as crawl:
             for message in crawl:
                 if isinstance(message, Item):
                     yield Record(bytes(message.data), key=message.key, type=message.type)
@@ -136,6 +173,18 @@ class ScrapySource(Source):
                 how = f"signal {-status}" if status < 0 else f"exit status {status}"
                 raise SourceUnavailable(_told(f"the crawl of {self.spider} broke off with {how}", crawl.last_words))
 
+    def _shared_settings(self, flow: Flow) -> dict[str, Any]:
+        return {
+            "MILLRACE_KEY": flow.queue.key,
+            "MILLRACE_CRAWL": self.crawl,
+            "MILLRACE_FLOW": flow.name,
+            "MILLRACE_RECORD_KEY": self.key or "",
+            "MILLRACE_MAX_READY": flow.queue.max_ready,
+            "MILLRACE_REPLICAS": flow.queue.replicas,
+            "MILLRACE_LEASE_SECONDS": max(1.0, flow.lease),
+            "MILLRACE_MAX_ATTEMPTS": flow.max_attempts,
+        }
+
     def judge(self, crawl: Ended) -> None:
         """Returns if the crawl did what it should. Raises SourceUnavailable or SourceRefused, saying why, if not."""
         stats = crawl.stats
@@ -145,6 +194,14 @@ class ScrapySource(Source):
         if trouble:
             told += f": {', '.join(trouble)}"
 
+        if self._place is not None and (dead := int(stats.get("millrace/crawl/dead", 0))):
+            log.warning("crawl %s has %d dead requests: millrace crawl dead ls", self.crawl, dead)
+        if self._place is not None and crawl.finish_reason == "finished":
+            log.info("%s", told)
+            return
+        if self._place is not None and crawl.finish_reason not in {*ENDS, *OWN_ENDS, *self.finish_reasons}:
+            mend = f"it is stopped for all: `millrace crawl resume {self._place.flow.name}` has it go on"
+            raise SourceRefused(f"{told}; {mend}")
         if crawl.finish_reason in ENDS or crawl.finish_reason in self.finish_reasons:
             if items or (pages and not stats.get("spider_exceptions/count")):
                 lost = any(name in stats for name in LOSSES)
@@ -164,12 +221,12 @@ class ScrapySource(Source):
         raise SourceUnavailable(told, retry_after=crawl.retry_after or (CRAWL_AGAIN_SECONDS if pages else None))
 
 
-def progress_of(crawl: Under) -> Crawl:
+def progress_of(crawl: Under) -> CrawlProgress:
     """Return how far a crawl has come, from its counters."""
     stats = crawl.stats
     failed = sum(count for status, count in _statuses(stats).items() if status >= 400)
     errors = ("downloader/exception_count", "spider_exceptions/count")
-    return Crawl(
+    return CrawlProgress(
         pages_fetched(stats),
         int(stats.get("item_scraped_count", 0)),
         crawl.waiting,
