@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 
@@ -24,6 +25,7 @@ from millrace.server import Server
 from millrace.ui.door import Door
 from millrace.ui.flows import flow_parts, overview_parts
 from millrace.ui.site import Site
+from millrace.ui.watch import Looked
 from millrace_pipeline.queue import Books
 from millrace_pipeline.queue.auditing import audit
 from millrace_pipeline.queue.spans import MOVED, STOOD, read_notes, spans
@@ -73,16 +75,13 @@ class Screens:
         """Compare them all, and return how many records each flow has published."""
         seen = self._look()
         rows = {flow.name: flow for flow, consumer in View().rows(list(seen.values())) if consumer is None}
-        for name, flow in self._shipped.flows.items():
+        for name in self._shipped.flows:
             books = audit(self._shipped.queues[name])
             assert (books.difference, books.exact) == (0, True), books
             in_top = {line: COLUMNS[column].flow(rows[name]) for column, line in IN_TOP.items()}
             assert in_top == {line: number(getattr(books, line)) for line in IN_TOP.values()}
-            self._site.watch.forget(name)
-            looked = self._site.watch.look([name], [name])
-            parts = flow_parts(self._site, looked, flow, "")
-            assert lines_on_the_page(parts["books"]) == lines_that_count(books)
-            in_all = text_of(overview_parts(self._site, looked, name)["sums"])
+            in_books, in_all = self._page_of(name)
+            assert in_books == lines_that_count(books)
             assert f"Ready {books.ready:,} In flight {books.in_flight:,}" in in_all
             self._compare_history(books, self._shipped.queues[name])
         return {name: one.books.published for name, one in seen.items() if one.books}
@@ -97,6 +96,25 @@ class Screens:
 
         eventually(answers)
         return seen
+
+    def _page_of(self, name: str) -> tuple[dict[str, int], str]:
+        """The lines of a flow's books on its page, and the sums on the page of all.
+
+        It shows what was seen last where Redis takes long to answer, as after its death.
+        """
+        watch, flow = self._site.watch, self._shipped.flows[name]
+        since = time.monotonic()
+        looked = Looked()
+
+        def is_fresh() -> bool:
+            nonlocal looked
+            watch.forget(name)
+            looked = watch.look([name], [name])
+            return looked.at.get(name, 0.0) >= since and not looked.flows[name].unreachable
+
+        eventually(is_fresh)
+        parts = flow_parts(self._site, looked, flow, "")
+        return lines_on_the_page(parts["books"]), text_of(overview_parts(self._site, looked, name)["sums"])
 
     @staticmethod
     def _compare_history(books: Books, queue: Queue) -> None:
