@@ -31,7 +31,7 @@ from millrace_pipeline.queue.keys import Keys
 from millrace_pipeline.queue.listener import Listener
 from millrace_pipeline.queue.marks import mark, mark_of
 from millrace_pipeline.queue.pausing import pause, resume
-from millrace_pipeline.queue.presence import Doing, beat, crawl_of, leave
+from millrace_pipeline.queue.presence import Doing, beat, crawl_progress_of, leave
 from millrace_pipeline.queue.purging import purge, requeue
 from millrace_pipeline.queue.roles import CONSUMER, OPERATOR, PRODUCER, READER, RELOADER, Role, user
 from millrace_pipeline.queue.spans import read_notes
@@ -306,7 +306,7 @@ def consume(url: str, key: str = KEY) -> None:
         assert Board(queue).shares("price", 0)[0] % 10 == 0
         assert mark_of(queue) == MINE
         assert troubles_of(queue) == []
-        assert crawl_of(queue) is None
+        assert crawl_progress_of(queue) is None
         letters = DeadLetters(queue)
         assert len(letters) == 2
         newest, _ = letters.newest()
