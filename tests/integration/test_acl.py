@@ -24,6 +24,7 @@ from millrace_pipeline.queue.alerts import Board
 from millrace_pipeline.queue.changes import changes_of
 from millrace_pipeline.queue.checkpoints import move, written_of
 from millrace_pipeline.queue.frontier import Settlement, crawls_of
+from millrace_pipeline.queue.frontier.books import all_crawl_books
 from millrace_pipeline.queue.frontier.dead import DeadRequests
 from millrace_pipeline.queue.frontier.steering import pause_crawl, resume_crawl
 from millrace_pipeline.queue.history import History
@@ -307,6 +308,7 @@ def consume(url: str, key: str = KEY) -> None:
         assert mark_of(queue) == MINE
         assert troubles_of(queue) == []
         assert crawl_progress_of(queue) is None
+        assert [books.difference for books in all_crawl_books(queue)] == [0]
         letters = DeadLetters(queue)
         assert len(letters) == 2
         newest, _ = letters.newest()

@@ -69,7 +69,7 @@ CONSUMER = Role(
         *(*_CONNECT, *_TRANSACTION, *_SCRIPT),
         *("llen", "lrange", "lindex", "ltrim", "lmove", "blmove", "sort", "unlink", "exists"),
         *("hset", "hget", "hmget", "hgetall", "hkeys", "hdel", "hincrby", "expire"),
-        *("zadd", "zrem", "zcount", "zrange"),
+        *("zadd", "zrem", "zcount", "zrange", "zcard", "hlen"),
         *("xadd", "xlen", "xrange", "xrevrange"),
     ),
     writes=lambda keys: [
@@ -78,7 +78,7 @@ CONSUMER = Role(
         *(keys.tap_in, keys.tap_out, keys.alerts, keys.shares),
         *(keys.batch("*"), keys.session("*")),
     ],
-    reads=lambda keys: [keys.checkpoints, keys.troubles, keys.producers],
+    reads=lambda keys: [keys.checkpoints, keys.troubles, keys.producers, keys.crawls, keys.crawl("*")],
 )
 """`millrace consume`, `tap` and all that looks: takes, sets aside, and puts back nothing but what it holds."""
 
