@@ -367,6 +367,48 @@ def test_a_name_with_dots_that_means_a_nested_field_is_said(
     assert "/in/n" in logs[0]["mend"]
 
 
+@pytest.mark.parametrize("mend", ["there is ", "right name"])
+@pytest.mark.parametrize(
+    ("type", "options"),
+    [
+        ("select", {"fields": ["pasword"], "absent": "omit"}),
+        ("rename", {"fields": {"pasword": "p", "n": "m"}}),
+        ("drop", {"fields": ["n", "pasword"]}),
+        ("explode", {"field": "pasword"}),
+        ("unnest", {"field": "/pasword"}),
+        ("cast", {"fields": {"pasword": "int"}}),
+        ("parse_time", {"fields": ["pasword"]}),
+        ("redact", {"fields": ["pasword"]}),
+        ("filter", {"where": "pasword == 'x'"}),
+        ("dedupe", {"key": "pasword"}),
+        ("sample", {"share": 1, "key": "pasword"}),
+    ],
+)
+def test_a_field_that_no_record_has_is_said_once_and_counted(
+    type: str, options: dict[str, Any], mend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Repeats()
+    monkeypatch.setattr(places, "repeats", told)
+    name = "Pasword" if mend == "there is " else "password"
+    with structlog.testing.capture_logs() as logs:
+        outcome([{name: "x", "n": 1}] * 3, type, **options)
+        told.summarise()
+    said = [log for log in logs if log["event"] == "field_not_found"]
+    assert [log.get("more_like_this") for log in said] == [None, 2]
+    assert mend in said[0]["mend"]
+
+
+def test_every_transform_that_names_a_field_says_where_it_is_not() -> None:
+    """The family: what takes fields of a record, and not of the envelope or anew, is in the test above."""
+    takes = {type for type in TRANSFORMS if {"fields", "field", "key", "where"} & class_of(type).model_fields.keys()}
+    (mark,) = [
+        mark
+        for mark in test_a_field_that_no_record_has_is_said_once_and_counted.pytestmark  # type: ignore[attr-defined]
+        if mark.args[0] == ("type", "options")
+    ]
+    assert takes - {"envelope", "ingest_time"} == {type for type, _ in mark.args[1]}
+
+
 def test_redact_masks_or_hashes_with_a_key() -> None:
     assert made({"ip": "10.0.0.1", "n": 1}, "redact", fields=["ip", "no"]) == {"ip": "***", "n": 1}
     digest = hmac.new(b"pepper", b"10.0.0.1", hashlib.sha256).hexdigest()

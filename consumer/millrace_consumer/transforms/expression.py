@@ -10,6 +10,7 @@ from jmespath.exceptions import JMESPathError  # type: ignore[import-untyped]
 from jmespath.lexer import Lexer  # type: ignore[import-untyped]
 from jmespath.visitor import TreeInterpreter  # type: ignore[import-untyped]
 
+from millrace_consumer.transforms.places import say_absent
 from millrace_pipeline.comparing import kind_of, say_kinds_differ
 from millrace_pipeline.process.repeats import repeats
 
@@ -71,6 +72,11 @@ class _Strict(TreeInterpreter):  # type: ignore[misc]
     def is_so(self, found: Any) -> bool:
         """Return True for what holds. Zero does in JMESPath, as empty things don't."""
         return bool(self._is_true(found))
+
+    def visit_field(self, node: Any, value: Any) -> Any:
+        if value is not None and (not isinstance(value, dict) or node["value"] not in value):
+            say_absent(node["value"], value, self._text)
+        return super().visit_field(node, value)
 
     def visit_condition(self, node: Any, value: Any) -> Any:
         found = self.visit(node["children"][0], value)

@@ -35,7 +35,7 @@ class Cast(KeepingTransform):
     def __call__(self, record: Any) -> dict[str, Any]:
         data = an_object(record)
         for name, kind in self.fields.items():
-            if place := _filled(data, name):
+            if place := _filled(data, name, "cast"):
                 try:
                     place.holder[place.at] = _CASTS[kind](place.value)
                 except OutOfBounds as error:
@@ -45,9 +45,9 @@ class Cast(KeepingTransform):
         return data
 
 
-def _filled(data: dict[str, Any], pointer: str) -> Place | None:
+def _filled(data: dict[str, Any], pointer: str, transform: str) -> Place | None:
     """Where a name or pointer leads, unless nothing is there, or null."""
-    place = place_in(data, pointer)
+    place = place_in(data, pointer, transform)
     return place if place is not None and place.value is not None else None
 
 
@@ -127,7 +127,7 @@ class ParseTime(KeepingTransform):
     def __call__(self, record: Any) -> dict[str, Any]:
         data = an_object(record)
         for name in self.fields:
-            if place := _filled(data, name):
+            if place := _filled(data, name, "parse_time"):
                 try:
                     place.holder[place.at] = timestamp(self._moment(place.value))
                 except _TooLong:
@@ -174,7 +174,7 @@ class Redact(KeepingTransform):
     """Hides what fields hold: all of it, or a hash by which equal values can still be told."""
 
     fields: list[str] = Field(
-        min_length=1, description="Their names, or JSON pointers. One that a record lacks is no mistake."
+        min_length=1, description="Their names, or JSON pointers. One that a record lacks is said once and counted."
     )
     how: Literal["mask", "hash"] = Field("mask", description="`mask` writes `***`, `hash` an HMAC-SHA256 in hex.")
     key: SecretStr = Field(
@@ -184,7 +184,7 @@ class Redact(KeepingTransform):
     def __call__(self, record: Any) -> dict[str, Any]:
         data = an_object(record)
         for name in self.fields:
-            if place := _filled(data, name):
+            if place := _filled(data, name, "redact"):
                 place.holder[place.at] = self._hidden(place.value)
         return data
 
