@@ -409,6 +409,26 @@ def test_every_transform_that_names_a_field_says_where_it_is_not() -> None:
     assert takes - {"envelope", "ingest_time"} == {type for type, _ in mark.args[1]}
 
 
+@pytest.mark.parametrize(
+    ("where", "held"),
+    [
+        ("l == `[1]`", [{"l": [1]}, {"l": [1.0]}]),
+        ("l != `[1]`", [{"l": [True]}]),
+        ("contains(l, `1`)", [{"l": [1]}, {"l": [1.0]}]),
+        ('o == `{"a": [0]}`', [{"o": {"a": [0]}}]),
+        ('contains(m, `{"a": 1}`)', [{"m": [{"a": 1}]}]),
+    ],
+)
+def test_two_kinds_are_never_the_same_however_deep_they_stand(where: str, held: list[Any]) -> None:
+    name = next(iter(held[0]))
+    records = {
+        "l": [{"l": [1]}, {"l": [True]}, {"l": [1.0]}],
+        "o": [{"o": {"a": [0]}}, {"o": {"a": [False]}}],
+        "m": [{"m": [{"a": 1}]}, {"m": [{"a": True}]}],
+    }[name]
+    assert [envelope.value for envelope in outcome(records, "filter", where=where).envelopes] == held
+
+
 def test_redact_masks_or_hashes_with_a_key() -> None:
     assert made({"ip": "10.0.0.1", "n": 1}, "redact", fields=["ip", "no"]) == {"ip": "***", "n": 1}
     digest = hmac.new(b"pepper", b"10.0.0.1", hashlib.sha256).hexdigest()

@@ -11,7 +11,7 @@ from jmespath.lexer import Lexer  # type: ignore[import-untyped]
 from jmespath.visitor import TreeInterpreter  # type: ignore[import-untyped]
 
 from millrace_consumer.transforms.places import say_absent
-from millrace_pipeline.comparing import kind_of, say_kinds_differ
+from millrace_pipeline.comparing import are_same, kind_of, say_kinds_differ
 from millrace_pipeline.process.repeats import repeats
 
 _COMPARATORS = {"eq", "ne", "lt", "lte", "gt", "gte"}
@@ -95,6 +95,8 @@ class _Strict(TreeInterpreter):  # type: ignore[misc]
                 return None
         elif type(left) is not type(right):
             say_kinds_differ(left, right, place=self._text)
+        if node["value"] in ("eq", "ne"):
+            return are_same(left, right) == (node["value"] == "eq")
         return self.COMPARATOR_FUNC[node["value"]](left, right)
 
     def visit_function_expression(self, node: Any, value: Any) -> Any:
@@ -105,7 +107,7 @@ class _Strict(TreeInterpreter):  # type: ignore[misc]
             raise TypeError(f"contains looks for text in text, and not for {kind_of(wanted)}: cast it before")
         if not isinstance(within, list):
             return self._functions.call_function("contains", [within, wanted])
-        if any(self.COMPARATOR_FUNC["eq"](element, wanted) for element in within):
+        if any(are_same(element, wanted) for element in within):
             return True
         if within and all(kind_of(element) != kind_of(wanted) for element in within):
             say_kinds_differ(within[0], wanted, place=self._text)
