@@ -436,6 +436,11 @@ def test_redact_masks_or_hashes_with_a_key() -> None:
     assert "pepper" not in repr(built("redact", fields=["ip"], how="hash", key="pepper"))
 
 
+def test_two_kinds_have_two_hashes() -> None:
+    hashes = [made({"v": v}, "redact", fields=["v"], how="hash")["v"] for v in (1, "1", True, "true", [1], "[1]")]
+    assert len(set(hashes)) == len(hashes)
+
+
 def test_ingest_time_is_now_and_may_have_another_name() -> None:
     before = datetime.now(UTC)
     record = made({"n": 1}, "ingest_time", field="seen")

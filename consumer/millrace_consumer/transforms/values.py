@@ -191,7 +191,8 @@ class Redact(KeepingTransform):
     def _hidden(self, value: Any) -> str:
         if self.how == "mask":
             return "***"
-        text = value.encode() if isinstance(value, str) else encode_json(value)
+        # No text begins like what isn't text, so that 1 and "1" are two.
+        text = value.encode() if isinstance(value, str) else b"\xff" + encode_json(value)
         return hmac.new(self.key.get_secret_value().encode(), text, hashlib.sha256).hexdigest()
 
 
