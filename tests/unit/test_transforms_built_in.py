@@ -20,7 +20,7 @@ from millrace_consumer.transforms.base import Transform
 from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.component import Component
-from millrace_pipeline.jsontext import encode_json
+from millrace_pipeline.jsontext import decode_json, encode_json
 from millrace_pipeline.process.repeats import Repeats
 
 RECORD = {"title": "T", "user": {"name": "N", "tags": ["a"], "none": {}}, "n": "3", "bot": False}
@@ -112,6 +112,7 @@ def test_what_cannot_be_cast_is_named_without_its_value(kind: str, value: Any) -
         ("int", "١٢"),
         ("float", 2**53 + 1),
         ("float", "1e-999"),
+        ("float", decode_json(b"1e-999")),
     ],
 )
 def test_no_cast_loses_anything_or_sees_a_number_where_nobody_does(kind: str, value: Any) -> None:

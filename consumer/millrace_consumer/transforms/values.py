@@ -16,7 +16,7 @@ from millrace_consumer.transforms.naming import Conflict, NamingTransform
 from millrace_consumer.transforms.places import Place, place_in
 from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.moment import TimeUnit, in_utc, read_moment, timestamp
-from millrace_pipeline.number import OutOfBounds, bounded, exact, whole
+from millrace_pipeline.number import ExactFloat, OutOfBounds, bounded, exact, whole
 
 TIME_LETTERS = 200
 """The longest text that is read as a time: a format can make the work grow with a power of the length."""
@@ -61,7 +61,7 @@ def _float(value: Any) -> float:
         raise ValueError("JSON has no such number")
     if isinstance(value, int) and int(number) != value:
         raise ValueError("no float is this whole number")
-    if number == 0 and isinstance(value, str) and exact(value) != 0:
+    if number == 0 and isinstance(value, str | ExactFloat) and exact(str(value)) != 0:
         raise ValueError("no float is so small")
     return number
 
