@@ -77,7 +77,9 @@ def dry_run(
                 one = rehearsed.of(text)
             else:
                 one = _published(text, source, entries, rehearsed)
-        one.notes = [_note(event, said) for event, said in heard if said.get("reason") != one.reason]
+        one.notes = [
+            _note(event, said) for event, said in heard if one.reason is None or said.get("reason") != one.reason
+        ]
         found.append(one)
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")

@@ -157,3 +157,16 @@ class Signed(_Auth):
 
 
 Auth = Annotated[Bearer | Basic | HeaderKey | QueryKey | OAuth2 | Signed, Field(discriminator="type")]
+
+
+def refuse_two(auth: Any, headers: dict[str, str], params: dict[str, Any]) -> None:
+    """Raises ValueError where a header or query parameter stands there, and `auth` sends one of that name, too."""
+    if auth is None:
+        return
+    if auth.type == "query":
+        if auth.name in params:
+            raise ValueError(f"params and auth both have {auth.name}: expected one of them")
+    elif auth.type != "function":
+        sent = auth.name if auth.type == "header" else "Authorization"
+        if sent.lower() in map(str.lower, headers):
+            raise ValueError(f"headers and auth both have {sent}: expected one of them")

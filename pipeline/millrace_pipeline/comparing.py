@@ -19,6 +19,15 @@ def kind_of(value: Any) -> str:
     return "a number"
 
 
+def are_same(one: Any, other: Any) -> bool:
+    """Return True for values of one kind that say the same, all the way down: to Python 1 and true are equal."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(are_same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(are_same, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
 def say_kinds_differ(found: Any, other: Any, *, place: str, mend: str = "cast one of them before") -> None:
     """Say once and count that two values which are there are of different kinds, so that they never are the same.
 

@@ -27,6 +27,7 @@ from millrace_pipeline.cloudevent import from_base64, is_json
 from millrace_pipeline.errors import EnvelopeError, RecordError
 from millrace_pipeline.jsontext import checked_text, decode_json, encode_json, encoder, one_line, why_not
 from millrace_pipeline.moment import in_utc, now
+from millrace_pipeline.pythonvalues import sayable
 from millrace_pipeline.surrogates import in_utf8, well_formed
 
 Position: TypeAlias = Any
@@ -191,6 +192,8 @@ def encode(record: Record, *, id: str, source: str, time: str | None = None, mar
         if not record.checked:
             checked_text(data)
         data = msgspec.Raw(data)
+    else:
+        data = sayable(data)
     try:
         when = (time or now()) if record.time is None else in_utc(record.time)
     except OverflowError as error:

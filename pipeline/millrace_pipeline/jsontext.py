@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
 from numbers import Integral
 from typing import Any
 
@@ -35,13 +37,25 @@ def _absent(value: BaseModel) -> set[str] | None:
     return {name for name in unset if getattr(value, name, None) is None} or None
 
 
-# What is one of these is written as one: text by BeautifulSoup or lxml, numbers by numpy, a deque, a mapping.
+def _day(value: date) -> date:
+    return date(value.year, value.month, value.day)
+
+
+def _clock(value: datetime) -> time:
+    return time(value.hour, value.minute, value.second, value.microsecond, value.tzinfo, fold=value.fold)
+
+
+# What is one of these is written as one: text by BeautifulSoup or lxml, numbers by numpy, a time by pandas, a
+# deque, a mapping.
 _PLAIN: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (str, str.__str__),
     (int, int.__pos__),
     (ExactFloat, lambda value: msgspec.Raw(value.text.encode())),
     (float, float.__pos__),
     (Integral, int),
+    (datetime, lambda value: datetime.combine(_day(value), _clock(value))),
+    (date, _day),
+    (Decimal, Decimal),
     (deque, list),
     (Mapping, dict),
 )
@@ -54,10 +68,10 @@ _LINE_BREAKS = re.compile(rb"[\r\n]+")
 def encode_json(value: Any) -> bytes:
     """Compact UTF-8 JSON on one line.
 
-    Datetimes become ISO 8601, Decimals strings, bytes base64, NaN and infinities null, which are what JSON has for
-    them; a number that was read from JSON keeps its digits; subclasses of text, numbers and mappings become what they
-    are subclasses of. A pydantic model's field that nobody has set, and that is null by default, is left out. Raises
-    RecordError naming what can't be said in JSON.
+    Datetimes become ISO 8601, Decimals strings, bytes base64 (`sayable` refuses them), NaN and infinities null, which
+    are what JSON has for them; a number that was read from JSON keeps its digits; subclasses of text, numbers, times
+    and mappings become what they are subclasses of. A pydantic model's field that nobody has set, and that is null by
+    default, is left out. Raises RecordError naming what can't be said in JSON.
     """
     try:
         return encoder.encode(value)

@@ -24,7 +24,6 @@ from millrace_pipeline.number import ExactFloat
 
 _NUMBER = re.compile(r"\s*[+-]?\d+(?:\.\d*)?\s*", re.ASCII)
 _ISO_DATETIME = SchemaValidator(core_schema.datetime_schema()).validate_python
-_ISO_DATE = SchemaValidator(core_schema.date_schema()).validate_python
 _TIME = SchemaValidator(core_schema.time_schema()).validate_python
 
 _TIMES = frozenset({"datetime", "date", "time"})
@@ -51,33 +50,33 @@ def _moment(value: Any) -> datetime:
 
 
 def _day(value: Any) -> date:
-    moment = _moment(value)
+    return _day_of(_moment(value))
+
+
+def _day_of(moment: datetime) -> date:
     if moment.time() != time():
-        raise _refused("a time within a day, and no day")
+        raise _refused("a time within a day, and no day: expected one that begins at midnight in UTC")
     return moment.date()
 
 
 def _as_datetime(_schema: Mapping[str, Any], value: Any) -> Any:
     if _says_number(value):
         return _moment(value)
-    return _read_or(value, _ISO_DATETIME, lambda moment: moment)
+    if not isinstance(value, str):
+        return value
+    try:
+        return _ISO_DATETIME(value)
+    except ValidationError:
+        moment = read_moment(value)
+        return value if moment is None else moment
 
 
 def _as_date(_schema: Mapping[str, Any], value: Any) -> Any:
     if _says_number(value):
         return _day(value)
-    return _read_or(value, _ISO_DATE, lambda moment: moment.date() if moment.time() == time() else value)
-
-
-def _read_or(value: Any, as_iso: Callable[[Any], Any], made: Callable[[datetime], Any]) -> Any:
-    """Text in ISO 8601 as pydantic reads it, in another form as all times are read; else the value itself."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return as_iso(value)
-    except ValidationError:
-        moment = read_moment(value)
-        return value if moment is None else made(moment)
+    if isinstance(value, str) and (moment := read_moment(value)) is not None:
+        return _day_of(moment)
+    return value
 
 
 def _as_time(_schema: Mapping[str, Any], value: Any) -> Any:

@@ -21,17 +21,43 @@ LETTERS: Final = 64
 _SMALLEST: Final = 10_000_000
 """Smaller numbers (a year, a duration, a counter) are no time unless a unit says so; 0 is 1970."""
 
-_NUMBER = re.compile(r"[+-]?\d{1,19}(?:\.\d{1,12})?")
-_LEAP_SECOND = re.compile(r"(?<=[T ]\d\d:\d\d):60")  # which Python doesn't know
-_ISO = re.compile(r"\d{4}-[\dW]|\d{4}W|\d{8}[Tt ]")
+_WRITTEN: Final = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S", 17: "%Y%m%d%H%M%S%f"}
+"""By their number the digits of which a time may be written."""
+
+_AMBIGUOUS: Final = (10, 12)
+
+_YEAR_2100: Final = 4_102_444_800
+
+
+def _clock(first: int, per_second: int) -> tuple[int, int]:
+    return first, first + _YEAR_2100 * per_second
+
+
+_OTHER_CLOCKS: Final = (
+    _clock(621_355_968_000_000_000, 10_000_000),  # .NET: since the year 1
+    _clock(116_444_736_000_000_000, 10_000_000),  # Windows: since 1601
+    _clock(11_644_473_600_000_000, 1_000_000),  # WebKit: since 1601
+)
+"""What others count up to 1970 and to 2100. As nanoseconds since 1970 they would be times of 1970 to 1990."""
+
+_NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,18})(?:\.\d{1,12})?", re.ASCII)
+_LEAP_SECOND = re.compile(r"(?<=[T ]\d\d:\d\d):60", re.ASCII)  # which Python doesn't know
+# Python's parser would take any letter, a sign too, for what stands between day and time.
+_DAY = r"(?:\d{4}-\d\d-\d\d|\d{4}-?W\d\d-?\d|\d{8})"
+_HOURS = r"(?:T|[ _](?=\d\d:?\d\d))\d\d(?::?\d\d(?::?\d\d(?:[.,]\d+)?)?)?"
+_ISO = re.compile(rf"{_DAY}{_HOURS}(?: ?(?:UTC|GMT|Z|[+-]\d\d(?::?\d\d(?::?\d\d)?)?))?", re.ASCII | re.IGNORECASE)
+_ISO_DAY = re.compile(rf"({_DAY})((?: ?(?:UTC|GMT|Z)|[+-]\d\d:\d\d)?)", re.ASCII | re.IGNORECASE)
 _ZONE_NAME = re.compile(r" ?(?:UTC|GMT|Z)$")
 _COMMENT = re.compile(r" \([A-Za-z .]+\)$")
 # RFC 2822 and HTTP. A zone must be one that is known: the parser would take any other for UTC.
 _MAIL = re.compile(
     r"(?:[A-Z][a-z]{2,8},? )?\d{1,2}[ -][A-Z][a-z]{2}[ -]\d{2,4} \d\d:\d\d(?::\d\d)? "
-    r"(?:[+-]\d{4}|GMT|UTC?|Z|[ECMP][SD]T)"
+    r"(?:[+-]\d{4}|GMT|UTC?|Z|[ECMP][SD]T)",
+    re.ASCII,
 )
-_CTIME = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d:\d\d(?: (?:[+-]\d{4}|GMT|UTC))? \d{4}")
+_CTIME = re.compile(
+    r"[A-Z][a-z]{2} [A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d:\d\d(?: (?:[+-]\d{4}|GMT|UTC))? \d{4}", re.ASCII
+)
 
 
 def read_moment(value: Any, unit: TimeUnit = "auto") -> datetime | None:
@@ -39,8 +65,10 @@ def read_moment(value: Any, unit: TimeUnit = "auto") -> datetime | None:
 
     Times are ISO 8601 and RFC 3339, RFC 2822 and HTTP dates, `date`'s and ctime's form (a time without a zone is in
     UTC), and numbers since 1970, as text too. With `auto` a number's size tells its unit: to 10 digits before the point
-    seconds, to 13 milliseconds, to 16 microseconds, to 19 nanoseconds, each up to the year 2286; a number of 8 or 14
-    digits that is a day (20181010) or a second (20181010235959) of the years 1900 to 2199 is that.
+    seconds, to 13 milliseconds, to 16 microseconds, to 19 nanoseconds, each up to the year 2286; a number of 8, 14 or
+    17 digits that is a day (20181010), a second (20181010235959) or a millisecond of the years 1900 to 2199 is that.
+    What may as well be something else is none: an hour or a minute in digits (2018101020), and what counts from
+    another year (.NET's ticks, Windows' and WebKit's times).
     """
     try:
         if isinstance(value, str):
@@ -61,8 +89,10 @@ def read_moment(value: Any, unit: TimeUnit = "auto") -> datetime | None:
 def _of_text(text: str, unit: TimeUnit) -> datetime | None:
     if _NUMBER.fullmatch(text):
         return _of_number(Decimal(text) if "." in text else int(text), unit)
-    if _ISO.match(text):
+    if _ISO.fullmatch(text):
         return read_moment(_of_iso(text))
+    if day := _ISO_DAY.fullmatch(text):  # with a zone, as XML has it, it begins at midnight there
+        return read_moment(_of_iso(f"{day[1]}T00:00{day[2]}"))
     text = _COMMENT.sub("", text)
     if _MAIL.fullmatch(text) or _CTIME.fullmatch(text):
         return read_moment(parsedate_to_datetime(text))
@@ -79,28 +109,32 @@ def _of_iso(text: str) -> datetime:
 
 def _of_number(number: int | float | Decimal, unit: TimeUnit) -> datetime | None:
     if unit == "auto":
-        if (written := _as_written(number)) is not None:
-            return written
         size = abs(float(number))
-        if size < _SMALLEST and size != 0:
+        if not (_SMALLEST <= size < 1e19 or size == 0):
+            return None
+        if (written := _as_written(number)) is not None:
+            return written if written.tzinfo else None
+        if any(first <= number < end for first, end in _OTHER_CLOCKS):
             return None
         unit = "s" if size < 1e10 else "ms" if size < 1e13 else "us" if size < 1e16 else "ns"
-        if size >= 1e19:
-            return None
     exact = number if isinstance(number, int) else Decimal(repr(number)) if isinstance(number, float) else number
     microseconds = exact // 1000 if unit == "ns" else round(exact * MICROSECONDS[unit])
     return EPOCH + timedelta(microseconds=int(microseconds))
 
 
 def _as_written(number: int | float | Decimal) -> datetime | None:
-    """The day or second whose digits the number is, such as 20181010; None where it is none."""
-    digits = str(number) if isinstance(number, int) else ""
-    if len(digits) not in (8, 14) or not "1900" <= digits[:4] < "2200":
+    """The time whose digits the number is, such as 20181010; None where it is none.
+
+    One without a zone may be that or not: so many digits have seconds and milliseconds, too.
+    """
+    digits = str(int(number)) if number == int(number) else ""
+    if (form := _WRITTEN.get(len(digits))) is None or not "1900" <= digits[:4] < "2200":
         return None
     try:
-        return datetime.strptime(digits, "%Y%m%d" if len(digits) == 8 else "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+        moment = datetime.strptime(digits, form)
     except ValueError:
         return None
+    return moment if len(digits) in _AMBIGUOUS else moment.replace(tzinfo=UTC)
 
 
 def timestamp(moment: datetime) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -41,7 +42,10 @@ def checked_url(url: str, example: str) -> str:
 
 
 def checked_headers(headers: dict[str, str]) -> dict[str, str]:
-    """The headers, if they can be sent. Raises ValueError naming the one that can't, and no value."""
+    """The headers, if they can be sent. Raises ValueError naming those that can't or are one, and no value."""
+    folded = Counter(map(str.lower, headers))
+    if again := [name for name in headers if folded[name.lower()] > 1]:
+        raise ValueError(f"{', '.join(again)} are one header, whose names have no case: expected one of them")
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
             raise ValueError("a header's name can hold only letters, digits and !#$%&'*+.^_`|~-")

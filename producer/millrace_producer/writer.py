@@ -12,6 +12,7 @@ from millrace_pipeline.errors import RecordError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.jsontext import checked_text, encode_json
 from millrace_pipeline.process.traces import traces_of
+from millrace_pipeline.pythonvalues import sayable
 from millrace_pipeline.queue import Client, Publishing, Session
 from millrace_pipeline.queue.marks import mark
 from millrace_producer.contract import Contract
@@ -114,7 +115,7 @@ class Writer:
         if isinstance(data, bytes):
             checked_text(data)
         else:
-            data = encode_json(data)
+            data = encode_json(sayable(data))
         self._publisher.put(Record(data, key, position, type, time, checked=True))
 
     def write_dataframe(self, frame: Any, *, key: str | None = None) -> None:

@@ -287,6 +287,14 @@ def test_extra_fields_takes_ignore_or_reject(tmp_path: Path) -> None:
         CsvSink.model_validate({"path": tmp_path, "extra_fields": "keep"})
 
 
+def test_an_element_of_a_list_without_a_column_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = CsvSink(path=tmp_path, columns=["/0", "/1"])
+    (log,) = said(lambda: sink.write(of("[1, 2, 3]", "[4, 5]")), monkeypatch)
+    assert log["fields"] == "/2"
+    strict = sink.model_copy(update={"extra_fields": "reject"})
+    assert list(rejected(strict, of("[1, 2, 3]", "[4, 5]", id="c"))) == [0]
+
+
 def test_a_list_is_a_row_where_columns_are_places(tmp_path: Path) -> None:
     sink = CsvSink(path=tmp_path, columns=["/0", "/1/a"])
     assert list(rejected(sink, of('["x", {"a": 2}]', '["y"]', "[]", '{"a": 1}', "7"))) == [3, 4]

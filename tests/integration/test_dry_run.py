@@ -232,6 +232,14 @@ def test_what_the_services_would_say_of_a_record_is_shown_with_it(dry: Dry) -> N
     assert second["notes"] == []
 
 
+def test_a_field_that_a_transform_does_not_find_is_shown(dry: Dry) -> None:
+    hidden = {"type": "redact", "fields": ["/user/mail"]}
+    dry.flow({"type": "jsonl", "path": "out"}, transforms=[hidden], model=None)
+    printed = dry("--record", '{"user": {"Mail": "m"}}')
+    assert "record 1 would be written" in printed
+    assert "field_not_found: place redact; field /user/mail; mend there is /user/Mail, in other letters" in printed
+
+
 def test_a_scrapy_item_s_key_is_shown(dry: Dry) -> None:
     dry.flow(
         {"type": "jsonl", "path": "out"}, source={"type": "scrapy", "spider": "quotes", "key": "/n"}, transforms=[]

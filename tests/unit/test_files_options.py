@@ -32,6 +32,7 @@ from millrace_producer.sources.reading.files import glob_pattern
         ({"path": "in/*"}, "say format"),
         ({"path": "in/*.json"}, "say format"),
         ({"path": "a.xml"}, "which elements are records"),
+        ({"path": "a.csv", "columns": ["a", "b", "a"]}, "columns: a stands there twice"),
         ({"path": "a.csv", "records": "/a"}, "records is for format json or xml"),
         ({"path": "a.json", "format": "json", "records": "features"}, "expected /features"),
         ({"path": "a.geojson", "mode": "tail"}, "mode tail"),

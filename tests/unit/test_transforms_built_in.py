@@ -20,7 +20,7 @@ from millrace_consumer.transforms.base import Transform
 from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.component import Component
-from millrace_pipeline.jsontext import encode_json
+from millrace_pipeline.jsontext import decode_json, encode_json
 from millrace_pipeline.process.repeats import Repeats
 
 RECORD = {"title": "T", "user": {"name": "N", "tags": ["a"], "none": {}}, "n": "3", "bot": False}
@@ -112,6 +112,7 @@ def test_what_cannot_be_cast_is_named_without_its_value(kind: str, value: Any) -
         ("int", "١٢"),
         ("float", 2**53 + 1),
         ("float", "1e-999"),
+        ("float", decode_json(b"1e-999")),
     ],
 )
 def test_no_cast_loses_anything_or_sees_a_number_where_nobody_does(kind: str, value: Any) -> None:
@@ -367,11 +368,78 @@ def test_a_name_with_dots_that_means_a_nested_field_is_said(
     assert "/in/n" in logs[0]["mend"]
 
 
+@pytest.mark.parametrize("mend", ["there is ", "right name"])
+@pytest.mark.parametrize(
+    ("type", "options"),
+    [
+        ("select", {"fields": ["pasword"], "absent": "omit"}),
+        ("rename", {"fields": {"pasword": "p", "n": "m"}}),
+        ("drop", {"fields": ["n", "pasword"]}),
+        ("explode", {"field": "pasword"}),
+        ("unnest", {"field": "/pasword"}),
+        ("cast", {"fields": {"pasword": "int"}}),
+        ("parse_time", {"fields": ["pasword"]}),
+        ("redact", {"fields": ["pasword"]}),
+        ("filter", {"where": "pasword == 'x'"}),
+        ("dedupe", {"key": "pasword"}),
+        ("sample", {"share": 1, "key": "pasword"}),
+    ],
+)
+def test_a_field_that_no_record_has_is_said_once_and_counted(
+    type: str, options: dict[str, Any], mend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Repeats()
+    monkeypatch.setattr(places, "repeats", told)
+    name = "Pasword" if mend == "there is " else "password"
+    with structlog.testing.capture_logs() as logs:
+        outcome([{name: "x", "n": 1}] * 3, type, **options)
+        told.summarise()
+    said = [log for log in logs if log["event"] == "field_not_found"]
+    assert [log.get("more_like_this") for log in said] == [None, 2]
+    assert mend in said[0]["mend"]
+
+
+def test_every_transform_that_names_a_field_says_where_it_is_not() -> None:
+    """The family: what takes fields of a record, and not of the envelope or anew, is in the test above."""
+    takes = {type for type in TRANSFORMS if {"fields", "field", "key", "where"} & class_of(type).model_fields.keys()}
+    (mark,) = [
+        mark
+        for mark in test_a_field_that_no_record_has_is_said_once_and_counted.pytestmark  # type: ignore[attr-defined]
+        if mark.args[0] == ("type", "options")
+    ]
+    assert takes - {"envelope", "ingest_time"} == {type for type, _ in mark.args[1]}
+
+
+@pytest.mark.parametrize(
+    ("where", "held"),
+    [
+        ("l == `[1]`", [{"l": [1]}, {"l": [1.0]}]),
+        ("l != `[1]`", [{"l": [True]}]),
+        ("contains(l, `1`)", [{"l": [1]}, {"l": [1.0]}]),
+        ('o == `{"a": [0]}`', [{"o": {"a": [0]}}]),
+        ('contains(m, `{"a": 1}`)', [{"m": [{"a": 1}]}]),
+    ],
+)
+def test_two_kinds_are_never_the_same_however_deep_they_stand(where: str, held: list[Any]) -> None:
+    name = next(iter(held[0]))
+    records = {
+        "l": [{"l": [1]}, {"l": [True]}, {"l": [1.0]}],
+        "o": [{"o": {"a": [0]}}, {"o": {"a": [False]}}],
+        "m": [{"m": [{"a": 1}]}, {"m": [{"a": True}]}],
+    }[name]
+    assert [envelope.value for envelope in outcome(records, "filter", where=where).envelopes] == held
+
+
 def test_redact_masks_or_hashes_with_a_key() -> None:
     assert made({"ip": "10.0.0.1", "n": 1}, "redact", fields=["ip", "no"]) == {"ip": "***", "n": 1}
     digest = hmac.new(b"pepper", b"10.0.0.1", hashlib.sha256).hexdigest()
     assert made({"ip": "10.0.0.1"}, "redact", fields=["ip"], how="hash", key="pepper") == {"ip": digest}
     assert "pepper" not in repr(built("redact", fields=["ip"], how="hash", key="pepper"))
+
+
+def test_two_kinds_have_two_hashes() -> None:
+    hashes = [made({"v": v}, "redact", fields=["v"], how="hash")["v"] for v in (1, "1", True, "true", [1], "[1]")]
+    assert len(set(hashes)) == len(hashes)
 
 
 def test_ingest_time_is_now_and_may_have_another_name() -> None:

@@ -29,7 +29,11 @@ class Finding:
         """
         if isinstance(record, list):
             fields = {column: column for column in self._pointers if resolve(column, record, _NOTHING) is not _NOTHING}
-            return Match(fields, () if fields else (f"/0 to /{len(record) - 1}",) if record else ())
+            if fields:
+                return Match(
+                    fields, tuple(f"/{place}" for place in range(len(record)) if str(place) not in self._pointed)
+                )
+            return Match(fields, (f"/0 to /{len(record) - 1}",) if record else ())
         if not isinstance(record, dict):
             return f"a {type(record).__name__} has no columns: only objects and lists can be written as CSV"
         names = record if given is None else [name for name in record if name in given or record[name] is not None]

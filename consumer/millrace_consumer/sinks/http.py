@@ -6,17 +6,17 @@ import gzip
 import hashlib
 import http.client
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import quote
 
 import requests
 import urllib3
-from pydantic import ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import RecordsRejected, Sink, SinkUnavailable
 from millrace_consumer.sinks.taken import Taken
-from millrace_pipeline.auth import Auth
+from millrace_pipeline.auth import Auth, refuse_two
 from millrace_pipeline.credentials import Credentials
 from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import AuthRefused, AuthUnavailable
@@ -97,6 +97,11 @@ class HttpSink(SessionOptions, Sink):
     @classmethod
     def _headers_are_sendable(cls, headers: dict[str, str]) -> dict[str, str]:
         return checked_headers(headers)
+
+    @model_validator(mode="after")
+    def _auth_sends_its_own(self) -> Self:
+        refuse_two(self.auth, self.headers, {})
+        return self
 
     @field_validator("key_header")
     @classmethod

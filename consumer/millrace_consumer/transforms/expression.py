@@ -10,7 +10,8 @@ from jmespath.exceptions import JMESPathError  # type: ignore[import-untyped]
 from jmespath.lexer import Lexer  # type: ignore[import-untyped]
 from jmespath.visitor import TreeInterpreter  # type: ignore[import-untyped]
 
-from millrace_pipeline.comparing import kind_of, say_kinds_differ
+from millrace_consumer.transforms.places import say_absent
+from millrace_pipeline.comparing import are_same, kind_of, say_kinds_differ
 from millrace_pipeline.process.repeats import repeats
 
 _COMPARATORS = {"eq", "ne", "lt", "lte", "gt", "gte"}
@@ -72,6 +73,11 @@ class _Strict(TreeInterpreter):  # type: ignore[misc]
         """Return True for what holds. Zero does in JMESPath, as empty things don't."""
         return bool(self._is_true(found))
 
+    def visit_field(self, node: Any, value: Any) -> Any:
+        if value is not None and (not isinstance(value, dict) or node["value"] not in value):
+            say_absent(node["value"], value, self._text)
+        return super().visit_field(node, value)
+
     def visit_condition(self, node: Any, value: Any) -> Any:
         found = self.visit(node["children"][0], value)
         if isinstance(found, str) and found.strip().lower() in _WORDS_FOR_NO:
@@ -89,6 +95,8 @@ class _Strict(TreeInterpreter):  # type: ignore[misc]
                 return None
         elif type(left) is not type(right):
             say_kinds_differ(left, right, place=self._text)
+        if node["value"] in ("eq", "ne"):
+            return are_same(left, right) == (node["value"] == "eq")
         return self.COMPARATOR_FUNC[node["value"]](left, right)
 
     def visit_function_expression(self, node: Any, value: Any) -> Any:
@@ -99,7 +107,7 @@ class _Strict(TreeInterpreter):  # type: ignore[misc]
             raise TypeError(f"contains looks for text in text, and not for {kind_of(wanted)}: cast it before")
         if not isinstance(within, list):
             return self._functions.call_function("contains", [within, wanted])
-        if any(self.COMPARATOR_FUNC["eq"](element, wanted) for element in within):
+        if any(are_same(element, wanted) for element in within):
             return True
         if within and all(kind_of(element) != kind_of(wanted) for element in within):
             say_kinds_differ(within[0], wanted, place=self._text)

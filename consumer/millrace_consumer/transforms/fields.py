@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from millrace_consumer.transforms.base import Transform, an_object
 from millrace_consumer.transforms.naming import Conflict, NamingTransform, twice
-from millrace_consumer.transforms.places import Absent, found_at, name_at_end, place_in
+from millrace_consumer.transforms.places import Absent, found_at, name_at_end, place_in, say_absent
 
 NAMES_LETTERS = 16_000_000
 """The most characters of all names of a flattened record: each repeats those above it, once a level."""
@@ -35,7 +35,7 @@ class Select(NamingTransform):
     def __call__(self, record: Any) -> dict[str, Any]:
         record, selected = an_object(record), dict[str, Any]()
         for name, pointer in self._named():
-            if not isinstance(value := found_at(record, pointer), Absent):
+            if not isinstance(value := found_at(record, pointer, "select"), Absent):
                 self.put(selected, name, value)
         if self.absent == "null":
             return {name: selected.get(name) for name, _ in self._named()}
@@ -68,11 +68,11 @@ class Rename(NamingTransform):
 
     def __call__(self, record: Any) -> dict[str, Any]:
         data = an_object(record)
+        for name in self.fields:
+            if name not in data:
+                say_absent(name, data, "rename")
         renamed = [self.fields.get(name, name) for name in data]
         if len(set(renamed)) == len(renamed):
-            if not any(name in data for name in self.fields):
-                for name in self.fields:
-                    place_in(data, name)  # says where a nested one is meant
             return dict(zip(renamed, data.values(), strict=True))
         # What keeps its name is there first, wherever it stands.
         made = {name: value for name, value in data.items() if self.fields.get(name, name) == name}
@@ -92,13 +92,13 @@ class Rename(NamingTransform):
 
 
 class Drop(Transform):
-    """Takes fields out; one that isn't there is no mistake."""
+    """Takes fields out. One that isn't there is said once and counted."""
 
     fields: list[str] = Field(min_length=1, description="Their names, or JSON pointers.")
 
     def __call__(self, record: Any) -> dict[str, Any]:
         data = an_object(record)
-        found = [place for pointer in self.fields if (place := place_in(data, pointer))]
+        found = [place for pointer in self.fields if (place := place_in(data, pointer, "drop"))]
         for place in found:
             if isinstance(place.holder, list):
                 raise ValueError("drop takes out fields of objects, and a pointer leads into a list")

@@ -23,7 +23,7 @@ class Explode(NamingTransform):
     )
 
     def __call__(self, record: Any) -> list[Any]:
-        place = place_in(record, self.field)
+        place = place_in(record, self.field, "explode")
         elements = None if place is None else place.value
         if elements is not None and not isinstance(elements, list):
             raise TypeError(f"field {self.field} is no list")
@@ -37,7 +37,7 @@ class Explode(NamingTransform):
         else:
             place.holder[place.at] = None  # not to be copied with the record
             made = deepcopy(record)
-            copied = place_in(made, self.field)
+            copied = place_in(made, self.field, "explode")
             assert copied is not None
             copied.holder[copied.at] = element
         if self.index is not None:
@@ -53,7 +53,7 @@ class Unnest(NamingTransform):
 
     def __call__(self, record: Any) -> dict[str, Any]:
         data = an_object(record)
-        place = place_in(data, self.field)
+        place = place_in(data, self.field, "unnest")
         if place is None or place.value is None:
             return data
         inner = place.value

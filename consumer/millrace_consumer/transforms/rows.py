@@ -49,7 +49,7 @@ class Dedupe(KeepingTransform):
         records = record if self.keep == "first" else record[::-1]
         kept, seen, values = [], set[bytes](), dict[str, Any]()
         for one in records:
-            value = found_at(one, self.key)
+            value = found_at(one, self.key, "dedupe")
             if isinstance(value, Absent) or value is None:
                 _say_keyless(self.key, "it is kept")
                 kept.append(one)
@@ -73,7 +73,7 @@ class Sample(KeepingTransform):
     )
 
     def __call__(self, record: Any) -> Any:
-        value = record if self.key is None else found_at(record, self.key)
+        value = record if self.key is None else found_at(record, self.key, "sample")
         if isinstance(value, Absent) or value is None:
             value = record
             if self.key is not None:

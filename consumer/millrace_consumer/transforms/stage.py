@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from millrace_pipeline.errors import EnvelopeError, RecordError, RetryLater
 from millrace_pipeline.fitting import REASON_LIMIT, frames_of
 from millrace_pipeline.jsontext import decode_json, encode_json
+from millrace_pipeline.pythonvalues import sayable
 
 
 class Row(NamedTuple):
@@ -49,7 +50,7 @@ def opened(text: bytes) -> tuple[Any, bytes]:
 def written(values: Iterable[Any]) -> list[bytes]:
     """The JSON texts of what a function returned. Raises Failed."""
     try:
-        return [encode_json(value) for value in values]
+        return [encode_json(sayable(value)) for value in values]
     except RecordError as error:
         raise Failed(f"a transform returned something that cannot be a record: {error}") from error
 

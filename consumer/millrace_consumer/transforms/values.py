@@ -16,7 +16,7 @@ from millrace_consumer.transforms.naming import Conflict, NamingTransform
 from millrace_consumer.transforms.places import Place, place_in
 from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.moment import TimeUnit, in_utc, read_moment, timestamp
-from millrace_pipeline.number import OutOfBounds, bounded, exact, whole
+from millrace_pipeline.number import ExactFloat, OutOfBounds, bounded, exact, whole
 
 TIME_LETTERS = 200
 """The longest text that is read as a time: a format can make the work grow with a power of the length."""
@@ -35,7 +35,7 @@ class Cast(KeepingTransform):
     def __call__(self, record: Any) -> dict[str, Any]:
         data = an_object(record)
         for name, kind in self.fields.items():
-            if place := _filled(data, name):
+            if place := _filled(data, name, "cast"):
                 try:
                     place.holder[place.at] = _CASTS[kind](place.value)
                 except OutOfBounds as error:
@@ -45,9 +45,9 @@ class Cast(KeepingTransform):
         return data
 
 
-def _filled(data: dict[str, Any], pointer: str) -> Place | None:
+def _filled(data: dict[str, Any], pointer: str, transform: str) -> Place | None:
     """Where a name or pointer leads, unless nothing is there, or null."""
-    place = place_in(data, pointer)
+    place = place_in(data, pointer, transform)
     return place if place is not None and place.value is not None else None
 
 
@@ -61,7 +61,7 @@ def _float(value: Any) -> float:
         raise ValueError("JSON has no such number")
     if isinstance(value, int) and int(number) != value:
         raise ValueError("no float is this whole number")
-    if number == 0 and isinstance(value, str) and exact(value) != 0:
+    if number == 0 and isinstance(value, str | ExactFloat) and exact(str(value)) != 0:
         raise ValueError("no float is so small")
     return number
 
@@ -127,7 +127,7 @@ class ParseTime(KeepingTransform):
     def __call__(self, record: Any) -> dict[str, Any]:
         data = an_object(record)
         for name in self.fields:
-            if place := _filled(data, name):
+            if place := _filled(data, name, "parse_time"):
                 try:
                     place.holder[place.at] = timestamp(self._moment(place.value))
                 except _TooLong:
@@ -174,7 +174,7 @@ class Redact(KeepingTransform):
     """Hides what fields hold: all of it, or a hash by which equal values can still be told."""
 
     fields: list[str] = Field(
-        min_length=1, description="Their names, or JSON pointers. One that a record lacks is no mistake."
+        min_length=1, description="Their names, or JSON pointers. One that a record lacks is said once and counted."
     )
     how: Literal["mask", "hash"] = Field("mask", description="`mask` writes `***`, `hash` an HMAC-SHA256 in hex.")
     key: SecretStr = Field(
@@ -184,14 +184,15 @@ class Redact(KeepingTransform):
     def __call__(self, record: Any) -> dict[str, Any]:
         data = an_object(record)
         for name in self.fields:
-            if place := _filled(data, name):
+            if place := _filled(data, name, "redact"):
                 place.holder[place.at] = self._hidden(place.value)
         return data
 
     def _hidden(self, value: Any) -> str:
         if self.how == "mask":
             return "***"
-        text = value.encode() if isinstance(value, str) else encode_json(value)
+        # No text begins like what isn't text, so that 1 and "1" are two.
+        text = value.encode() if isinstance(value, str) else b"\xff" + encode_json(value)
         return hmac.new(self.key.get_secret_value().encode(), text, hashlib.sha256).hexdigest()
 
 

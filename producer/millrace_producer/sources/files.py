@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, ClassVar, Literal, Self, get_args
@@ -144,6 +145,8 @@ class FilesSource(CellOptions, RecordOptions, Source):
             raise ValueError("key and time point into a record, and format is text")
         if layout != "csv" and (self.columns or self.delimiter or self.null is not None):
             raise ValueError("columns, delimiter and null are for format csv")
+        if self.columns and (again := [name for name, times in Counter(self.columns).items() if times > 1]):
+            raise ValueError(f"columns: {', '.join(again)} stands there twice, and one value of it would be lost")
         if layout == "xml" and not self.records:
             raise ValueError("which elements are records? expected records: item, the tag of them")
         if layout not in ("json", "xml") and self.records:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from millrace_pipeline.auth import Auth
+from millrace_pipeline.auth import Auth, refuse_two
 from millrace_pipeline.flows.units import Duration
 from millrace_pipeline.web import checked_headers, sendable
 from millrace_pipeline.websession import SessionOptions
@@ -50,6 +50,11 @@ class WebOptions(SessionOptions):
     @classmethod
     def _sendable(cls, headers: dict[str, str]) -> dict[str, str]:
         return checked_headers(headers)
+
+    @model_validator(mode="after")
+    def _auth_sends_its_own(self) -> Self:
+        refuse_two(self.auth, self.headers, getattr(self, "params", {}))
+        return self
 
     @field_validator("user_agent")
     @classmethod
