@@ -330,6 +330,11 @@ def no_url(ways: Ways, row: Row) -> str:
     return "refused" if why.startswith("SourceRefused") and came == [] else "?"
 
 
+def no_order(ways: Ways, row: Row) -> str:
+    came, _, why = answered(json_answer([{"u": "12/31/2025"}]), incremental={"field": "/u", "parameter": "since"})
+    return "refused" if why.startswith("SourceRefused") and came == [] else "?"
+
+
 CASES: dict[str, Callable[[Ways, Row], str]] = {
     "200 with an empty body that says its length": an_empty_body,
     "200 that breaks off before its body": a_body_that_is_cut,
@@ -341,6 +346,7 @@ CASES: dict[str, Callable[[Ways, Row], str]] = {
     "a page that is there again, but for stamps, where pages are counted": the_same_page_counted,
     "a page that is there again, but for stamps, elsewhere": the_same_page,
     "a next page that is no URL": no_url,
+    "text that is neither number nor time, in the field that `incremental` goes by": no_order,
     "an empty CSV cell, or field of an entry": empty_cells,
 }
 ENDS = {
