@@ -330,6 +330,21 @@ def no_url(ways: Ways, row: Row) -> str:
     return "refused" if why.startswith("SourceRefused") and came == [] else "?"
 
 
+def a_known_cursor(ways: Ways, row: Row) -> str:
+    repeated = ways_of(row.to)[1].get("repeated")
+    pages = [json_answer({"data": data, "next": "x"}) for data in ([1], [2], [3], [])]
+    with repeats.heard() as heard:
+        paged = {"type": "cursor", "field": "/next", "repeated": repeated}
+        came, asked, why = answered(*pages, records="/data", pagination=paged)
+    said = [event for event, _ in heard]
+    if repeated == "allow":
+        return "a page; finished when one is empty" if (came, asked, why, said) == ([1, 2, 3], 4, "", []) else "?"
+    assert (came, asked) == ([1, 2], 2)
+    if repeated == "end":
+        return f"finished: said ({', '.join(f'`{event}`' for event in said)})" if not why else "?"
+    return 'refused: "the same page again"' if "the same page again" in why else "?"
+
+
 def no_order(ways: Ways, row: Row) -> str:
     came, _, why = answered(json_answer([{"u": "12/31/2025"}]), incremental={"field": "/u", "parameter": "since"})
     return "refused" if why.startswith("SourceRefused") and came == [] else "?"
@@ -345,6 +360,7 @@ CASES: dict[str, Callable[[Ways, Row], str]] = {
     "no next page, an empty one, or a 404, where pages are counted": no_more_pages,
     "a page that is there again, but for stamps, where pages are counted": the_same_page_counted,
     "a page that is there again, but for stamps, elsewhere": the_same_page,
+    "a cursor that was there before": a_known_cursor,
     "a next page that is no URL": no_url,
     "text that is neither number nor time, in the field that `incremental` goes by": no_order,
     "an empty CSV cell, or field of an entry": empty_cells,

@@ -35,8 +35,9 @@ class _Pagination(BaseModel):
 
     repeated: Literal["end", "refuse", "allow"] | None = Field(
         default=None,
-        description="What a page means that has the very records of the one before, or of the first: the end, an "
-        "error, or nothing. Default: end where we count pages or records, else refuse.",
+        description="What a page means that has the very records of the one before, or of the first, and a cursor or "
+        "URL that was there before: the end, an error, or nothing. Default: end where we count pages or records, "
+        "else refuse.",
     )
 
     def params(self, token: Any) -> dict[str, Any]:

@@ -43,7 +43,12 @@ ACCEPTED = {
 }
 
 _IF_THEY_ARE_ALIKE = "; where pages really are alike, set pagination.repeated to allow"
+_IF_THEY_ARE_NOT = "; where that means that it is over, set pagination.repeated to end"
 _TAKEN_FOR_THE_END = "a page had the very records of another, so it was taken for the end" + _IF_THEY_ARE_ALIKE
+
+_NAMED_FOR_THE_END = "the next page was named as one that was there before, so it was taken for the end" + (
+    "; where that is a new page each time, set pagination.repeated to allow"
+)
 
 _ALL_EMPTY = f"{MOST_EMPTY} pages in a row have no records, and each says that there is another: is `records` right?"
 
@@ -100,7 +105,7 @@ class Api:
         Each is asked for when the one before has been dealt with. Raises PageGone where the server doesn't know the
         first of them, SourceRefused where the pages go round in a circle, and what `page` raises.
         """
-        token, empty = first, 0
+        token, empty, was_there = first, 0, False
         circle = Circle(token, self._key_of if self._pagination.counted else None)
         while True:
             page = self.page(token, asked)
@@ -109,14 +114,17 @@ class Api:
                     raise self._web.refused(f"its next page is the same page again{_IF_THEY_ARE_ALIKE}")
                 repeats.warn("rest_page_repeated", kind=self._shown, url=self._shown, mend=_TAKEN_FOR_THE_END)
                 return
-            yield token, page
+            is_there = page.following is not None and circle.has_token(page.following)
+            # A token that stands for one page after another is no place to go on from after a kill.
+            yield None if was_there or is_there else token, page
             if page.following is None:
                 return
+            if is_there and self._ends_at_a_known_token(page):
+                return
+            was_there = is_there
             empty = 0 if page.records else empty + 1
             if empty >= MOST_EMPTY:
                 repeats.warn("rest_pages_empty", kind=self._shown, url=self._shown, mend=_ALL_EMPTY)
-            if circle.has_token(page.following):
-                raise self._web.refused("its next page is the same page again, and the pages have no end")
             token = page.following
 
     def page(self, token: Any, asked: Asked) -> Page:
@@ -147,6 +155,18 @@ class Api:
         raw = page.records[0]
         is_bare = len(page.records) == 1 and isinstance(raw, bytes) and raw.lstrip()[:1] not in (b"{", b"[")
         return pagination.counted and (not is_bare or self._options.incremental is not None)
+
+    def _ends_at_a_known_token(self, page: Page) -> bool:
+        """Return True where a next page that is named as one before is the end. Raises SourceRefused for an error."""
+        repeated = self._pagination.repeated
+        if repeated == "allow":
+            return not page.records
+        if repeated != "end":
+            raise self._web.refused(
+                f"its next page is the same page again, and the pages have no end{_IF_THEY_ARE_NOT}"
+            )
+        repeats.warn("rest_page_repeated", kind=self._shown, url=self._shown, mend=_NAMED_FOR_THE_END)
+        return True
 
     def begin(self, known: Validators | None = None) -> None:
         """Another round: a page that hasn't changed since the last has no records now.
