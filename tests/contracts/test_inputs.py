@@ -345,6 +345,42 @@ def a_known_cursor(ways: Ways, row: Row) -> str:
     return 'refused: "the same page again"' if "the same page again" in why else "?"
 
 
+def no_link(ways: Ways, row: Row) -> str:
+    for header in ('‹https://a/2›; rel="next"', "https://a/2; rel=next", "next"):
+        link = header.encode().decode("latin-1")
+        came, _, why = answered(json_answer([1], Link=link), pagination={"type": "link"})
+        assert (came, why[:13]) == ([], "SourceRefused"), header
+    return "refused"
+
+
+def no_cursor_in_the_last(ways: Ways, row: Row) -> str:
+    paged = {"type": "cursor", "record": "/idd", "more": "/more"}
+    page = {"more": True, "data": [{"id": 1}]}
+    came, _, why = answered(json_answer(page), records="/data", pagination=paged)
+    assert answered(json_answer({**page, "more": False}), records="/data", pagination=paged) == ([{"id": 1}], 1, "")
+    return "refused" if why.startswith("SourceRefused") and "/idd" in why and came == [] else "?"
+
+
+def no_word_of_another(ways: Ways, row: Row) -> str:
+    page = {"has_more": True, "next": "x", "data": [1]}
+    for paged in (
+        {"type": "cursor", "field": "/next", "more": "/hasMore"},
+        {"type": "cursor", "field": "/nxt"},
+        {"type": "next", "field": "/links/next"},
+        {"type": "page", "more": "/hasMore"},
+        {"type": "offset", "more": "/hasMore"},
+    ):
+        with repeats.heard() as heard:
+            came = answered(json_answer(page), records="/data", pagination=paged)
+        assert came == ([1], 1, "")
+        assert [event for event, _ in heard] == ["field_not_found"], paged
+    for page in ({"next": None, "data": [1]}, {"data": []}):
+        with repeats.heard() as heard:
+            assert answered(json_answer(page), records="/data", pagination={"type": "next"})[1:] == (1, "")
+        assert heard == []
+    return "finished: said (`field_not_found`)"
+
+
 def no_order(ways: Ways, row: Row) -> str:
     came, _, why = answered(json_answer([{"u": "12/31/2025"}]), incremental={"field": "/u", "parameter": "since"})
     return "refused" if why.startswith("SourceRefused") and came == [] else "?"
@@ -362,6 +398,9 @@ CASES: dict[str, Callable[[Ways, Row], str]] = {
     "a page that is there again, but for stamps, elsewhere": the_same_page,
     "a cursor that was there before": a_known_cursor,
     "a next page that is no URL": no_url,
+    "a `Link` in which there is no link": no_link,
+    "no cursor in the last record of a page, where it is to be": no_cursor_in_the_last,
+    "an only page without what is to say whether, or where, there is another": no_word_of_another,
     "text that is neither number nor time, in the field that `incremental` goes by": no_order,
     "an empty CSV cell, or field of an entry": empty_cells,
 }

@@ -14,12 +14,12 @@ import urllib3
 from millrace_pipeline.errors import SourceUnavailable
 from millrace_pipeline.failure import Failure
 from millrace_pipeline.process.repeats import repeats
-from millrace_pipeline.web import as_utf8, is_not_now, shown, status_text, wait_asked_for
+from millrace_pipeline.web import is_not_now, shown, status_text, wait_asked_for
 from millrace_producer.sources.circle import Circle
 from millrace_producer.sources.fields import Fields
 from millrace_producer.sources.jsonbody import NotJson
-from millrace_producer.sources.linkheader import next_link
 from millrace_producer.sources.pagination import LinkHeader, NoToken, OnePage
+from millrace_producer.sources.restanswer import RestAnswer
 from millrace_producer.sources.restbody import NoRecords, RestBody, UnknownCharset, in_utf8
 from millrace_producer.sources.restpage import NEVER, Page, PageGone, Validators
 from millrace_producer.sources.restrequest import Asked, NotUsable, Requests
@@ -278,27 +278,16 @@ class Api:
         """The token of the page that follows. Raises SourceRefused for one that can't be asked for."""
         why = ""
         try:
-            following = self._pagination.after(token, _Answered(answer, body))
+            answered = RestAnswer(answer, body)
+            following = self._pagination.after(token, answered)
+            if following is None and token is None:
+                answered.say_what_is_not_there(self._pagination.pointers, self._shown)
             if isinstance(following, str) and self._pagination.url(following):
                 following = self._requests.token(urljoin(answer.url, following))
             return following
         except (NoToken, NotJson, NotUsable) as error:
             why = str(error)
         raise self._web.refused(why)
-
-
-class _Answered:
-    """An answer as pagination sees it."""
-
-    def __init__(self, answer: requests.Response, body: RestBody) -> None:
-        self.count = len(body.records)
-        self.look = body.look
-        self.look_at_last = body.look_at_last
-        self._answer = answer
-
-    @property
-    def next_link(self) -> str | None:
-        return next_link([as_utf8(self._answer.headers.get("link", ""))])
 
 
 def _may_be_cut(answer: requests.Response) -> bool:

@@ -64,6 +64,10 @@ class RestBody:
         found = dig(pointer, self.text)
         return None if found is None else value_of(found)
 
+    def has(self, pointer: str) -> bool:
+        """Return True where a JSON pointer finds something in it, be it null; of an empty body nothing is asked."""
+        return self.format != "json" or not self.text.strip() or dig(pointer, self.text) is not None
+
     def look_at_last(self, pointer: str) -> Any:
         """What a JSON pointer finds in the last record; None where there is nothing."""
         last = self.records[-1] if self.records else None
