@@ -11,6 +11,7 @@ from decimal import Decimal
 from enum import Enum, IntEnum
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any, NamedTuple
 
 import msgspec
@@ -177,6 +178,20 @@ def status(ways: Ways, row: Row) -> str:
             assert len(api.asked) > 1
             return "asked again"
     return "a page" if came else "no records"
+
+
+def a_wait(ways: Ways, row: Row) -> str:
+    name, _, said = row.comes.split("`")[1].partition(": ")
+    at: list[float] = []
+
+    def answer(asked: Asked) -> Answer:
+        at.append(monotonic())
+        return json_answer([1]) if len(at) > 1 else Answer(429, b"", {name: said})
+
+    with ApiServer(answer) as api:
+        assert len(list(RestSource(url=api.url, **{**QUICK, "backoff_max": 2}).read(None))) == 1
+    seconds = float(row.becomes.split()[1])
+    return row.becomes if seconds <= at[1] - at[0] < seconds + 30 else "?"
 
 
 def wide(ways: Ways, row: Row) -> str:
@@ -417,6 +432,8 @@ ENDS = {
 def case_of(row: Row) -> Callable[[Ways, Row], str] | None:
     if row.comes.startswith("HTTP "):
         return status
+    if row.comes.endswith("with a 429"):
+        return a_wait
     if row.comes.startswith("UTF-"):
         return wide
     if row.comes.startswith("an event stream in"):
