@@ -396,6 +396,32 @@ def no_word_of_another(ways: Ways, row: Row) -> str:
     return "finished: said (`field_not_found`)"
 
 
+def no_csv(ways: Ways, row: Row) -> str:
+    for body in (
+        b'{"error": "x"}',
+        b"[1,\n2]",
+        b"<html><body>\n</body></html>",
+        b"<!DOCTYPE html>\nx",
+        b"<?xml?>\n<a/>\n",
+    ):
+        came, asked, why = answered(Answer(200, body), format="csv")
+        assert came == []
+        assert why.startswith("SourceUnavailable")
+        assert asked > 1
+    return "asked again, and given up"
+
+
+def no_header(ways: Ways, row: Row) -> str:
+    options = ways_of(row.to)[1]
+    columns = options.get("columns")
+    pages = [Answer(200, body) for body in (b"a,b\n1,2\n", b"3,4\n5,6\n", b"")]
+    came, _, why = answered(*pages, pagination={"type": "page"}, **options)
+    if columns:
+        assert came == [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}, {"a": "5", "b": "6"}]
+        return "read" if not why else "?"
+    return "refused" if why.startswith("SourceRefused") and "columns" in why and len(came) < 2 else "?"
+
+
 def no_order(ways: Ways, row: Row) -> str:
     came, _, why = answered(json_answer([{"u": "12/31/2025"}]), incremental={"field": "/u", "parameter": "since"})
     return "refused" if why.startswith("SourceRefused") and came == [] else "?"
@@ -412,6 +438,8 @@ CASES: dict[str, Callable[[Ways, Row], str]] = {
     "a page that is there again, but for stamps, where pages are counted": the_same_page_counted,
     "a page that is there again, but for stamps, elsewhere": the_same_page,
     "a cursor that was there before": a_known_cursor,
+    "JSON, HTML or XML": no_csv,
+    "a next page without a header": no_header,
     "a next page that is no URL": no_url,
     "a `Link` in which there is no link": no_link,
     "no cursor in the last record of a page, where it is to be": no_cursor_in_the_last,

@@ -50,6 +50,7 @@ _NAMED_FOR_THE_END = "the next page was named as one that was there before, so i
     "; where that is a new page each time, set pagination.repeated to allow"
 )
 
+_NO_HEADER = "its next page has another first row than the first, which is no header: expected columns, their names"
 _ALL_EMPTY = f"{MOST_EMPTY} pages in a row have no records, and each says that there is another: is `records` right?"
 
 _WITH_A_BODY = (
@@ -92,6 +93,7 @@ class Api:
             proxy=options.proxy,
             ca_file=options.ca_file,
         )
+        self._names: list[str] = []  # of the columns on the first page
         self._known: dict[str, Page] = {}  # of the round before, by URL
         self._asked: dict[str, Page] = {}  # of this round
 
@@ -106,6 +108,7 @@ class Api:
         first of them, SourceRefused where the pages go round in a circle, and what `page` raises.
         """
         token, empty, was_there = first, 0, False
+        self._names = []
         circle = Circle(token, self._key_of if self._pagination.counted else None)
         while True:
             page = self.page(token, asked)
@@ -261,8 +264,7 @@ class Api:
                 options.format,
                 pointer=options.records,
                 map_key=options.map_key,
-                delimiter=options.delimiter,
-                cells=options.cells,
+                csv=options.csv,
             )
         except NoRecords as error:
             return Failure(str(error))
@@ -270,9 +272,11 @@ class Api:
             why = str(error)
         if why:
             raise self._web.refused(why)
-        following = self._following(token, answer, body)
+        self._names = names = self._names or body.names
+        if 2 * len(set(names) & set(body.names)) < len(body.names):
+            raise self._web.refused(_NO_HEADER)
         validators = Validators(answer.headers.get("etag"), answer.headers.get("last-modified"))
-        return Page(body.records, following, validators)
+        return Page(body.records, self._following(token, answer, body), validators)
 
     def _following(self, token: Any, answer: requests.Response, body: RestBody) -> Any:
         """The token of the page that follows. Raises SourceRefused for one that can't be asked for."""
