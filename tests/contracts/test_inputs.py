@@ -427,6 +427,28 @@ def no_order(ways: Ways, row: Row) -> str:
     return "refused" if why.startswith("SourceRefused") and came == [] else "?"
 
 
+def nearly_right_tags(ways: Ways, row: Row) -> str:
+    for text, records in (
+        (b"<a><I>1</I></a>", "i"),
+        (b'<a xmlns:y="u"><y:i>1</y:i></a>', "x:i"),
+        (b'<a xmlns:x="u"><x:I/></a>', "x:i"),
+    ):
+        (letter,) = ways.file(text, ".xml", records=records)
+        assert isinstance(letter, DeadLetter)
+        assert letter.reason.endswith("is `records` right?")
+    return "dead letter"
+
+
+def other_tags(ways: Ways, row: Row) -> str:
+    with repeats.heard() as heard:
+        assert list(ways.file(b"<a><b>1</b></a>", ".xml", records="i")) == []
+        assert list(ways.file(b'<a xmlns:x="u"><i/></a>', ".xml", records="x:i")) == []
+        assert list(ways.file(b"<a/>", ".xml", records="i")) == []
+    said = [(event, fields["mend"]) for event, fields in heard if event == "field_not_found"]
+    assert said == [("field_not_found", f"there are a, {tag}: is `records` right?") for tag in "bi"]
+    return "said (`field_not_found`)"
+
+
 CASES: dict[str, Callable[[Ways, Row], str]] = {
     "200 with an empty body that says its length": an_empty_body,
     "200 that breaks off before its body": a_body_that_is_cut,
@@ -441,6 +463,8 @@ CASES: dict[str, Callable[[Ways, Row], str]] = {
     "JSON, HTML or XML": no_csv,
     "a next page without a header": no_header,
     "a next page that is no URL": no_url,
+    "XML whose tags are like `records` but for letters or prefix": nearly_right_tags,
+    "XML without an element named as in `records`": other_tags,
     "a `Link` in which there is no link": no_link,
     "no cursor in the last record of a page, where it is to be": no_cursor_in_the_last,
     "an only page without what is to say whether, or where, there is another": no_word_of_another,
