@@ -422,6 +422,15 @@ def no_header(ways: Ways, row: Row) -> str:
     return "refused" if why.startswith("SourceRefused") and "columns" in why and len(came) < 2 else "?"
 
 
+def a_no_beyond_the_last(ways: Ways, row: Row) -> str:
+    for status in (400, 410, 416, 422):
+        with repeats.heard() as heard:
+            assert answered(json_answer([1]), Answer(status), pagination={"type": "page"}) == ([1], 2, ""), status
+        assert [event for event, _ in heard] == ["rest_page_gone"]
+        assert answered(Answer(status), pagination={"type": "page"})[2].startswith("SourceRefused")
+    return "finished: said (`rest_page_gone`)"
+
+
 def no_order(ways: Ways, row: Row) -> str:
     came, _, why = answered(json_answer([{"u": "12/31/2025"}]), incremental={"field": "/u", "parameter": "since"})
     return "refused" if why.startswith("SourceRefused") and came == [] else "?"
@@ -463,6 +472,7 @@ CASES: dict[str, Callable[[Ways, Row], str]] = {
     "JSON, HTML or XML": no_csv,
     "a next page without a header": no_header,
     "a next page that is no URL": no_url,
+    "400, 410, 416 or 422 beyond the first page, where pages are counted": a_no_beyond_the_last,
     "XML whose tags are like `records` but for letters or prefix": nearly_right_tags,
     "XML without an element named as in `records`": other_tags,
     "a `Link` in which there is no link": no_link,

@@ -41,3 +41,8 @@ class RestAnswer:
         for pointer in pointers:
             if self.count and not self._has(pointer):
                 repeats.warn("field_not_found", kind=pointer, field=pointer, url=shown, mend=_IS_IT_THE_ONLY_PAGE)
+
+
+def may_be_cut(answer: requests.Response) -> bool:
+    """Whether an answer without a body may be one that broke off: nothing says how long it is."""
+    return "content-length" not in answer.headers and not getattr(answer.raw, "chunked", False)

@@ -19,7 +19,7 @@ from millrace_producer.sources.circle import Circle
 from millrace_producer.sources.fields import Fields
 from millrace_producer.sources.jsonbody import NotJson
 from millrace_producer.sources.pagination import LinkHeader, NoToken, OnePage
-from millrace_producer.sources.restanswer import RestAnswer
+from millrace_producer.sources.restanswer import RestAnswer, may_be_cut
 from millrace_producer.sources.restbody import NoRecords, RestBody, UnknownCharset, in_utf8
 from millrace_producer.sources.restpage import NEVER, Page, PageGone, Validators
 from millrace_producer.sources.restrequest import Asked, NotUsable, Requests
@@ -51,16 +51,12 @@ _NAMED_FOR_THE_END = "the next page was named as one that was there before, so i
 )
 
 _NO_HEADER = "its next page has another first row than the first, which is no header: expected columns, their names"
+_BEYOND_THE_LAST = "so it was taken for the end: `more` or smaller requests show whether it is"
 _ALL_EMPTY = f"{MOST_EMPTY} pages in a row have no records, and each says that there is another: is `records` right?"
 
-_WITH_A_BODY = (
-    HTTPStatus.OK,
-    HTTPStatus.CREATED,
-    HTTPStatus.NON_AUTHORITATIVE_INFORMATION,
-    HTTPStatus.PARTIAL_CONTENT,
-)
+_WITH_A_BODY = (200, 201, 203, 206)
 _PAGES = (*_WITH_A_BODY, HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT)
-_PAGE_IS_GONE = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.UNPROCESSABLE_ENTITY)
+_PAGE_IS_GONE = frozenset({400, 404, 410, 416, 422})
 
 
 class Api:
@@ -111,7 +107,13 @@ class Api:
         self._names = []
         circle = Circle(token, self._key_of if self._pagination.counted else None)
         while True:
-            page = self.page(token, asked)
+            try:
+                page = self.page(token, asked)
+            except PageGone as error:
+                if token == first or not self._pagination.counted:
+                    raise
+                repeats.warn("rest_page_gone", kind=self._shown, reason=str(error), mend=_BEYOND_THE_LAST)
+                return
             if circle.repeats(page.records, page.answering) and self._pagination.repeated != "allow":
                 if not self._ends_at_a_repeat(page):
                     raise self._web.refused(f"its next page is the same page again{_IF_THEY_ARE_ALIKE}")
@@ -239,7 +241,7 @@ class Api:
             return Failure(self._web.why(error))
         if len(received) > most:
             raise self._web.refused(f"sent more than max_response_bytes, {most}: ask for smaller pages")
-        if not received.strip() and answer.status_code in _WITH_A_BODY and _may_be_cut(answer):
+        if not received.strip() and answer.status_code in _WITH_A_BODY and may_be_cut(answer):
             return Failure("hung up without a word after its headers")
         return bytes(received)
 
@@ -292,8 +294,3 @@ class Api:
         except (NoToken, NotJson, NotUsable) as error:
             why = str(error)
         raise self._web.refused(why)
-
-
-def _may_be_cut(answer: requests.Response) -> bool:
-    """Whether an answer without a body may be one that broke off: nothing says how long it is."""
-    return "content-length" not in answer.headers and not getattr(answer.raw, "chunked", False)
