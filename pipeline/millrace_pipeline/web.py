@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from urllib.parse import urlsplit, urlunsplit
 
@@ -15,6 +14,7 @@ import requests
 import urllib3
 
 from millrace_pipeline.deadline import AnswerTooSlow
+from millrace_pipeline.moment import read_moment
 
 LONGEST_RETRY_AFTER = 86_400.0
 
@@ -25,6 +25,7 @@ _NOT_NOW = (
     HTTPStatus.TOO_MANY_REQUESTS,
 )
 
+_DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_A_HEADER = re.compile(r"[\0\r\n]")
 
@@ -82,35 +83,48 @@ def status_text(code: int) -> str:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header (RFC 9110 10.2.3: seconds or a date), at most a day; None without one."""
-    if not value:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value[:10]), LONGEST_RETRY_AFTER)
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return min(max((moment - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_RETRY_AFTER)
+    """Seconds to wait as a header says, in whatever form a time or a number of seconds has, at most a day.
+
+    RFC 9110 has whole seconds and a date; servers send fractions, times in ISO 8601, and numbers since 1970 too. None
+    without a value, and for what is neither.
+    """
+    value = (value or "").strip()
+    is_number = _DECIMAL.fullmatch(value) is not None
+    moment = read_moment(value) if value.isascii() else None
+    left = None if moment is None else (moment - datetime.now(UTC)).total_seconds()
+    if is_number and (left is None or left < -LONGEST_RETRY_AFTER):  # no time, or one that is long past
+        return min(float(value[:300]), LONGEST_RETRY_AFTER)
+    return None if left is None or value[0] in "+-" else min(max(left, 0.0), LONGEST_RETRY_AFTER)
 
 
 def wait_asked_for(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, as an answer says: Retry-After, or the Unix time at which its rate limit starts anew."""
-    reset = headers.get("x-ratelimit-reset", "")
-    if not headers.get("retry-after") and reset.isascii() and reset.isdigit() and len(reset) == 10:
-        return min(max(float(reset) - datetime.now(UTC).timestamp(), 0.0), LONGEST_RETRY_AFTER)
-    return retry_after(headers.get("retry-after"))
+    """Seconds to wait, as an answer says: Retry-After, or until its rate limit starts anew if none of it is left."""
+    asked = retry_after(headers.get("retry-after"))
+    if asked is not None:
+        return asked
+    left = _of_rate_limit(headers, "remaining", "r")
+    return retry_after(_of_rate_limit(headers, "reset", "t")) if left is None or _is_zero(left) else None
 
 
 def is_not_now(status: int, headers: Mapping[str, str]) -> bool:
     """Whether an answer of this status may be another one later, though nothing changes here."""
     limited = status == HTTPStatus.FORBIDDEN and (
-        headers.get("retry-after") or headers.get("x-ratelimit-remaining") == "0"
+        headers.get("retry-after") or _is_zero(_of_rate_limit(headers, "remaining", "r") or "")
     )
     return status >= 500 or status in _NOT_NOW or bool(limited)
+
+
+def _of_rate_limit(headers: Mapping[str, str], name: str, letter: str) -> str | None:
+    """What an answer says of its rate limit, in a header of its own or, as drafts have it, in one with all the rest."""
+    for prefix in ("x-ratelimit-", "x-rate-limit-", "ratelimit-"):
+        if found := headers.get(prefix + name):
+            return found.strip()
+    match = re.search(rf"(?:^|[;,\s])(?:{name}|{letter})=([0-9.]+)", headers.get("ratelimit") or "")
+    return match[1] if match else None
+
+
+def _is_zero(text: str) -> bool:
+    return _DECIMAL.fullmatch(text) is not None and float(text) == 0
 
 
 def why_no_answer(error: BaseException, *, connect_timeout: float, read_timeout: float) -> str:

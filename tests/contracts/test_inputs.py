@@ -11,6 +11,7 @@ from decimal import Decimal
 from enum import Enum, IntEnum
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any, NamedTuple
 
 import msgspec
@@ -179,6 +180,20 @@ def status(ways: Ways, row: Row) -> str:
     return "a page" if came else "no records"
 
 
+def a_wait(ways: Ways, row: Row) -> str:
+    name, _, said = row.comes.split("`")[1].partition(": ")
+    at: list[float] = []
+
+    def answer(asked: Asked) -> Answer:
+        at.append(monotonic())
+        return json_answer([1]) if len(at) > 1 else Answer(429, b"", {name: said})
+
+    with ApiServer(answer) as api:
+        assert len(list(RestSource(url=api.url, **{**QUICK, "backoff_max": 2}).read(None))) == 1
+    seconds = float(row.becomes.split()[1])
+    return row.becomes if seconds <= at[1] - at[0] < seconds + 30 else "?"
+
+
 def wide(ways: Ways, row: Row) -> str:
     prefix = "utf-16" if "UTF-16" in row.comes else "utf-32"
     for name in (f"{prefix}-le", f"{prefix}-be"):
@@ -330,6 +345,119 @@ def no_url(ways: Ways, row: Row) -> str:
     return "refused" if why.startswith("SourceRefused") and came == [] else "?"
 
 
+def a_known_cursor(ways: Ways, row: Row) -> str:
+    repeated = ways_of(row.to)[1].get("repeated")
+    pages = [json_answer({"data": data, "next": "x"}) for data in ([1], [2], [3], [])]
+    with repeats.heard() as heard:
+        paged = {"type": "cursor", "field": "/next", "repeated": repeated}
+        came, asked, why = answered(*pages, records="/data", pagination=paged)
+    said = [event for event, _ in heard]
+    if repeated == "allow":
+        return "a page; finished when one is empty" if (came, asked, why, said) == ([1, 2, 3], 4, "", []) else "?"
+    assert (came, asked) == ([1, 2], 2)
+    if repeated == "end":
+        return f"finished: said ({', '.join(f'`{event}`' for event in said)})" if not why else "?"
+    return 'refused: "the same page again"' if "the same page again" in why else "?"
+
+
+def no_link(ways: Ways, row: Row) -> str:
+    for header in ('‹https://a/2›; rel="next"', "https://a/2; rel=next", "next"):
+        link = header.encode().decode("latin-1")
+        came, _, why = answered(json_answer([1], Link=link), pagination={"type": "link"})
+        assert (came, why[:13]) == ([], "SourceRefused"), header
+    return "refused"
+
+
+def no_cursor_in_the_last(ways: Ways, row: Row) -> str:
+    paged = {"type": "cursor", "record": "/idd", "more": "/more"}
+    page = {"more": True, "data": [{"id": 1}]}
+    came, _, why = answered(json_answer(page), records="/data", pagination=paged)
+    assert answered(json_answer({**page, "more": False}), records="/data", pagination=paged) == ([{"id": 1}], 1, "")
+    return "refused" if why.startswith("SourceRefused") and "/idd" in why and came == [] else "?"
+
+
+def no_word_of_another(ways: Ways, row: Row) -> str:
+    page = {"has_more": True, "next": "x", "data": [1]}
+    for paged in (
+        {"type": "cursor", "field": "/next", "more": "/hasMore"},
+        {"type": "cursor", "field": "/nxt"},
+        {"type": "next", "field": "/links/next"},
+        {"type": "page", "more": "/hasMore"},
+        {"type": "offset", "more": "/hasMore"},
+    ):
+        with repeats.heard() as heard:
+            came = answered(json_answer(page), records="/data", pagination=paged)
+        assert came == ([1], 1, "")
+        assert [event for event, _ in heard] == ["field_not_found"], paged
+    for page in ({"next": None, "data": [1]}, {"data": []}):
+        with repeats.heard() as heard:
+            assert answered(json_answer(page), records="/data", pagination={"type": "next"})[1:] == (1, "")
+        assert heard == []
+    return "finished: said (`field_not_found`)"
+
+
+def no_csv(ways: Ways, row: Row) -> str:
+    for body in (
+        b'{"error": "x"}',
+        b"[1,\n2]",
+        b"<html><body>\n</body></html>",
+        b"<!DOCTYPE html>\nx",
+        b"<?xml?>\n<a/>\n",
+    ):
+        came, asked, why = answered(Answer(200, body), format="csv")
+        assert came == []
+        assert why.startswith("SourceUnavailable")
+        assert asked > 1
+    return "asked again, and given up"
+
+
+def no_header(ways: Ways, row: Row) -> str:
+    options = ways_of(row.to)[1]
+    columns = options.get("columns")
+    pages = [Answer(200, body) for body in (b"a,b\n1,2\n", b"3,4\n5,6\n", b"")]
+    came, _, why = answered(*pages, pagination={"type": "page"}, **options)
+    if columns:
+        assert came == [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}, {"a": "5", "b": "6"}]
+        return "read" if not why else "?"
+    return "refused" if why.startswith("SourceRefused") and "columns" in why and len(came) < 2 else "?"
+
+
+def a_no_beyond_the_last(ways: Ways, row: Row) -> str:
+    for status in (400, 410, 416, 422):
+        with repeats.heard() as heard:
+            assert answered(json_answer([1]), Answer(status), pagination={"type": "page"}) == ([1], 2, ""), status
+        assert [event for event, _ in heard] == ["rest_page_gone"]
+        assert answered(Answer(status), pagination={"type": "page"})[2].startswith("SourceRefused")
+    return "finished: said (`rest_page_gone`)"
+
+
+def no_order(ways: Ways, row: Row) -> str:
+    came, _, why = answered(json_answer([{"u": "12/31/2025"}]), incremental={"field": "/u", "parameter": "since"})
+    return "refused" if why.startswith("SourceRefused") and came == [] else "?"
+
+
+def nearly_right_tags(ways: Ways, row: Row) -> str:
+    for text, records in (
+        (b"<a><I>1</I></a>", "i"),
+        (b'<a xmlns:y="u"><y:i>1</y:i></a>', "x:i"),
+        (b'<a xmlns:x="u"><x:I/></a>', "x:i"),
+    ):
+        (letter,) = ways.file(text, ".xml", records=records)
+        assert isinstance(letter, DeadLetter)
+        assert letter.reason.endswith("is `records` right?")
+    return "dead letter"
+
+
+def other_tags(ways: Ways, row: Row) -> str:
+    with repeats.heard() as heard:
+        assert list(ways.file(b"<a><b>1</b></a>", ".xml", records="i")) == []
+        assert list(ways.file(b'<a xmlns:x="u"><i/></a>', ".xml", records="x:i")) == []
+        assert list(ways.file(b"<a/>", ".xml", records="i")) == []
+    said = [(event, fields["mend"]) for event, fields in heard if event == "field_not_found"]
+    assert said == [("field_not_found", f"there are a, {tag}: is `records` right?") for tag in "bi"]
+    return "said (`field_not_found`)"
+
+
 CASES: dict[str, Callable[[Ways, Row], str]] = {
     "200 with an empty body that says its length": an_empty_body,
     "200 that breaks off before its body": a_body_that_is_cut,
@@ -340,7 +468,17 @@ CASES: dict[str, Callable[[Ways, Row], str]] = {
     "no next page, an empty one, or a 404, where pages are counted": no_more_pages,
     "a page that is there again, but for stamps, where pages are counted": the_same_page_counted,
     "a page that is there again, but for stamps, elsewhere": the_same_page,
+    "a cursor that was there before": a_known_cursor,
+    "JSON, HTML or XML": no_csv,
+    "a next page without a header": no_header,
     "a next page that is no URL": no_url,
+    "400, 410, 416 or 422 beyond the first page, where pages are counted": a_no_beyond_the_last,
+    "XML whose tags are like `records` but for letters or prefix": nearly_right_tags,
+    "XML without an element named as in `records`": other_tags,
+    "a `Link` in which there is no link": no_link,
+    "no cursor in the last record of a page, where it is to be": no_cursor_in_the_last,
+    "an only page without what is to say whether, or where, there is another": no_word_of_another,
+    "text that is neither number nor time, in the field that `incremental` goes by": no_order,
     "an empty CSV cell, or field of an entry": empty_cells,
 }
 ENDS = {
@@ -356,6 +494,8 @@ ENDS = {
 def case_of(row: Row) -> Callable[[Ways, Row], str] | None:
     if row.comes.startswith("HTTP "):
         return status
+    if row.comes.endswith("with a 429"):
+        return a_wait
     if row.comes.startswith("UTF-"):
         return wide
     if row.comes.startswith("an event stream in"):

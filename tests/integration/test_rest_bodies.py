@@ -165,3 +165,11 @@ def test_of_a_map_no_name_that_stands_twice_is_lost() -> None:
 def test_pointers_into_what_is_no_json_are_refused(options: Any) -> None:
     with pytest.raises(ValidationError, match="point into JSON"):
         RestSource(url="http://host/", **options)
+
+
+def test_a_csv_may_have_another_quote_or_none() -> None:
+    for quote, cell in (("'", "x,y"), (None, "'x")):
+        with ApiServer(lambda asked: Answer(200, b"a\n'x,y'\n" if quote else b"a\n'x\n")) as server:  # noqa: B023
+            (record,) = RestSource(url=server.url, format="csv", quote=quote).read(None)
+        assert isinstance(record, Record)
+        assert json.loads(record.data) == {"a": cell}

@@ -189,3 +189,19 @@ def test_a_page_that_has_not_changed_may_have_a_next_one_now() -> None:
         assert position["validators"] == ['"1"', None]
         rest = list(RestSource(url=server.url, **options).read(position))
         assert [record.data for record in rest] == [b"3"]  # type: ignore[union-attr]
+
+
+def test_killed_among_pages_of_one_cursor_it_begins_again_and_loses_none() -> None:
+    pages = [json_answer({"data": [n, n + 10], "next": "x"}) for n in (1, 2, 3)] + [
+        json_answer({"data": [], "next": "x"})
+    ]
+    paged = {"type": "cursor", "field": "/next", "repeated": "allow"}
+    for count in range(1, 7):
+        with ApiServer(lambda asked: json_answer({})) as server:
+            source = RestSource(url=server.url, records="/data", pagination=paged)  # type: ignore[arg-type]
+            server.script.extend(pages)
+            first = list(islice(source.read(None), count))
+            server.script.clear()
+            server.script.extend(pages)
+            rest = list(source.read(first[-1].position))
+            assert {record.data for record in first + rest} == {b"%d" % n for n in (1, 2, 3, 11, 12, 13)}  # type: ignore[union-attr]

@@ -12,6 +12,7 @@ from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import SourceRefused
 from millrace_pipeline.jsontext import encode_json
 from millrace_producer.sources.incremental import MOST_AT_ONE_VALUE, compare
+from millrace_producer.sources.lookback import earlier
 from millrace_producer.sources.rest import RestSource
 from tests.integration.api_server import Answer, ApiServer, Asked, json_answer
 
@@ -35,11 +36,11 @@ class Table:
         return bool(at > since or (self.inclusive and at == since))
 
 
-def source(server: ApiServer, *, every: object = None, **incremental: Any) -> RestSource:
+def source(server: ApiServer, *, every: object = None, by_letter: bool = True, **incremental: Any) -> RestSource:
     return RestSource(
         url=server.url + "/rows",
         key="/id",
-        incremental={"field": "/at", "parameter": "since", **incremental},  # type: ignore[arg-type]
+        incremental={"field": "/at", "parameter": "since", "by_letter": by_letter, **incremental},  # type: ignore[arg-type]
         every=every,  # type: ignore[arg-type]
         max_failures=2,
         backoff_initial=0.01,
@@ -132,7 +133,7 @@ def test_an_api_that_knows_only_days_gives_no_record_twice() -> None:
         return json_answer([{"id": number, "at": at} for number, at in rows if at[:10] >= day])
 
     with ApiServer(route) as server:
-        reading = source(server, every=0.02).read(None)
+        reading = source(server, every=0.02, by_letter=False).read(None)
         assert ids(list(islice(reading, 3))) == [1, 2, 3]
         rows.append((4, "2026-03-02T08:00:00Z"))
         assert ids(list(islice(reading, 1))) == [4]
@@ -169,7 +170,7 @@ def test_a_record_without_the_field_is_set_aside_once(ordered: bool) -> None:
 def test_a_number_too_long_to_compare_is_set_aside_and_the_others_are_read(ordered: bool) -> None:
     rows = [{"id": 1, "at": "5"}, {"id": 2, "at": "9" * 5000}, {"id": 3, "at": "7"}]
     with ApiServer(lambda asked: json_answer(rows)) as server:
-        one, long, other = source(server, ordered=ordered).read(None)
+        one, long, other = source(server, ordered=ordered, by_letter=False).read(None)
     assert isinstance(long, DeadLetter)
     assert long.reason == "/at, which its source goes by: it has more than 4,300 digits when it is written out"
     assert ids([one, other]) == [1, 3]
@@ -193,21 +194,63 @@ def test_more_of_one_value_than_can_be_remembered_come_again_rather_than_get_los
         assert again_come == list(range(MOST_AT_ONE_VALUE, count))
 
 
-@pytest.mark.parametrize(
-    ("low", "high"),
-    [
-        (1, 2),
-        (9, 10),
-        (1.5, 2),
-        (2**64, 2**64 + 1),
-        ("9", "10"),
-        ("a", "b"),
-        ("2026-03-01", "2026-03-02"),
-        ("2026-03-01T10:00:00Z", "2026-03-01T10:00:00.5Z"),
-        ("2026-03-01T11:30:00+02:00", "2026-03-01T10:00:00Z"),
-        ("2026-03-01T10:00:00", "2026-03-01T10:00:01Z"),
-    ],
-)
+LOW_AND_HIGH = [
+    (1, 2),
+    (9, 10),
+    (1.5, 2),
+    (2**64, 2**64 + 1),
+    ("9", "10"),
+    ("9.5", "10.5"),
+    ("9.5", 10),
+    ("-5", "-3"),
+    ("9e3", "10000"),
+    ("1767225600.9", "1767225601"),
+    ("Wed, 31 Dec 2025 10:00:00 GMT", "Fri, 02 Jan 2026 10:00:00 GMT"),
+    ("Wed Dec 31 10:00:00 +0000 2025", "Fri Jan 02 10:00:00 +0000 2026"),
+    ("2025-12-31t10:00:00z", "2026-01-01 09:00:00 UTC"),
+    ("2026-03-01T10:00:00.1234567Z", "2026-03-01T10:00:00.12345671Z"),
+    ("2026-03-01", "2026-03-02"),
+    ("2026-03-01T10:00:00Z", "2026-03-01T10:00:00.5Z"),
+    ("2026-03-01T11:30:00+02:00", "2026-03-01T10:00:00Z"),
+    ("2026-03-01T10:00:00", "2026-03-01T10:00:01Z"),
+]
+NO_ORDER = ["12/31/2025", "/Date(999999999999)/", "a9", "1.9.0", "Apr 2026", "2016-02-30", "\u096b", ""]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize(("low", "high"), LOW_AND_HIGH)
+def test_a_later_value_is_read_whatever_form_it_has(low: Any, high: Any, ordered: bool) -> None:
+    rows = [{"id": 1, "at": low}]
+    with ApiServer(lambda asked: json_answer(rows)) as server:
+        (first,) = source(server, ordered=ordered, by_letter=False).read(None)
+        rows.append({"id": 2, "at": high})
+        assert ids(list(source(server, ordered=ordered, by_letter=False).read(again(first.position)))) == [2]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("value", NO_ORDER)
+def test_text_without_an_order_of_its_own_is_refused_unless_by_letter(value: str, ordered: bool) -> None:
+    with ApiServer(lambda asked: json_answer([{"id": 1, "at": value}])) as server:
+        with pytest.raises(SourceRefused, match=r"neither a number nor a time .* set incremental\.by_letter"):
+            list(source(server, ordered=ordered, by_letter=False).read(None))
+        assert ids(list(source(server, ordered=ordered, by_letter=True).read(None))) == [1]
+
+
+def test_by_letter_no_text_is_a_number() -> None:
+    assert compare("65e1", "65f", by_letter=True) == compare("10", "9", by_letter=True) == -1
+
+
+@pytest.mark.parametrize(("value", "below"), [("9.5", "7.5"), ("-5", "-7"), ("1", "0"), (5, 3), (2.5, 0.5)])
+def test_an_overlap_is_taken_from_numbers_in_any_form(value: Any, below: Any) -> None:
+    assert earlier(value, 2) == below
+
+
+def test_an_overlap_over_times_in_no_iso_form_is_refused() -> None:
+    with pytest.raises(SourceRefused, match="ISO 8601"):
+        earlier("Wed, 31 Dec 2025 10:00:00 GMT", 60)
+
+
+@pytest.mark.parametrize(("low", "high"), LOW_AND_HIGH)
 def test_values_are_compared_as_what_they_are(low: Any, high: Any) -> None:
     assert (compare(low, high), compare(high, low), compare(low, low)) == (-1, 1, 0)
 

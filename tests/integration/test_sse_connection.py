@@ -154,7 +154,7 @@ def test_a_retry_after_can_be_a_date() -> None:
         assert unavailable.value.retry_after == pytest.approx(300, abs=5)
 
 
-@pytest.mark.parametrize("value", ["soon", "-1", "1.5", "", "Mon, 99 Foo 2026 00:00:00 GMT"])
+@pytest.mark.parametrize("value", ["soon", "-1", "", "Mon, 99 Foo 2026 00:00:00 GMT"])
 def test_a_retry_after_that_makes_no_sense_is_none(value: str) -> None:
     with ScriptedServer(answer("503 Whatever", f"Retry-After: {value}"), OK + event(b"1")) as server:
         assert read(server.url) == [b"1"]

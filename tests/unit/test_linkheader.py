@@ -9,6 +9,8 @@ from millrace_producer.sources.linkheader import links_in, next_link
 NEXT = {
     '<https://a/?page=2>; rel="next"': "https://a/?page=2",
     "<https://a/?page=2>; rel=next": "https://a/?page=2",
+    "<https://a/?page=2>; rel='next'": "https://a/?page=2",
+    "<https://a/?page=2>; rel='last next'": "https://a/?page=2",
     '<https://a/?page=2>; rel="next last"': "https://a/?page=2",
     '<https://a/?page=2>; rel="last  NEXT"': "https://a/?page=2",
     "<https://a/?page=2>; Rel=next": "https://a/?page=2",

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
 from hashlib import blake2b
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from millrace_pipeline.errors import SourceRefused
 from millrace_pipeline.flows.units import Duration
-from millrace_pipeline.number import OutOfBounds, bounded, whole
+from millrace_pipeline.moment import read_moment
+from millrace_pipeline.number import OutOfBounds, bounded, exact
 
 MOST_AT_ONE_VALUE = 1000
 """So many records of the highest value are remembered. Of more, the rest may come again after a restart."""
+
+_DECIMAL = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_FINER = re.compile(r"[.,][0-9]{6}([0-9]+)")  # what a time says beyond the microseconds that a datetime holds
+_FIELD = "the field that this source goes by"
 
 
 class Incremental(BaseModel):
@@ -41,11 +49,24 @@ class Incremental(BaseModel):
         "from. false: they come in any order, and the highest value counts at the end of a round.",
     )
 
+    by_letter: bool = Field(
+        default=False,
+        description="Text in the field is compared letter by letter, whatever it holds, such as ULIDs. Without it, "
+        "text that is neither a number nor a time is refused: 12/31/2025 is behind 01/02/2026 by its letters.",
+    )
     overlap: Annotated[Duration, Field(gt=0)] | None = Field(
         default=None,
         description="So far below the highest value each round begins, for what the API shows late: a duration where "
         "the field holds times, else a number. What has come of it is left out.",
     )
+
+    def compare(self, one: Any, other: Any) -> int:
+        """Return -1, 0 or 1. Raises SourceRefused for values that have no order, or not one and the same."""
+        return compare(one, other, by_letter=self.by_letter)
+
+    def check(self, value: Any) -> None:
+        """Raise SourceRefused for a value that has no order."""
+        _comparable(value, self.by_letter)
 
     def asked(self, mark: Mark) -> dict[str, Any]:
         """The parameter that asks for what comes after a mark."""
@@ -62,6 +83,9 @@ class Incremental(BaseModel):
         return {"value": mark.value, "at": mark.at, **before}
 
 
+Compare: TypeAlias = Callable[[Any, Any], int]
+
+
 class Mark(NamedTuple):
     """How far has been read: the highest value, and which of the records with that value have come.
 
@@ -73,14 +97,14 @@ class Mark(NamedTuple):
     at: tuple[str, ...] = ()
     before: Any = None
 
-    def has(self, value: Any, identity: str) -> bool:
+    def has(self, value: Any, identity: str, compare: Compare) -> bool:
         """Whether a record was read before."""
         if self.value is None:
             return False
         order = compare(value, self.value)
         return identity in self.at if order == 0 else order < 0
 
-    def raised(self, value: Any, identity: str) -> Mark:
+    def raised(self, value: Any, identity: str, compare: Compare) -> Mark:
         """The mark after this record; one below changes nothing."""
         order = 1 if self.value is None else compare(value, self.value)
         if order > 0:
@@ -115,29 +139,43 @@ def misfit_of(value: Any) -> str | None:
     """Why a value is no place to go on from, whatever the source goes by; None where it may be one."""
     try:
         bounded(value)
+        if _is_number(value):
+            exact(value)
     except OutOfBounds as error:
         return str(error)
     return None
 
 
-def compare(one: Any, other: Any) -> int:
-    """-1, 0 or 1. Numbers are compared as such, also in text; times as times. Raises SourceRefused for mixed kinds."""
-    kind, one = _comparable(one)
-    other_kind, other = _comparable(other)
+def compare(one: Any, other: Any, *, by_letter: bool = False) -> int:
+    """Return -1, 0 or 1: numbers are compared as such, also in text; times as times; text only `by_letter`.
+
+    Raises SourceRefused for mixed kinds, and for what has no order.
+    """
+    kind, one = _comparable(one, by_letter)
+    other_kind, other = _comparable(other, by_letter)
     if kind != other_kind:
-        raise SourceRefused(f"the field that this source goes by holds now a {other_kind}, now a {kind}")
+        raise SourceRefused(f"{_FIELD} holds now a {other_kind}, now a {kind}")
     return int(one > other) - int(one < other)
 
 
-def _comparable(value: Any) -> tuple[str, Any]:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return "number", value
+def _is_number(value: Any) -> bool:
     if isinstance(value, str):
-        if value.isascii() and value.isdigit():
-            return "number", whole(value)
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            return "text", value
-        return "time", moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    raise SourceRefused(f"the field that this source goes by holds a {type(value).__name__}")
+        return _DECIMAL.fullmatch(value.strip()) is not None
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _comparable(value: Any, by_letter: bool) -> tuple[str, int | Decimal | str | tuple[datetime, str]]:
+    if isinstance(value, str) and by_letter:
+        return "text", value
+    if _is_number(value):
+        return "number", value if isinstance(value, int) else exact(value)
+    if not isinstance(value, str):
+        raise SourceRefused(f"{_FIELD} holds a {type(value).__name__}")
+    moment = read_moment(value) if value.isascii() else None
+    if moment is None:
+        raise SourceRefused(
+            f"{_FIELD} holds the text {value[:40]!r}, which is neither a number nor a time that can be read: where the "
+            "API orders it by its letters, set incremental.by_letter; else choose another field"
+        )
+    finer = _FINER.search(value)
+    return "time", (moment, finer[1].rstrip("0") if finer else "")

@@ -22,8 +22,8 @@ class Link(NamedTuple):
 
     @property
     def relations(self) -> list[str]:
-        """What the target is to the answer, in lower case."""
-        return self.parameters.get("rel", "").lower().split()
+        """What the target is to the answer, in lower case, also where that stands in the quotes of another language."""
+        return self.parameters.get("rel", "").strip("'").lower().split()
 
 
 def links_in(header: str) -> Iterator[Link]:
@@ -38,6 +38,11 @@ def links_in(header: str) -> Iterator[Link]:
             value = (plain or "").strip() if quoted is None else _ESCAPED.sub(r"\1", quoted)
             parameters.setdefault(name.lower(), value)
         yield Link(target[1].strip(), parameters)
+
+
+def is_readable(header: str) -> bool:
+    """Return False for a header that says something in which there is no link."""
+    return not header.strip(" \t,;") or next(links_in(header), None) is not None
 
 
 def next_link(headers: Sequence[str]) -> str | None:

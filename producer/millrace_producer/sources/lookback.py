@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from decimal import Decimal
 from math import ceil
 from typing import Any
 
 from millrace_pipeline.errors import SourceRefused
-from millrace_producer.sources.incremental import MOST_AT_ONE_VALUE, Mark, compare
+from millrace_pipeline.number import exact
+from millrace_producer.sources.incremental import MOST_AT_ONE_VALUE, Incremental, Mark
 
 MOST_REMEMBERED = MOST_AT_ONE_VALUE
 """So many records of the stretch stand in a position. Of more, those that are first may come again after a restart."""
@@ -21,8 +23,10 @@ class LookBack:
     A record is known by its identity and its value: one that was edited is another.
     """
 
-    def __init__(self, overlap: float, seen: Iterable[Any] = ()) -> None:
-        self._overlap = overlap
+    def __init__(self, incremental: Incremental, seen: Iterable[Any] = ()) -> None:
+        assert incremental.overlap is not None
+        self._overlap = incremental.overlap
+        self._compare = incremental.compare
         self._lower: Any = None
         self._came: deque[tuple[str, Any]] = deque()
         self._names: set[tuple[str, str]] = set()
@@ -32,14 +36,17 @@ class LookBack:
     def begin(self, mark: Mark) -> Any:
         """The value to ask from in this round; None where nothing has come yet."""
         self._lower = None if mark.value is None else earlier(mark.value, self._overlap)
-        while self._lower is not None and self._came and compare(self._came[0][1], self._lower) < 0:
+        while self._lower is not None and self._came and self._compare(self._came[0][1], self._lower) < 0:
             identity, value = self._came.popleft()
             self._names.discard((identity, str(value)))
         return self._lower
 
     def has(self, value: Any, identity: str) -> bool:
         """Whether a record has come, or is from before the stretch."""
-        return (self._lower is not None and compare(value, self._lower) < 0) or (identity, str(value)) in self._names
+        return (self._lower is not None and self._compare(value, self._lower) < 0) or (
+            identity,
+            str(value),
+        ) in self._names
 
     def add(self, value: Any, identity: str) -> None:
         """A record has come."""
@@ -54,7 +61,7 @@ class LookBack:
 def earlier(value: Any, overlap: float) -> Any:
     """A value so much before another: seconds before a time, in its form; that much below a number.
 
-    Raises SourceRefused for text that is neither.
+    Raises SourceRefused for what is neither, and for times in forms other than ISO 8601, in which none is written here.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return value - ceil(overlap)
@@ -63,9 +70,13 @@ def earlier(value: Any, overlap: float) -> Any:
     if isinstance(value, str) and value.isascii() and value.isdigit():
         return str(max(int(value) - ceil(overlap), 0))
     try:
+        return format(exact(value) - Decimal(repr(overlap)), "f")
+    except (ValueError, TypeError):
+        pass
+    try:
         moment = datetime.fromisoformat(value) - timedelta(seconds=overlap)
     except (ValueError, TypeError, OverflowError):
-        raise SourceRefused("overlap is for a field that holds times or numbers, and this one holds neither") from None
+        raise SourceRefused("overlap is for a field that holds numbers, or times in ISO 8601") from None
     if len(value) == len("2026-03-01"):
         return moment.date().isoformat()
     text = moment.isoformat()

@@ -10,7 +10,7 @@ from millrace_pipeline.errors import SourceRefused
 from millrace_pipeline.process.repeats import repeats
 from millrace_producer.sources.base import DeadLetter, Position, Record
 from millrace_producer.sources.fieldvalue import read_field
-from millrace_producer.sources.incremental import compare, mark_of
+from millrace_producer.sources.incremental import Incremental, mark_of
 from millrace_producer.sources.lookback import LookBack
 from millrace_producer.sources.restapi import Api
 from millrace_producer.sources.restpage import Page
@@ -25,25 +25,26 @@ _COARSE = "the API gives what is far below the value that it is asked for: rows 
 class _Ask:
     """What was asked for by one value, and how far its pages have got."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, incremental: Incremental) -> None:
+        self._incremental = incremental
         self.value = value
         self.pages = 0
         self.before: Any = None
         """The highest value but one, of which all records have come."""
         self.latest: Any = None
 
-    def rise(self, value: Any, field: str) -> None:
+    def rise(self, value: Any) -> None:
         """Another record's value. Raises SourceRefused for one that is below the last."""
-        order = 1 if self.latest is None else compare(value, self.latest)
+        order = 1 if self.latest is None else self._incremental.compare(value, self.latest)
         if order < 0:
-            raise SourceRefused(f"{field} {_NOT_ASCENDING}")
+            raise SourceRefused(f"{self._incremental.field} {_NOT_ASCENDING}")
         if order > 0:
             self.before, self.latest = self.latest, value
 
     def is_coarse(self) -> bool:
         """Whether a whole first page is below what was asked for: to ask by value would begin there each time."""
         first = self.pages == 1 and self.value is not None and self.latest is not None
-        return first and compare(self.latest, self.value) < 0
+        return first and self._incremental.compare(self.latest, self.value) < 0
 
 
 class OrderedRounds:
@@ -66,7 +67,7 @@ class OrderedRounds:
         self._look_back: LookBack | None = None
         if self._incremental.overlap is not None:
             seen = resume_from.get("seen", ()) if isinstance(resume_from, dict) else ()
-            self._look_back = LookBack(self._incremental.overlap, seen)
+            self._look_back = LookBack(self._incremental, seen)
 
     def round(self) -> Iterator[Record | DeadLetter]:
         """Every record beyond the mark."""
@@ -91,8 +92,9 @@ class OrderedRounds:
 
     def _first_ask(self) -> _Ask:
         if self._look_back is not None:
-            return _Ask(self._look_back.begin(self._mark))
-        return _Ask(self._mark.value if self._incremental.inclusive else self._mark.before)
+            return _Ask(self._look_back.begin(self._mark), self._incremental)
+        value = self._mark.value if self._incremental.inclusive else self._mark.before
+        return _Ask(value, self._incremental)
 
     def _next_ask(self, ask: _Ask) -> _Ask | None:
         """What to ask for next; None where the next page of this is to be asked for: all of it had one value.
@@ -100,13 +102,13 @@ class OrderedRounds:
         Two values show that the order ascends. Of one alone it isn't known, and a page may show that it doesn't.
         """
         value = ask.latest if self._incremental.inclusive else ask.before
-        if ask.before is None or (ask.value is not None and compare(value, ask.value) <= 0):
+        if ask.before is None or (ask.value is not None and self._incremental.compare(value, ask.value) <= 0):
             return None
-        return _Ask(value)
+        return _Ask(value, self._incremental)
 
     def _records(self, page: Page, ask: _Ask) -> Iterator[Record | DeadLetter]:
         for raw in page.records:
-            record, value, identity = read_field(raw, self._incremental.field, self._fields)
+            record, value, identity = read_field(raw, self._incremental, self._fields)
             if isinstance(record, DeadLetter):
                 has_come = identity in self._mark.at or identity in self._bad
                 self._bad.add(identity)  # the mark forgets it with the next value
@@ -114,7 +116,7 @@ class OrderedRounds:
                     continue
                 self._mark = self._mark.noted(identity)
             else:
-                ask.rise(value, self._incremental.field)
+                ask.rise(value)
                 if self._has_come(value, identity):
                     continue
                 self._note(value, identity)
@@ -122,16 +124,16 @@ class OrderedRounds:
             yield record
 
     def _has_come(self, value: Any, identity: str) -> bool:
-        here = self._mark.value is not None and compare(value, self._mark.value) == 0
+        here = self._mark.value is not None and self._incremental.compare(value, self._mark.value) == 0
         if here and (identity in self._mark.at or identity in self._here):
             return True
         if self._look_back is not None:
             return self._look_back.has(value, identity)
-        return self._mark.has(value, identity)
+        return self._mark.has(value, identity, self._incremental.compare)
 
     def _note(self, value: Any, identity: str) -> None:
-        order = 1 if self._mark.value is None else compare(value, self._mark.value)
-        self._mark = self._mark.raised(value, identity)
+        order = 1 if self._mark.value is None else self._incremental.compare(value, self._mark.value)
+        self._mark = self._mark.raised(value, identity, self._incremental.compare)
         if order > 0:
             self._here.clear()
         if order >= 0:

@@ -24,7 +24,7 @@ class Answered(Protocol):
 
     @property
     def next_link(self) -> str | None:
-        """The target of the Link header with rel=next."""
+        """The target of the Link header with rel=next. Raises NoToken for a header that can't be read."""
 
 
 class _Pagination(BaseModel):
@@ -35,9 +35,15 @@ class _Pagination(BaseModel):
 
     repeated: Literal["end", "refuse", "allow"] | None = Field(
         default=None,
-        description="What a page means that has the very records of the one before, or of the first: the end, an "
-        "error, or nothing. Default: end where we count pages or records, else refuse.",
+        description="What a page means that has the very records of the one before, or of the first, and a cursor or "
+        "URL that was there before: the end, an error, or nothing. Default: end where we count pages or records, "
+        "else refuse.",
     )
+
+    @property
+    def pointers(self) -> list[str]:
+        """Where a body says whether there is another page, or which."""
+        return [found for name in ("more", "field") if (found := getattr(self, name, None))]
 
     def params(self, token: Any) -> dict[str, Any]:
         """The parameters that ask for a page, by name, or pointer into the body; none where the token is a URL."""
@@ -120,6 +126,8 @@ class Cursor(_Pagination):
             return None
         found = answer.look(self.field) if self.field is not None else answer.look_at_last(self.record or "")
         if _is_nothing(found):
+            if self.record is not None and answer.count:
+                raise NoToken(f"has nothing at {self.record} in the last record of a page, which names the next one")
             return None
         if isinstance(found, str | int | float) and not isinstance(found, bool):
             return found

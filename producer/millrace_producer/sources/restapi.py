@@ -14,12 +14,12 @@ import urllib3
 from millrace_pipeline.errors import SourceUnavailable
 from millrace_pipeline.failure import Failure
 from millrace_pipeline.process.repeats import repeats
-from millrace_pipeline.web import as_utf8, is_not_now, shown, status_text, wait_asked_for
+from millrace_pipeline.web import is_not_now, shown, status_text, wait_asked_for
 from millrace_producer.sources.circle import Circle
 from millrace_producer.sources.fields import Fields
 from millrace_producer.sources.jsonbody import NotJson
-from millrace_producer.sources.linkheader import next_link
 from millrace_producer.sources.pagination import LinkHeader, NoToken, OnePage
+from millrace_producer.sources.restanswer import RestAnswer, may_be_cut
 from millrace_producer.sources.restbody import NoRecords, RestBody, UnknownCharset, in_utf8
 from millrace_producer.sources.restpage import NEVER, Page, PageGone, Validators
 from millrace_producer.sources.restrequest import Asked, NotUsable, Requests
@@ -43,18 +43,20 @@ ACCEPTED = {
 }
 
 _IF_THEY_ARE_ALIKE = "; where pages really are alike, set pagination.repeated to allow"
+_IF_THEY_ARE_NOT = "; where that means that it is over, set pagination.repeated to end"
 _TAKEN_FOR_THE_END = "a page had the very records of another, so it was taken for the end" + _IF_THEY_ARE_ALIKE
 
+_NAMED_FOR_THE_END = "the next page was named as one that was there before, so it was taken for the end" + (
+    "; where that is a new page each time, set pagination.repeated to allow"
+)
+
+_NO_HEADER = "its next page has another first row than the first, which is no header: expected columns, their names"
+_BEYOND_THE_LAST = "so it was taken for the end: `more` or smaller requests show whether it is"
 _ALL_EMPTY = f"{MOST_EMPTY} pages in a row have no records, and each says that there is another: is `records` right?"
 
-_WITH_A_BODY = (
-    HTTPStatus.OK,
-    HTTPStatus.CREATED,
-    HTTPStatus.NON_AUTHORITATIVE_INFORMATION,
-    HTTPStatus.PARTIAL_CONTENT,
-)
+_WITH_A_BODY = (200, 201, 203, 206)
 _PAGES = (*_WITH_A_BODY, HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT)
-_PAGE_IS_GONE = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.UNPROCESSABLE_ENTITY)
+_PAGE_IS_GONE = frozenset({400, 404, 410, 416, 422})
 
 
 class Api:
@@ -87,6 +89,7 @@ class Api:
             proxy=options.proxy,
             ca_file=options.ca_file,
         )
+        self._names: list[str] = []  # of the columns on the first page
         self._known: dict[str, Page] = {}  # of the round before, by URL
         self._asked: dict[str, Page] = {}  # of this round
 
@@ -100,23 +103,33 @@ class Api:
         Each is asked for when the one before has been dealt with. Raises PageGone where the server doesn't know the
         first of them, SourceRefused where the pages go round in a circle, and what `page` raises.
         """
-        token, empty = first, 0
+        token, empty, was_there = first, 0, False
+        self._names = []
         circle = Circle(token, self._key_of if self._pagination.counted else None)
         while True:
-            page = self.page(token, asked)
+            try:
+                page = self.page(token, asked)
+            except PageGone as error:
+                if token == first or not self._pagination.counted:
+                    raise
+                repeats.warn("rest_page_gone", kind=self._shown, reason=str(error), mend=_BEYOND_THE_LAST)
+                return
             if circle.repeats(page.records, page.answering) and self._pagination.repeated != "allow":
                 if not self._ends_at_a_repeat(page):
                     raise self._web.refused(f"its next page is the same page again{_IF_THEY_ARE_ALIKE}")
                 repeats.warn("rest_page_repeated", kind=self._shown, url=self._shown, mend=_TAKEN_FOR_THE_END)
                 return
-            yield token, page
+            is_there = page.following is not None and circle.has_token(page.following)
+            # A token that stands for one page after another is no place to go on from after a kill.
+            yield None if was_there or is_there else token, page
             if page.following is None:
                 return
+            if is_there and self._ends_at_a_known_token(page):
+                return
+            was_there = is_there
             empty = 0 if page.records else empty + 1
             if empty >= MOST_EMPTY:
                 repeats.warn("rest_pages_empty", kind=self._shown, url=self._shown, mend=_ALL_EMPTY)
-            if circle.has_token(page.following):
-                raise self._web.refused("its next page is the same page again, and the pages have no end")
             token = page.following
 
     def page(self, token: Any, asked: Asked) -> Page:
@@ -147,6 +160,18 @@ class Api:
         raw = page.records[0]
         is_bare = len(page.records) == 1 and isinstance(raw, bytes) and raw.lstrip()[:1] not in (b"{", b"[")
         return pagination.counted and (not is_bare or self._options.incremental is not None)
+
+    def _ends_at_a_known_token(self, page: Page) -> bool:
+        """Return True where a next page that is named as one before is the end. Raises SourceRefused for an error."""
+        repeated = self._pagination.repeated
+        if repeated == "allow":
+            return not page.records
+        if repeated != "end":
+            raise self._web.refused(
+                f"its next page is the same page again, and the pages have no end{_IF_THEY_ARE_NOT}"
+            )
+        repeats.warn("rest_page_repeated", kind=self._shown, url=self._shown, mend=_NAMED_FOR_THE_END)
+        return True
 
     def begin(self, known: Validators | None = None) -> None:
         """Another round: a page that hasn't changed since the last has no records now.
@@ -216,7 +241,7 @@ class Api:
             return Failure(self._web.why(error))
         if len(received) > most:
             raise self._web.refused(f"sent more than max_response_bytes, {most}: ask for smaller pages")
-        if not received.strip() and answer.status_code in _WITH_A_BODY and _may_be_cut(answer):
+        if not received.strip() and answer.status_code in _WITH_A_BODY and may_be_cut(answer):
             return Failure("hung up without a word after its headers")
         return bytes(received)
 
@@ -241,8 +266,7 @@ class Api:
                 options.format,
                 pointer=options.records,
                 map_key=options.map_key,
-                delimiter=options.delimiter,
-                cells=options.cells,
+                csv=options.csv,
             )
         except NoRecords as error:
             return Failure(str(error))
@@ -250,37 +274,23 @@ class Api:
             why = str(error)
         if why:
             raise self._web.refused(why)
-        following = self._following(token, answer, body)
+        self._names = names = self._names or body.names
+        if 2 * len(set(names) & set(body.names)) < len(body.names):
+            raise self._web.refused(_NO_HEADER)
         validators = Validators(answer.headers.get("etag"), answer.headers.get("last-modified"))
-        return Page(body.records, following, validators)
+        return Page(body.records, self._following(token, answer, body), validators)
 
     def _following(self, token: Any, answer: requests.Response, body: RestBody) -> Any:
         """The token of the page that follows. Raises SourceRefused for one that can't be asked for."""
         why = ""
         try:
-            following = self._pagination.after(token, _Answered(answer, body))
+            answered = RestAnswer(answer, body)
+            following = self._pagination.after(token, answered)
+            if following is None and token is None:
+                answered.say_what_is_not_there(self._pagination.pointers, self._shown)
             if isinstance(following, str) and self._pagination.url(following):
                 following = self._requests.token(urljoin(answer.url, following))
             return following
         except (NoToken, NotJson, NotUsable) as error:
             why = str(error)
         raise self._web.refused(why)
-
-
-class _Answered:
-    """An answer as pagination sees it."""
-
-    def __init__(self, answer: requests.Response, body: RestBody) -> None:
-        self.count = len(body.records)
-        self.look = body.look
-        self.look_at_last = body.look_at_last
-        self._answer = answer
-
-    @property
-    def next_link(self) -> str | None:
-        return next_link([as_utf8(self._answer.headers.get("link", ""))])
-
-
-def _may_be_cut(answer: requests.Response) -> bool:
-    """Whether an answer without a body may be one that broke off: nothing says how long it is."""
-    return "content-length" not in answer.headers and not getattr(answer.raw, "chunked", False)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from email.message import Message
 from io import BytesIO
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-from millrace_pipeline.errors import RecordError
-from millrace_pipeline.jsontext import encode_json
+from millrace_pipeline.errors import EnvelopeError, RecordError
+from millrace_pipeline.jsontext import decode_json, encode_json
 from millrace_pipeline.pointer import resolve
 from millrace_producer.sources.base import DeadLetter
 from millrace_producer.sources.cells import Cells
@@ -21,7 +23,16 @@ BodyFormat = Literal["json", "jsonl", "csv"]
 Raw: TypeAlias = bytes | DeadLetter
 """A record as it came, or what is to be one and can't."""
 
-NO_NULLS = Cells()
+_MARKUP = re.compile(rb"\s*<(?:!doctype|!--|\?xml|[a-z][a-z0-9:]*[\s>])", re.IGNORECASE)
+
+
+class CsvLayout(NamedTuple):
+    """How a CSV is written, and what its cells mean. Without `columns` the first row of each answer names them."""
+
+    columns: Sequence[str] | None = None
+    delimiter: str = ","
+    quote: str | None = '"'
+    cells: Cells = Cells()
 
 
 class NoRecords(ValueError):
@@ -39,6 +50,8 @@ class RestBody:
     text: bytes
     format: BodyFormat
     records: list[Raw] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    """Those of a CSV's columns."""
 
     @classmethod
     def of(
@@ -48,14 +61,14 @@ class RestBody:
         *,
         pointer: str = "",
         map_key: str | None = None,
-        delimiter: str = ",",
-        cells: Cells = NO_NULLS,
+        csv: CsvLayout | None = None,
     ) -> RestBody:
         """Return the body with its records. Raises NoRecords."""
         if not text.strip():
             return cls(text, format)
-        rows = _rows(text, delimiter, cells) if format == "csv" else _found(text, format, pointer, map_key)
-        return cls(text, format, rows)
+        if format == "csv":
+            return cls(text, format, *_rows(text, csv or CsvLayout()))
+        return cls(text, format, _found(text, format, pointer, map_key))
 
     def look(self, pointer: str) -> Any:
         """What a JSON pointer finds in it; None where there is nothing."""
@@ -63,6 +76,10 @@ class RestBody:
             return None
         found = dig(pointer, self.text)
         return None if found is None else value_of(found)
+
+    def has(self, pointer: str) -> bool:
+        """Return True where a JSON pointer finds something in it, be it null; of an empty body nothing is asked."""
+        return self.format != "json" or not self.text.strip() or dig(pointer, self.text) is not None
 
     def look_at_last(self, pointer: str) -> Any:
         """What a JSON pointer finds in the last record; None where there is nothing."""
@@ -117,20 +134,34 @@ def _charset(content_type: str) -> str:
     return str(message.get_param("charset") or "")
 
 
-def _rows(text: bytes, delimiter: str, cells: Cells) -> list[Raw]:
+def _rows(text: bytes, csv: CsvLayout) -> tuple[list[Raw], list[str]]:
     # Not before it is used: what reads files reads them in many more ways.
     from millrace_producer.sources.reading.csv import CsvReading, Dialect
     from millrace_producer.sources.reading.lines import Lines
 
-    dialect = Dialect(delimiter=delimiter, cells=cells)
+    if what := "HTML or XML" if _MARKUP.match(text) else "JSON" if _is_json(text) else None:
+        raise NoRecords(f"answered {what} and no CSV: is `format` right?")
+    dialect = Dialect(csv.columns, csv.delimiter, csv.quote, cells=csv.cells)
     reading = CsvReading(Lines(BytesIO(text), len(text)), dialect, limit=len(text))
     rows: list[Raw] = []
     for row in reading.records(final=True):
         if isinstance(row, DeadLetter):
             rows.append(row)
             continue
+        if csv.columns and not rows and list(row.data.values()) == list(csv.columns):
+            continue  # a header, which not all pages need have
         try:
             rows.append(encode_json(row.data))
         except RecordError as error:
             rows.append(DeadLetter(str(row.data).encode("utf-8", "replace"), str(error)))
-    return rows
+    return rows, reading.columns
+
+
+def _is_json(text: bytes) -> bool:
+    if text.lstrip()[:1] not in (b"{", b"["):
+        return False
+    try:
+        decode_json(text)
+        return True
+    except EnvelopeError:
+        return False

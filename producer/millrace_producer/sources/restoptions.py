@@ -16,7 +16,7 @@ from millrace_producer.sources.incremental import Incremental
 from millrace_producer.sources.jsonbody import put
 from millrace_producer.sources.pagination import Offset, PageNumber, Pagination
 from millrace_producer.sources.recordoptions import RecordOptions
-from millrace_producer.sources.restbody import BodyFormat
+from millrace_producer.sources.restbody import BodyFormat, CsvLayout
 from millrace_producer.sources.timetable import Timed
 from millrace_producer.sources.weboptions import Wait, WebOptions
 
@@ -40,6 +40,17 @@ class RestOptions(CellOptions, RecordOptions, Timed, WebOptions, Source):
         default=None, repr=False, description="What a POST says: text as it is, all else as JSON, such as a query."
     )
     format: BodyFormat = Field(default="json", description="What an answer is: json, jsonl (NDJSON) or csv.")
+    columns: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="Names of a CSV's columns. Default: the first row of each page has them.",
+    )
+    quote: str | None = Field(
+        default='"',
+        min_length=1,
+        max_length=1,
+        description="What is around a CSV's fields that hold delimiters or line ends; null for nothing.",
+    )
     delimiter: str = Field(default=",", min_length=1, max_length=1, description="What is between the fields of a CSV.")
     records: str = Field(
         default="", description="JSON pointer to the records in an answer: a list, or one record. Default: all of it."
@@ -63,6 +74,11 @@ class RestOptions(CellOptions, RecordOptions, Timed, WebOptions, Source):
     )
     max_response_bytes: Size = Field(default=64 * 1024 * 1024, ge=1, description="A larger answer is refused.")
 
+    @property
+    def csv(self) -> CsvLayout:
+        """How the rows of a CSV are read."""
+        return CsvLayout(self.columns, self.delimiter, self.quote, self.cells)
+
     @field_validator("url")
     @classmethod
     def _an_http_url(cls, url: str) -> str:
@@ -82,8 +98,10 @@ class RestOptions(CellOptions, RecordOptions, Timed, WebOptions, Source):
     def _it_can_be_asked_for(self) -> RestOptions:
         if self.body is not None and self.method != "POST":
             raise ValueError("body is what a POST says: expected method: POST beside it")
-        if self.format != "csv" and ("delimiter" in self.model_fields_set or self.null is not None):
-            raise ValueError("delimiter and null are for format csv")
+        if self.format != "csv" and (
+            {"columns", "delimiter", "quote"} & self.model_fields_set or self.null is not None
+        ):
+            raise ValueError("columns, delimiter, quote and null are for format csv")
         if self.format != "json":
             self._no_pointers_into_the_body()
         asked_for = [getattr(self.pagination, "parameter", None), self.incremental and self.incremental.parameter]

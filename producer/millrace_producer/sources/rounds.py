@@ -12,7 +12,7 @@ from millrace_pipeline.errors import SourceRefused
 from millrace_pipeline.moment import timestamp
 from millrace_producer.sources.base import DeadLetter, Position, Record
 from millrace_producer.sources.fieldvalue import read_field
-from millrace_producer.sources.incremental import Mark, mark_of
+from millrace_producer.sources.incremental import Compare, Mark, mark_of
 from millrace_producer.sources.lookahead import mark_last
 from millrace_producer.sources.lookback import LookBack
 from millrace_producer.sources.restapi import Api
@@ -45,7 +45,7 @@ class Rounds:
         self._look_back: LookBack | None = None
         if self._incremental is not None and self._incremental.overlap is not None:
             seen = resume_from.get("seen", ()) if isinstance(resume_from, dict) else ()
-            self._look_back = LookBack(self._incremental.overlap, seen)
+            self._look_back = LookBack(self._incremental, seen)
         self.finished: datetime | None = None
         """When the last round ended, where the position says that it has."""
         if resume_from is not None:
@@ -89,23 +89,23 @@ class Rounds:
         """The record, or None where it has come in a round before."""
         if self._incremental is None:
             return raw if isinstance(raw, DeadLetter) else self._fields.record(raw)
-        record, value, identity = read_field(raw, self._incremental.field, self._fields)
+        record, value, identity = read_field(raw, self._incremental, self._fields)
         if isinstance(record, DeadLetter):
             if identity in self._mark.at:
                 return None
             self._highest = self._highest.noted(identity)
-        elif self._has_come(value, identity):
+        elif self._has_come(value, identity, self._incremental.compare):
             return None
         else:
             if self._look_back is not None:
                 self._look_back.add(value, identity)
-            self._highest = self._highest.raised(value, identity)
+            self._highest = self._highest.raised(value, identity, self._incremental.compare)
         return record
 
-    def _has_come(self, value: Any, identity: str) -> bool:
+    def _has_come(self, value: Any, identity: str, compare: Compare) -> bool:
         if self._look_back is not None:
             return self._look_back.has(value, identity)
-        return self._mark.has(value, identity)
+        return self._mark.has(value, identity, compare)
 
     def _seen(self) -> dict[str, Any]:
         return {} if self._look_back is None else {"seen": self._look_back.position()}

@@ -63,6 +63,11 @@ class CsvReading(ByLines):
                 yield DeadLetter(self._raw, f"{len(row)} fields, where the header has {len(self._columns)}")
 
     @property
+    def columns(self) -> list[str]:
+        """The names of the columns, as far as they are known."""
+        return self._columns or []
+
+    @property
     def mark(self) -> str:
         return self._mark or self._head.text
 

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 from lxml import etree  # type: ignore[import-untyped]
 
+from millrace_pipeline.process.repeats import repeats
 from millrace_producer.sources.base import DeadLetter, Record
 from millrace_producer.sources.encodings import Recoded
 from millrace_producer.sources.fields import BYTE_ORDER_MARK, Fields
@@ -99,6 +100,7 @@ class XmlReading(WholeReading):
     def _all(self) -> Iterator[Record | DeadLetter]:
         prefix, _, name = self._tag.rpartition(":")
         within = 0
+        count = 0
         try:
             # Nothing outside of the file is asked for, whatever its DTD says.
             found = etree.iterparse(
@@ -117,12 +119,32 @@ class XmlReading(WholeReading):
                     continue
                 within += 1 if event == "start" else -1
                 if event == "end" and within == 0:  # not one within one
+                    count += 1
                     yield Record(self._value(element, is_record=True))
                     _forget(element)
             if isinstance(self._file, Recoded):
                 self._file.end()
         except etree.XMLSyntaxError as error:
             raise NoDocument(f"not XML: {error.msg}") from None
+        if count == 0 and found.root is not None:
+            self._say_what_is_there(found.root)
+
+    def _say_what_is_there(self, root: Any) -> None:
+        """Of a document without records, which may be an empty one. Raises NoDocument where a tag is nearly right."""
+        elements = [element for element in root.iter() if isinstance(element.tag, str)]
+        tags = list(dict.fromkeys(_named(element.tag, element) for element in elements))
+        wanted = self._tag.casefold()
+        prefix, _, name = wanted.rpartition(":")
+        is_declared = prefix and any(prefix == (known or "").casefold() for known in root.nsmap)
+        if is_declared:
+            near = [tag for tag in tags if tag.casefold() == wanted]
+        else:
+            near = [tag for tag in tags if tag.casefold().rpartition(":")[2] == name]
+        if near:
+            raise NoDocument(f"no element is {self._tag}, but there is {', '.join(near[:3])}: is `records` right?")
+        if len(root):
+            mend = f"there are {', '.join(tags[:5])}: is `records` right?"
+            repeats.warn("field_not_found", kind=self._tag, field=self._tag, mend=mend)
 
     def _value(self, element: Any, *, is_record: bool = False) -> Any:
         """Attributes as @name, children by their tags, several of one tag as a list, text as it is or as #text."""
