@@ -122,7 +122,7 @@ class Writer:
         """Write every row of a data frame as a record: of pandas, polars, Arrow, DuckDB or another.
 
         Anything that gives an Arrow stream will do. `key` names the column that is the record's key. Times keep
-        microseconds.
+        microseconds, and binary columns become base64.
 
         Raises TypeError for what is no data frame, RecordError where there is no such column.
         """
@@ -130,7 +130,7 @@ class Writer:
             if key is not None and key not in row:
                 raise RecordError(f"no column {key!r}: there are {', '.join(row)}")
             name = None if key is None or row[key] is None else str(row[key])
-            self.write(row, key=name)
+            self.write(encode_json(row), key=name)
 
     def flush(self, timeout: float | None = None) -> None:
         """Return once all that was written is on the list. Raises QueueUnavailable after `timeout` seconds."""

@@ -33,6 +33,7 @@ LOOKS = {
     "audit": "audit log --json",
     "checkpoint show": "checkpoint show log",
     "alerts ls": "alerts ls log",
+    "crawl status": "crawl status --json",
 }
 """Looks at a flow's list, and changes nothing."""
 
@@ -52,8 +53,21 @@ STEERS = {
     "requeue": "requeue log BATCH --force",
     "checkpoint set": """checkpoint set log "7" --yes""",
     "checkpoint reset": "checkpoint reset log --yes",
+    "crawl add": "crawl add log http://127.0.0.1:1/",
+    "crawl pause": "crawl pause log",
+    "crawl resume": "crawl resume log",
+    "crawl stop": "crawl stop log --yes",
+    "crawl dead replay": "crawl dead replay log 1",
+    "crawl dead drop": "crawl dead drop log --all --yes",
 }
-"""Steers who works on a flow's list."""
+"""Steers who works on a flow's list, or what its spiders fetch."""
+
+LOOKS_AT_A_CRAWL = {
+    "crawl export": "crawl export log",
+    "crawl dead ls": "crawl dead ls log",
+    "crawl dead show": "crawl dead show log 1",
+}
+"""Looks at what the spiders of a flow fetch, of which there are none here."""
 
 SERVES = {"run": "run --until-empty", "produce": "produce log", "consume": "consume --until-empty"}
 """Puts records on the list, takes them off it, and marks it."""
@@ -64,7 +78,7 @@ BRINGS_ITS_OWN = {"demo", "chaos"}
 ASKS_NONE = {"schema": "schema", "init": "init new", "docs": "docs", "test": 'test log --record {"n":1}'}
 NEEDS_MORE = {
     *("lake compact", "lake vacuum", "up", "down", "scale", "logs", "ps", "access", "ui", "alerts test"),
-    *("render compose", "render swarm", "render kubernetes", "render secrets"),
+    *("scaler", "autoscale", "render compose", "render swarm", "render kubernetes", "render secrets"),
 }
 """Asks no Redis either, or serves until it is stopped; what these ask is not here."""
 
@@ -85,7 +99,7 @@ def commands() -> set[str]:
 
 def test_of_every_command_it_is_known_which_redis_it_asks() -> None:
     """A new command goes into one of the tables above, and so through the tests below."""
-    known = [*LOOKS, *CHANGES, *STEERS, *SERVES, *BRINGS_ITS_OWN, *ASKS_NONE, *NEEDS_MORE]
+    known = [*LOOKS, *LOOKS_AT_A_CRAWL, *CHANGES, *STEERS, *SERVES, *BRINGS_ITS_OWN, *ASKS_NONE, *NEEDS_MORE]
     assert sorted(known) == sorted(commands())
 
 
@@ -211,7 +225,7 @@ def test_nobody_steers_the_flow_of_another_project_by_mistake(
     assert all_of(nobodys) == before
 
 
-@pytest.mark.parametrize("command", LOOKS.values(), ids=LOOKS)
+@pytest.mark.parametrize("command", [*LOOKS.values(), *LOOKS_AT_A_CRAWL.values()], ids=[*LOOKS, *LOOKS_AT_A_CRAWL])
 def test_who_looks_at_another_project_s_list_is_told(
     theirs: Folder, nobodys: str, tmp_path: Path, command: str
 ) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 
@@ -24,6 +24,8 @@ from millrace_pipeline.errors import QueueMisuse, QueueUnavailable
 from millrace_pipeline.queue.keys import Keys
 
 log = structlog.get_logger(__name__)
+
+Asking: TypeAlias = Callable[[str, Sequence[str], Sequence[Any]], list[Any]]
 
 STEP_SECONDS = 10
 KEPT = ((3600, 10), (24 * 3600, 60), (90 * 24 * 3600, 3600), (730 * 24 * 3600, 24 * 3600))
@@ -39,10 +41,13 @@ STOOD = ("in_flight", "ready", "dead", "variants")
 class History:
     """Notes how the counters stand, before they are moved. Costs a look at the clock where that is done already."""
 
-    def __init__(self, keys: Keys, ask_script: Callable[[str, Sequence[str], Sequence[Any]], list[Any]]) -> None:
+    def __init__(self, keys: Keys, ask_script: Asking, ask_script_once: Asking) -> None:
         self._keys = keys
-        self._ask_script = ask_script
+        self._ask_script, self._ask_script_once = ask_script, ask_script_once
         self._due = 0.0
+        self.in_doubt = False
+        """Whether a Redis that was away may have forgotten the last note."""
+
         self.refused: str | None = None
         """Why it can't be kept, where it can't."""
 
@@ -51,17 +56,29 @@ class History:
 
         A history that can't be kept (a user without the right to) keeps no record waiting: it is said once.
         """
-        if time.monotonic() < self._due:
-            return
+        if time.monotonic() >= self._due:
+            try:
+                self._note(self._ask_script)
+            except QueueUnavailable:
+                return  # told to give up, which what comes next will hear too
+
+    def doubt(self) -> None:
+        """Redis is away: where it comes back without its last second, the note may be gone with what it was for."""
+        self.in_doubt = 0 < self._due < float("inf")
+
+    def note_again(self) -> None:
+        """Note it once more, before the counters are moved by what an outage stopped. Raises QueueUnavailable."""
+        self._note(self._ask_script_once)
+        self.in_doubt = False
+
+    def _note(self, ask_script: Asking) -> None:
         keys = self._keys
         try:
-            (left,) = self._ask_script(
+            (left,) = ask_script(
                 "history",
                 [keys.history, keys.counters, keys.ready, keys.woken, keys.dead, keys.variants],
                 [STEP_SECONDS, *(number for pair in KEPT for number in pair)],
             )
-        except QueueUnavailable:
-            return  # told to give up, which what comes next will hear too
         except QueueMisuse as error:
             self._due, self.refused = float("inf"), str(error)
             log.warning("history_not_kept", queue=keys.ready, reason=str(error))

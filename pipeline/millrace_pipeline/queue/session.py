@@ -70,7 +70,7 @@ class Session:
         self.retry_first_seconds = RETRY_FIRST_SECONDS
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.replicas = Replicas(replicas, key)
-        self.history = History(self.keys, self.ask_script)
+        self.history = History(self.keys, self.ask_script, self.ask_script_once)
         self._address = Address(url, key=key, name=f"millrace-{self.id}")
         self._own = threading.local()
         self._outage = _Outage(key)
@@ -162,9 +162,12 @@ class Session:
         backoff = Backoff(first=self.retry_first_seconds, cap=RETRY_CAP_SECONDS)
         while True:
             try:
+                if self.history.in_doubt:
+                    self.history.note_again()
                 result = attempt()
             except QueueUnavailable as error:
                 self._outage.begins(error)
+                self.history.doubt()
                 if self.give_up.wait(backoff.next()):
                     raise
             else:
