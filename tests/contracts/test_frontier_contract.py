@@ -159,12 +159,58 @@ def test_a_host_with_a_delay_is_asked_once_in_it_whoever_asks(queue: Queue, redi
 
     def ask() -> bool:
         for spider in spiders:
-            moments.extend(_now(spider) for _ in spider.claim(3).requests)
+            claimed = spider.claim(3).requests
+            moments.extend(_now(spider) for _ in claimed)
+            assert spider.say_asked(claimed) == [True] * len(claimed)
         return len(moments) == 4
 
     eventually(ask)
     assert min(later - sooner for sooner, later in itertools.pairwise(moments)) >= 190
     session.close_all()
+
+
+def test_a_hosts_delay_runs_from_when_it_was_asked(one: Frontier, other: Frontier, client: redis.Redis) -> None:
+    polite = frontier(one.session, politeness=Politeness(Pace(delay=0.2)))
+    polite.offer([page("a"), page("b"), page("c"), page("else", slot="elsewhere")])
+    claimed = {one.slot: one for one in polite.claim(9).requests}
+    assert claimed.keys() == {"host", "elsewhere"}
+    assert client.hget(polite.keys.next, "host") is None  # nobody knows yet when it will be asked
+    assert polite.claim(9).requests == other.claim(9).requests == []
+    before = _now(polite)
+    assert polite.step([], 0, [claimed["host"]])[1].requests == []
+    assert int(client.hget(polite.keys.next, "host") or 0) > before + 200
+    eventually(lambda: other.claim(9).requests)
+    assert _now(polite) > before + 200
+    assert polite.settle([Settlement(claimed["elsewhere"], "back")]) == [True]
+    assert int(client.hget(polite.keys.next, "elsewhere") or 0) > before + 200
+
+
+@pytest.mark.parametrize("outcome", ["done", "part", "later", "back", "lost"])
+def test_a_hosts_turn_comes_when_who_had_it_is_settled_or_lost(queue: Queue, client: redis.Redis, outcome: str) -> None:
+    one = frontier(queue, politeness=Politeness(Pace(delay=0.05)))
+    one.offer([page("a"), page("b")])
+    (mine,) = one.claim(9).requests
+    if outcome == "lost":
+        leases_run_out(one, client)
+    else:
+        assert one.settle([Settlement(mine, outcome, later_ms=3_600_000)]) == [True]  # type: ignore[arg-type]
+    answer = one.claim(9)
+    assert answer.requests == []
+    assert 0 < answer.due_ms <= 51
+    eventually(lambda: one.claim(9).requests)
+
+
+def test_a_lease_that_is_renewed_keeps_its_hosts_turn(queue: Queue, client: redis.Redis) -> None:
+    one = frontier(queue, politeness=Politeness(Pace(delay=0.05)))
+    one.offer([page("a"), page("b")])
+    (mine,) = one.claim(9).requests
+    client.zadd(one.keys.turns, {"host": 1})  # as where the lease was renewed since
+    assert one.claim(9).requests == []
+    assert client.zscore(one.keys.turns, "host") == client.zscore(one.keys.leases, mine.place)
+    leases_run_out(one, client)
+    one.claim(9)
+    eventually(lambda: one.claim(9).requests)
+    assert one.say_asked([mine]) == [False]
 
 
 def test_a_host_that_asks_to_wait_is_left_alone_by_all(one: Frontier, other: Frontier) -> None:

@@ -259,6 +259,13 @@ def request_begin(queue: Queue) -> Verb:
     return lambda: spider.begin({"spider": "x"}, [page("a"), page("b", delay_ms=5)])
 
 
+def request_asked(queue: Queue) -> Verb:
+    spider, held = crawled(queue)
+    for one in held:
+        queue.ask(("HSET", spider.keys.next, f"{one.slot}\0", f"{one.place[-25:].decode()}:7"))
+    return lambda: spider.say_asked(held)
+
+
 def request_offer(queue: Queue) -> Verb:
     spider, _ = crawled(queue)
     return lambda: spider.offer([page("0"), page("new"), page("more", slot="own", delay_ms=7)])
@@ -327,6 +334,7 @@ CASES: dict[str, Callable[[Queue], Verb]] = {
     "remove": remove,
     "renew": renew,
     "replay": replay,
+    "request_asked": request_asked,
     "request_claim": request_claim,
     "request_offer": request_offer,
     "request_renew": request_renew,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from millrace_pipeline.queue.changes import By
-from millrace_pipeline.queue.frontier import Claimed, Frontier, Politeness, Settlement, Waiting, crawl_books
+from millrace_pipeline.queue.frontier import Claimed, Frontier, Pace, Politeness, Settlement, Waiting, crawl_books
 from millrace_pipeline.queue.frontier.dead import DeadRequests
 from millrace_pipeline.queue.frontier.settlement import Outcome
 from millrace_pipeline.queue.frontier.steering import pause_crawl, restart_crawl, resume_crawl, stop_crawl
@@ -52,7 +52,7 @@ class Crawl(RuleBasedStateMachine):
         self.outputs: Counter[str] = Counter()
 
     def spider(self, session: FaultyQueue) -> Frontier:
-        return frontier(session, seconds=3600, max_attempts=3, politeness=Politeness())
+        return frontier(session, seconds=3600, max_attempts=3, politeness=Politeness(own={"host1": Pace(0.001)}))
 
     def teardown(self) -> None:
         if hasattr(self, "client"):
@@ -127,6 +127,14 @@ class Crawl(RuleBasedStateMachine):
         ours = [token == claimed.token.encode() for token, claimed in zip(tokens, held, strict=True)]
         assert self.spiders[who].renew(held) == ours
 
+    @rule(who=st.integers(0, SPIDERS - 1), faults=FAULTS)
+    def hosts_are_asked(self, who: int, faults: list[Fault]) -> None:
+        held = [claimed for holder, claimed in self.claims if holder == who]
+        self.sessions[who].suffer(faults)
+        tokens = [self.client.hget(self.keys.tokens, claimed.number) for claimed in held]
+        ours = [token == claimed.token.encode() for token, claimed in zip(tokens, held, strict=True)]
+        assert self.spiders[who].say_asked(held) == ours
+
     @rule()
     def leases_run_out_and_what_is_delayed_is_due(self) -> None:
         for name in (self.keys.leases, self.keys.delayed):
@@ -185,6 +193,8 @@ class Crawl(RuleBasedStateMachine):
         places += [msgspec.json.decode(why)["place"].encode() for why in self.client.hvals(self.keys.dead)]
         texts = [self.client.hget(self.keys.requests, place[-15:]) for place in places]
         assert Counter(texts) + self.done == self.found
+        turn = self.client.hget(self.keys.next, "host1\0")
+        assert turn is None or self.client.zscore(self.keys.leases, b"host1\0" + turn.partition(b":")[0])
         busy = sum(map(int, self.client.hvals(self.keys.busy)))
         assert busy == books.in_flight
 

@@ -218,6 +218,16 @@ def test_a_host_is_asked_as_slowly_as_one_spider_would(rig: Rig, spiders: int) -
         assert set(site.most.values()) == {1}
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.15, 0.7])
+def test_the_server_measures_no_shorter_delay_however_many_spiders_there_are(rig: Rig, seconds: float) -> None:
+    polite = ("-s", "DOWNLOAD_DELAY=0.2", "-s", "DOWNLOAD_DELAY_JITTER=0", "-s", "CONCURRENT_REQUESTS_PER_DOMAIN=3")
+    with LinkedSite(30, hosts=2, seconds=seconds) as site:
+        rig.crawl("linked", *polite, "-s", "DEPTH_LIMIT=9", spiders=3, url=site.start)
+        assert pages(rig) == Counter(range(30))
+        assert min(site.shortest(host) for host in site.moments) >= 0.2
+        assert 1 <= max(site.most.values()) <= 3
+
+
 def test_retry_after_holds_for_all_spiders(rig: Rig) -> None:
     with LinkedSite(5) as site:
         site.busy_until = time.monotonic() + 600

@@ -52,6 +52,7 @@ class Courier:
         self._changed = threading.Condition()
         self._settlements: deque[Settlement] = deque()
         self._offers: list[Waiting] = []
+        self._asked: list[Claimed] = []
         self._want = 0
         self._claim_at = 0.0
         self._held: dict[str, tuple[Claimed, float]] = {}
@@ -79,6 +80,12 @@ class Courier:
             self._offers.append(request)
             self._changed.notify()
 
+    def say_asked(self, claimed: Claimed) -> None:
+        """Say that its host has been asked: whoever is next has its turn when the delay is over."""
+        with self._changed:
+            self._asked.append(claimed)
+            self._changed.notify()
+
     def want(self, requests: int) -> None:
         """Claim up to so many from now on."""
         with self._changed:
@@ -100,11 +107,6 @@ class Courier:
         """True while the lease on it has not run out, by our own clock."""
         held = self._held.get(claimed.number)
         return held is not None and held[0].token == claimed.token and time.monotonic() < held[1]
-
-    def age(self, claimed: Claimed) -> float:
-        """Seconds since it was asked for."""
-        held = self._held.get(claimed.number)
-        return 0.0 if held is None else time.monotonic() - held[1] + self._frontier.lease_ms / 1000
 
     def close(self) -> None:
         """Settle and offer what is to be, and end. For a thread that may wait."""
@@ -131,7 +133,7 @@ class Courier:
     def _await_work(self) -> bool:
         """Wait for something to do; False where all is done and we are to end."""
         with self._changed:
-            while not (self._settlements or self._offers):
+            while not (self._settlements or self._offers or self._asked):
                 if self._closing:
                     return False
                 now = time.monotonic()
@@ -145,7 +147,7 @@ class Courier:
     def _work(self) -> None:
         with self._changed:
             batch = [self._settlements[n] for n in range(min(len(self._settlements), MOST_SETTLED))]
-            offers, want = self._offers[:1000], self._want
+            offers, want, asked = self._offers[:1000], self._want, self._asked[:1000]
         try:
             if offers:
                 self._frontier.offer(offers)
@@ -155,7 +157,7 @@ class Courier:
                 self._renew()
             killpoint("crawl.before_settle")
             since = time.monotonic()
-            ours, answer = self._frontier.step(batch, 0 if self._closing or self._crowded else want)
+            ours, answer = self._frontier.step(batch, 0 if self._closing or self._crowded else want, asked)
             killpoint("crawl.after_settle")
         except QueueFull as error:
             if not self._full:
@@ -171,6 +173,7 @@ class Courier:
         with self._changed:
             for _ in batch:
                 self._settlements.popleft()
+            del self._asked[: len(asked)]
         for settlement, mine in zip(batch, ours, strict=True):
             if settlement.outcome != "part" or not mine:
                 self._held.pop(settlement.claimed.number, None)
@@ -181,7 +184,7 @@ class Courier:
         wait = POLL_SECONDS if answer.due_ms < 0 else min(POLL_SECONDS, max(0.002, answer.due_ms / 1000))
         if want > len(answer.requests):
             self._claim_at = time.monotonic() + wait
-        elif want or batch:
+        elif want or batch or asked:
             self._claim_at = 0.0
         with self._changed:
             self._want = 0  # until the spider says anew how many it has room for

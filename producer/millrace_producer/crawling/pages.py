@@ -33,7 +33,6 @@ class Pages:
         for handler in (self._item_scraped, self._item_dropped, self._item_error, self._spider_error):
             crawler.signals.connect(handler, getattr(signals, handler.__name__[1:]))
         crawler.signals.connect(self._response_downloaded, signals.response_downloaded)
-        crawler.signals.connect(self._request_reached_downloader, signals.request_reached_downloader)
 
     def __len__(self) -> int:
         return len(self._pages)
@@ -101,14 +100,3 @@ class Pages:
             asked = (response.headers.get("Retry-After") or b"").decode(errors="replace")
             if (seconds := retry_after(asked)) is not None:
                 page.retry_after_ms = round(max(0.0, seconds) * 1000)
-
-    def _request_reached_downloader(self, request: Request) -> None:
-        """Have the downloader keep the host's shortest delay, with no dice of its own.
-
-        A request is given out when its host's turn has come; where this process stood still, several are at once.
-        """
-        slots = self._crawler.engine.downloader.slots
-        slot = slots.get(request.meta.get("download_slot", ""))
-        page = self.of_request(request)
-        if slot is not None and page is not None and not self._options.throttled:
-            slot.delay, slot.jitter = self._options.politeness.of(page.claimed.slot).shortest, 0.0

@@ -24,7 +24,6 @@ from millrace_pipeline.queue.frontier.request import START
 from millrace_producer.crawling.courier import LIMITS, Courier
 from millrace_producer.crawling.ends import OWN_ENDS
 from millrace_producer.crawling.helper import call_in, in_thread
-from millrace_producer.crawling.lateness import Lateness
 from millrace_producer.crawling.middleware import SharedCrawl
 from millrace_producer.crawling.options import CrawlOptions
 from millrace_producer.crawling.outgoing import Outgoing
@@ -32,6 +31,7 @@ from millrace_producer.crawling.outputs import answers_of
 from millrace_producer.crawling.page import Page
 from millrace_producer.crawling.pages import Pages
 from millrace_producer.crawling.requests import MARK, CallbackGone, Errback, RequestUnsayable, from_json
+from millrace_producer.crawling.turns import Turns
 from millrace_producer.entries import Entries
 
 log = structlog.get_logger(__name__)
@@ -62,7 +62,7 @@ class SharedScheduler(BaseScheduler):
         self._parts: dict[int, asyncio.Future[bool]] = {}
         self._capacity = crawler.settings.getint("CONCURRENT_REQUESTS") or 16
         self._closing = False
-        self._lateness = Lateness(self.options)
+        self._turns = Turns(crawler, self.options, self._pages.of_request)
         self._answer: Answer | None = None
 
     @classmethod
@@ -120,9 +120,7 @@ class SharedScheduler(BaseScheduler):
         assert self._courier is not None
         while self._ready and not self._closing:
             claimed = self._ready.popleft()
-            if self._lateness.is_too_much(claimed, self._courier.age(claimed)):
-                self._courier.settle(Settlement(claimed, "back", outputs=claimed.outputs), at_once=False)
-            elif self._courier.is_held(claimed):
+            if self._courier.is_held(claimed):
                 request = self._request(claimed)
                 if request is not None:
                     return request
@@ -222,6 +220,7 @@ class SharedScheduler(BaseScheduler):
             max_ready=self.options.max_ready,
             limits={name: settings.getint(name) for name in LIMITS},
         )
+        self._turns.say = self._courier.say_asked
         self._courier.start()
 
     async def _close(self, reason: str) -> None:

@@ -57,20 +57,31 @@ class Frontier:
         """Settle these in turn. Returns for each False where its lease was lost, and so nothing was done."""
         return self._settle(settlements, None)[0]
 
-    def step(self, settlements: Sequence[Settlement], want: int) -> tuple[list[bool], Answer]:
+    def step(
+        self, settlements: Sequence[Settlement], want: int, asked: Sequence[Claimed] = ()
+    ) -> tuple[list[bool], Answer]:
         """Settle these in turn, claim so many in the same breath, and return what `settle` and `claim` do.
 
-        After QueueFull the same settlements are to be given first, in the same order.
+        Before that it is said of `asked` what `say_asked` says. After QueueFull the same settlements are to be given
+        first, in the same order.
         """
-        ours, answer = self._settle(settlements, want)
+        ours, answer = self._settle(settlements, want, asked)
         assert answer is not None
         return ours, answer
 
+    def say_asked(self, held: Sequence[Claimed]) -> list[bool]:
+        """Say that the hosts of these have been asked: from now on their delay runs, and then it is the next's turn.
+
+        Of a host with a delay nobody is given a request before, unless this one is settled or its lease is lost.
+        Returns for each False where it is someone else's by now.
+        """
+        (ours,) = self.session.ask_script("request_asked", self.keys.all, _named(held))
+        return [bool(one) for one in ours]
+
     def renew(self, held: Sequence[Claimed]) -> list[bool]:
         """Extend the leases on these. Returns for each False where it is someone else's by now."""
-        words = [word for one in held for word in (one.place, one.token)]
         (ours,) = self.session.ask_script(
-            "request_renew", [self.keys.leases, self.keys.tokens], [self.lease_ms, *words]
+            "request_renew", [self.keys.leases, self.keys.tokens], [self.lease_ms, *_named(held)]
         )
         return [bool(one) for one in ours]
 
@@ -97,7 +108,9 @@ class Frontier:
         """Have all spiders of the crawl end with this finish reason, unless one is set."""
         self.session.ask(("HSETNX", self.keys.crawl, "stopped", reason))
 
-    def _settle(self, settlements: Sequence[Settlement], want: int | None) -> tuple[list[bool], Answer | None]:
+    def _settle(
+        self, settlements: Sequence[Settlement], want: int | None, asked: Sequence[Claimed] = ()
+    ) -> tuple[list[bool], Answer | None]:
         if any(settlement.items or settlement.dead for settlement in settlements):
             self.session.history.note()
         first, wait = self._settles, self.session.replicas.wait
@@ -111,7 +124,8 @@ class Frontier:
             while True:
                 commands = [self._settling(first + n, settlements[index]) for n, index in enumerate(left, 1)]
                 claiming = [] if want is None else [self._claiming(want, token, paused)]
-                replies = self.session.connection.exchange(*commands, *claiming, *wait)
+                asking = [self._asking(asked)] if asked else []
+                replies = self.session.connection.exchange(*asking, *commands, *claiming, *wait)[len(asking) :]
                 done = replies[: len(commands)]
                 known = [number for status, number in done if status < 0]
                 if not known:
@@ -137,6 +151,9 @@ class Frontier:
             *(number, SESSION_SECONDS, *settlement.words()),
         )
 
+    def _asking(self, asked: Sequence[Claimed]) -> Command:
+        return self.session.connection.script("request_asked", self.keys.all, *_named(asked))
+
     def _who_paused_the_flow(self) -> bytes:
         (paused,) = self.session.connection.exchange(("HGET", self.session.keys.steering, "producers"))
         return paused or b""
@@ -156,3 +173,8 @@ class Frontier:
             if self.session.give_up.is_set():
                 raise QueueUnavailable(self.session.replicas.shortage)
             (holding,) = self.session.connection.exchange(*wait)
+
+
+def _named(held: Sequence[Claimed]) -> list[bytes | str]:
+    """Return how scripts are told of these: place and token of each."""
+    return [word for one in held for word in (one.place, one.token)]

@@ -43,7 +43,8 @@ class CrawlKeys:
         self.busy = self._beside("busy")
         """hash: slot → how many of its requests are out"""
         self.next = self._beside("next")
-        """hash: slot → when it may be asked next, also while nothing waits for it"""
+        """hash: slot → when it may be asked next, also while nothing waits for it; slot and a zero byte → rank and
+        number of the request that has its turn, a colon, the delay from when it was asked"""
         self.delays = self._beside("delays")
         """hash: slot → the delay that AutoThrottle found, in milliseconds"""
 

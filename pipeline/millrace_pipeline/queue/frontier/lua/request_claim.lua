@@ -5,8 +5,9 @@
 -- `most attempts` spiders, and delayed ones wait once they are due; a hundred of each at most.
 --
 -- Guarantee: all or nothing, and once per (session, number): sent again after a lost reply it answers with those of the
--- first time that are still ours. Of a host with a delay one request is given out at a time, and none before its turn;
--- no more requests of a host are out than its concurrency. While the producers are paused, or the crawl is, or it was
+-- first time that are still ours. Of a host with a delay one request is given out at a time: it has the host's turn until
+-- its spider says that the host was asked (request_asked), settles it or loses its lease, and the next is given out when
+-- the delay from then is over. No more requests of a host are out than its concurrency. While the producers are paused, or the crawl is, or it was
 -- stopped, nothing is given out and no lease counts as run out. Works at maxmemory.
 --
 -- KEYS  1-14 the crawl's  15 session  16 ready  17 woken  18 counters
@@ -95,7 +96,12 @@ for _, slot in ipairs(redis.call('ZRANGE', f.turns, '-inf', f.now, 'BYSCORE', 'L
   local delay = math.max(host.delay, count(redis.call('HGET', f.delays, slot)))
   local free = host.concurrency > 0 and math.max(0, host.concurrency - busy) or room
   local some = math.min(room, free, delay > 0 and 1 or room)
-  if some > 0 then
+  local held_until = turn_of(f, slot)
+  held_until = held_until and redis.call('ZMSCORE', f.leases, held_until)[1]
+  if held_until then
+    redis.call('ZADD', f.turns, whole(held_until), slot)
+  elseif some > 0 then
+    local was_busy = busy
     local first, last = '[' .. slot .. '\0', '(' .. slot .. '\1'
     for _, place in ipairs(redis.call('ZRANGE', f.waiting, first, last, 'BYLEX', 'LIMIT', 0, some)) do
       local id = id_of(place)
@@ -108,14 +114,15 @@ for _, slot in ipairs(redis.call('ZRANGE', f.turns, '-inf', f.now, 'BYSCORE', 'L
       busy, room = busy + 1, room - 1
     end
     set_or_drop(f.busy, slot, busy)
-    local turn = whole(f.now + math.ceil(math.max(0, delay * (1 + host.jitter * dice))))
+    local turn = delay > 0 and deadline or whole(f.now)
     if redis.call('ZRANGE', f.waiting, first, last, 'BYLEX', 'LIMIT', 0, 1)[1] then
       redis.call('ZADD', f.turns, turn, slot)
     else
       redis.call('ZREM', f.turns, slot)
     end
-    if delay > 0 then
-      redis.call('HSET', f.next, slot, turn)
+    if delay > 0 and busy > was_busy then
+      local drawn = whole(math.ceil(math.max(0, delay * (1 + host.jitter * dice))))
+      redis.call('HSET', f.next, slot .. '\0', string.sub(held[#held], -PLACE + 1) .. ':' .. drawn)
     end
   end
 end

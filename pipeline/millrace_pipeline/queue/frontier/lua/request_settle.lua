@@ -86,6 +86,7 @@ if ours then
   if outcome == 'part' then
     redis.call('HSET', f.parts, id, outputs)
     redis.call('HSET', f.attempts, id, 1) -- it got on
+    is_asked(f, place)
   else
     let_go(f, place)
     if outcome == 'done' then

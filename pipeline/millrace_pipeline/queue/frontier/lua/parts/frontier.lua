@@ -92,9 +92,31 @@ local function wait(f, place)
   redis.call('ZADD', f.turns, 'NX', whole(math.max(f.now, count(redis.call('HGET', f.next, slot)))), slot)
 end
 
+-- Which request has a host's turn: from its claim until its host was asked it is that one's alone, since nobody knows
+-- before when that will be. Returns its place, and the delay from then on (ms); nothing where the turn is nobody's.
+local function turn_of(f, slot)
+  local place, delay = string.match(redis.call('HGET', f.next, slot .. '\0') or '', '^(%d+):(%d+)$')
+  if place then
+    return slot .. '\0' .. place, tonumber(delay)
+  end
+end
+
+-- Its host was asked by now, or won't be by this request: if the turn was its own, the next is a delay from here.
+local function is_asked(f, place)
+  local slot = slot_of(place)
+  local has, delay = turn_of(f, slot)
+  if has == place then -- now is cut to a millisecond: one more, so that none comes too early
+    local turn = whole(math.max(f.now + 1 + delay, count(redis.call('HGET', f.next, slot))))
+    redis.call('HSET', f.next, slot, turn)
+    redis.call('HDEL', f.next, slot .. '\0')
+    redis.call('ZADD', f.turns, 'XX', turn, slot)
+  end
+end
+
 -- Takes a place out of our hands: whoever is next has its host's turn.
 local function let_go(f, place)
   local slot = slot_of(place)
+  is_asked(f, place)
   redis.call('ZREM', f.leases, place)
   redis.call('HDEL', f.tokens, id_of(place))
   set_or_drop(f.busy, slot, count(redis.call('HGET', f.busy, slot)) - 1)
