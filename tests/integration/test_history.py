@@ -110,20 +110,13 @@ def test_a_history_that_may_not_be_kept_keeps_no_record_waiting(queue: Queue, cl
 
 def test_nothing_is_asked_twice_within_a_step(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-
-    def ask(*call: Any) -> list[int]:
-        asked.append(call)
-        return [5000]
-
-    history = History(queue.keys, ask, ask)
+    history = History(queue.keys, lambda *call: asked.append(call) or [5000])  # type: ignore[func-returns-value]
     for _ in range(100):
         history.note()
     assert len(asked) == 1
 
 
-def test_a_note_that_a_redis_forgot_while_it_was_away_is_made_again_before_the_counters_move(
-    queue: Queue, client: redis.Redis
-) -> None:
+def test_a_note_that_redis_forgot_is_made_again_before_counters_move(queue: Queue, client: redis.Redis) -> None:
     queue.publish(lines(3))
     client.delete(queue.keys.history, queue.keys.counters)
     client.client_kill_filter(_type="normal", skipme=True)

@@ -70,7 +70,7 @@ class Session:
         self.retry_first_seconds = RETRY_FIRST_SECONDS
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.replicas = Replicas(replicas, key)
-        self.history = History(self.keys, self.ask_script, self.ask_script_once)
+        self.history = History(self.keys, self.ask_script)
         self._address = Address(url, key=key, name=f"millrace-{self.id}")
         self._own = threading.local()
         self._outage = _Outage(key)
@@ -163,7 +163,7 @@ class Session:
         while True:
             try:
                 if self.history.in_doubt:
-                    self.history.note_again()
+                    self.history.note_again(self.ask_script_once)
                 result = attempt()
             except QueueUnavailable as error:
                 self._outage.begins(error)
