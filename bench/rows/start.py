@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from bench.data import enveloped
 from bench.lab import ROOT, Lab, Process
@@ -19,8 +21,18 @@ from bench.usage import resident_bytes
 
 MEBIBYTE = 2**20
 
+Sides: TypeAlias = Callable[[Lab, int], AbstractContextManager[tuple[Side, None]]]
+Verifying: TypeAlias = Callable[[Lab, str, int], Callable[[Path], None]]
 
-def _command(*words: str) -> Callable[[Lab, int], AbstractContextManager[tuple[Side, None]]]:
+PARQUET = {
+    "batch": {"records": parquet.BATCH},
+    "model": "bench.ours.change:Change",
+    "sink": {"type": "parquet", "path": "output"},
+}
+"""What row 11 consumes with."""
+
+
+def _command(*words: str) -> Sides:
     """A command beside the shipped flows, from its start to its end."""
 
     @contextlib.contextmanager
@@ -59,41 +71,27 @@ def _first_delivery(lab: Lab, count: int) -> Iterator[tuple[Side, None]]:
     yield run, None
 
 
-@contextlib.contextmanager
-def _idle_consumer(lab: Lab, count: int) -> Iterator[tuple[Side, None]]:
-    def run() -> tuple[float, ...]:
-        with lab.folder() as folder:
-            lab.fill(enveloped, count)
-            with lab.millrace(folder, "consume", sink=JSONL) as consumer:
-                lab.await_idle(consumer)
-                held = resident_bytes(consumer.pid)
-                lab.release()
-                lab.await_counter("delivered", count, consumer)
-                consumer.stop()
-            verifying(lab, "row 23a", count)(folder)
-            return (held / MEBIBYTE,)
+def _consumer(verifying: Verifying, number: str, *, idle: bool, **flow: Any) -> Sides:
+    """A consumer that is `idle`, or else has delivered what there was."""
 
-    yield run, None
+    @contextlib.contextmanager
+    def sides(lab: Lab, count: int) -> Iterator[tuple[Side, None]]:
+        def run() -> tuple[float, ...]:
+            with lab.folder() as folder:
+                lab.fill(enveloped, count)
+                with lab.millrace(folder, "consume", **flow) as consumer:
+                    lab.await_idle(consumer)
+                    before = resident_bytes(consumer.pid)
+                    lab.release()
+                    lab.await_counter("delivered", count, consumer)
+                    after = resident_bytes(consumer.pid)
+                    consumer.stop()
+                verifying(lab, f"row {number}", count)(folder)
+                return ((before if idle else after) / MEBIBYTE,)
 
+        yield run, None
 
-@contextlib.contextmanager
-def _parquet_consumer(lab: Lab, count: int) -> Iterator[tuple[Side, None]]:
-    """One that has written so many, as row 11 does."""
-
-    def run() -> tuple[float, ...]:
-        with lab.folder() as folder:
-            lab.fill(enveloped, count)
-            options = {"model": "bench.ours.change:Change", "sink": {"type": "parquet", "path": "output"}}
-            with lab.millrace(folder, "consume", batch={"records": parquet.BATCH}, **options) as consumer:
-                lab.await_idle(consumer)
-                lab.release()
-                lab.await_counter("delivered", count, consumer)
-                held = resident_bytes(consumer.pid)
-                consumer.stop()
-            parquet.verifying(lab, "row 23b", count)(folder)
-            return (held / MEBIBYTE,)
-
-    yield run, None
+    return sides
 
 
 @contextlib.contextmanager
@@ -145,7 +143,7 @@ def _row(
     what: str,
     command: str,
     goal: tuple[float, str],
-    sides: Callable[[Lab, int], AbstractContextManager[tuple[Side, None]]],
+    sides: Sides,
     size: tuple[int, int] = (1_000, 1_000),
 ) -> Row:
     bound, unit = goal
@@ -162,13 +160,19 @@ ROWS = [
         (1.5, "s"),
         _first_delivery,
     ),
-    _row("23a", "memory of an idle consumer", "millrace consume", (45, "MiB"), _idle_consumer),
+    _row(
+        "23a",
+        "memory of an idle consumer",
+        "millrace consume",
+        (45, "MiB"),
+        _consumer(verifying, "23a", idle=True, sink=JSONL),
+    ),
     _row(
         "23b",
         "memory of a consumer that writes Parquet",
         "millrace consume",
         (110, "MiB"),
-        _parquet_consumer,
+        _consumer(parquet.verifying, "23b", idle=False, **PARQUET),
         (100_000, 20_000),
     ),
     _row("23c", "memory of an idle producer of an event stream", "millrace produce", (40, "MiB"), _idle_producer),
