@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from millrace_pipeline.envelope import DeadLetter
-from millrace_pipeline.errors import RetryLater
+from millrace_pipeline.errors import QueueUnavailable, RetryLater
 from millrace_pipeline.queue import DeadLetters
 from millrace_pipeline.queue import history as notes
 from millrace_pipeline.queue.history import MOVED, STOOD, History
@@ -121,6 +121,20 @@ def test_a_note_that_redis_forgot_is_made_again_before_counters_move(queue: Queu
     client.delete(queue.keys.history, queue.keys.counters)
     client.client_kill_filter(_type="normal", skipme=True)
     queue.publish(lines(2))
+    forgotten, now = read_notes(queue)
+    assert (forgotten.numbers[0], now.numbers[0]) == (0, 1)
+
+
+def test_a_note_is_made_again_where_only_a_call_that_is_made_once_met_the_outage(
+    queue: Queue, client: redis.Redis
+) -> None:
+    queue.publish(lines(3))
+    client.delete(queue.keys.history, queue.keys.counters)
+    queue.ask(("PING",))
+    client.client_kill_filter(_type="normal", skipme=True)
+    with pytest.raises(QueueUnavailable):
+        queue.ask_once(("PING",))
+    queue.ask(("HINCRBY", queue.keys.counters, "published", 1))
     forgotten, now = read_notes(queue)
     assert (forgotten.numbers[0], now.numbers[0]) == (0, 1)
 

@@ -142,12 +142,19 @@ class Session:
 
         Raises QueueUnavailable.
         """
-        return self.connection.exchange(*commands)
+        return self._once(lambda: self.connection.exchange(*commands))
 
     def ask_script_once(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
         """Run a script by the name of its file as `ask_once` sends commands. Raises QueueUnavailable."""
         connection = self.connection
-        return connection.exchange(connection.script(name, keys, *arguments))
+        return self._once(lambda: connection.exchange(connection.script(name, keys, *arguments)))
+
+    def _once(self, attempt: Callable[[], T]) -> T:
+        try:
+            return attempt()
+        except QueueUnavailable:
+            self.history.doubt()  # nobody may hear of this outage otherwise
+            raise
 
     def another_connection(self) -> Connection:
         """Return a connection beside the threads' own ones, for what must not share one."""
