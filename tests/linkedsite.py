@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import threading
 import time
 from collections import Counter, defaultdict
@@ -16,6 +17,24 @@ from typing import Self
 
 TRAPS = """<a href="/trap/1">on and on</a> <a href="/round/1">round</a> <a href="/gone/ä?ö=%FF#x">gone</a>
 <a href="//[">?</a>"""
+
+
+STAMP = """
+import time
+from twisted.web import _newclient
+
+def _stamped(self, transport, write=_newclient.Request.writeTo):
+    self.headers.setRawHeaders(b"X-Sent", [b"%.6f" % time.monotonic()])
+    return write(self, transport)
+
+_newclient.Request.writeTo = _stamped
+"""
+"""For a module of spiders: each request says when it was written, by the clock that all processes here have."""
+
+
+def gaps(moments: list[float]) -> list[float]:
+    """The times from each to the next, in seconds."""
+    return [later - sooner for sooner, later in itertools.pairwise(sorted(moments))]
 
 
 class LinkedSite:
@@ -27,6 +46,8 @@ class LinkedSite:
         self.seconds = seconds
         self.fetched: Counter[str] = Counter()
         self.moments: defaultdict[str, list[float]] = defaultdict(list)
+        self.sent: defaultdict[str, list[float]] = defaultdict(list)
+        """When each request was written, as its spider says, where it does (`STAMP`)."""
         self.most: Counter[str] = Counter()
         self.busy_until = 0.0
         """Until then each answer is 503, with a Retry-After."""
@@ -57,14 +78,19 @@ class LinkedSite:
         """The host that a page is on."""
         return f"127.0.0.{1 + number % self.hosts}"
 
+    def stand_still(self, seconds: float) -> None:
+        """Have the server hear nothing for so long, and then what has come meanwhile."""
+        done = threading.Event()
+        self._loop.call_soon_threadsafe(lambda: (time.sleep(seconds), done.set()))
+        done.wait()
+
     def refetched(self) -> int:
         """How many fetches of pages were not the first."""
         return sum(count - 1 for path, count in self.fetched.items() if "/page/" in path)
 
     def shortest(self, host: str) -> float:
         """The shortest time between two requests of a host, in seconds."""
-        moments = self.moments[host]
-        return min((later - sooner for sooner, later in itertools.pairwise(moments)), default=float("inf"))
+        return min(gaps(self.moments[host]), default=float("inf"))
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -84,6 +110,8 @@ class LinkedSite:
                 self._out[host] += 1
                 self.most[host] = max(self.most[host], self._out[host])
                 self.moments[host].append(time.monotonic())
+                if stamp := re.search(rb"\r\nX-Sent: *([0-9.]+)", request, re.IGNORECASE):
+                    self.sent[host].append(float(stamp[1]))
                 self.fetched[f"{host}{path}"] += 1
                 try:
                     await asyncio.sleep(self.seconds)

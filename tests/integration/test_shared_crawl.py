@@ -22,7 +22,7 @@ from millrace_pipeline.queue.frontier import CrawlBooks, crawl_books
 from millrace_pipeline.queue.frontier.dead import DeadRequest, DeadRequests
 from tests.conftest import eventually
 from tests.integration.scrapyproject import make_project
-from tests.linkedsite import LinkedSite
+from tests.linkedsite import STAMP, LinkedSite, gaps
 
 SHARED = """
 SCHEDULER = "millrace.scrapy.Scheduler"
@@ -108,14 +108,31 @@ class Picky:
         return item
 """
 
+ON_THE_WAY = (
+    STAMP
+    + '''
+import asyncio
+from scrapy.core.downloader.handlers.http11 import HTTP11DownloadHandler
+
+class Sticks(HTTP11DownloadHandler):
+    """Stands still again and again before a request is sent."""
+    async def download_request(self, request):
+        for _ in range(4):
+            time.sleep(0.4)
+            await asyncio.sleep(0)
+        return await super().download_request(request)
+'''
+)
+
 
 class Rig:
     """A project, a list and the spiders that crawl onto it."""
 
     def __init__(self, folder: Path, url: str, key: str) -> None:
         settings = SHARED + f"MILLRACE_KEY = {key!r}\n" + 'ITEM_PIPELINES = {"theirs.picky.Picky": 100}\n'
-        self.folder = make_project(folder, settings=settings, spiders=SPIDERS)
+        self.folder = make_project(folder, settings=settings, spiders=SPIDERS + STAMP)
         (folder / "theirs" / "picky.py").write_text(PIPELINES)
+        (folder / "theirs" / "way.py").write_text(ON_THE_WAY)
         self.url, self.key = url, key
         self.session = Session(url, key)
         self.running: list[subprocess.Popen[str]] = []
@@ -226,6 +243,29 @@ def test_the_server_measures_no_shorter_delay_however_many_spiders_there_are(rig
         assert pages(rig) == Counter(range(30))
         assert min(site.shortest(host) for host in site.moments) >= 0.2
         assert 1 <= max(site.most.values()) <= 3
+
+
+POLITE = ("-s", "DOWNLOAD_DELAY=0.2", "-s", "DOWNLOAD_DELAY_JITTER=0", "-s", "CONCURRENT_REQUESTS_PER_DOMAIN=3")
+
+
+def test_a_server_that_stands_still_measures_no_shorter_delay(rig: Rig) -> None:
+    with LinkedSite(20) as site:
+        spiders = [rig.start("linked", *POLITE, "-s", "DEPTH_LIMIT=9", url=site.start) for _ in range(2)]
+        while any(spider.poll() is None for spider in spiders):
+            site.stand_still(0.45)
+        assert pages(rig) == Counter(range(20))
+        assert site.shortest("127.0.0.1") >= 0.2
+
+
+def test_a_spider_that_stands_still_before_it_sends_comes_no_closer_to_another(rig: Rig) -> None:
+    sticks = ("-s", 'DOWNLOAD_HANDLERS={"http": "theirs.way.Sticks"}')
+    with LinkedSite(30) as site:
+        slow = rig.start("linked", *POLITE, *sticks, "-s", "DEPTH_LIMIT=9", url=site.start)
+        rig.crawl("linked", *POLITE, "-s", "DEPTH_LIMIT=9", url=site.start)
+        rig.finished(slow)
+        assert pages(rig) == Counter(range(30))
+        assert min(gaps(site.sent["127.0.0.1"])) >= 0.2
+        assert site.shortest("127.0.0.1") >= 0.2
 
 
 def test_retry_after_holds_for_all_spiders(rig: Rig) -> None:

@@ -59,6 +59,8 @@ def answers_of(owner: Owner, page: Page, failure: Failure) -> Any:
     Raises the failure where the spider has no errback.
     """
     page.failure = failure
+    if page.lost:  # it is another spider's, which calls the errback if it comes to that
+        failure.raiseException()
     errback = page.request.errback if page.request else None
     if not isinstance(errback, Errback) or errback.original is None:
         failure.raiseException()

@@ -48,8 +48,8 @@ class Page:
         self.lasting = False
         """To try again would end in the same."""
         self.retry_after_ms = 0
-        self.turn = False
-        """Its host's turn is its own until it is said that the host was asked."""
+        self.turn = 0.0
+        """Its host's delay, while the host's turn is its own: until it is said that the host was asked."""
         self.lost = False
         self._through: asyncio.Future[None] | None = None
 

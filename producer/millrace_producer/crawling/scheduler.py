@@ -120,10 +120,12 @@ class SharedScheduler(BaseScheduler):
         assert self._courier is not None
         while self._ready and not self._closing:
             claimed = self._ready.popleft()
-            if self._courier.is_held(claimed):
-                request = self._request(claimed)
-                if request is not None:
-                    return request
+            if not self._courier.is_held(claimed):  # or it would be renewed for ever, and nobody work on it
+                self._courier.settle(Settlement(claimed, "back", outputs=claimed.outputs))
+                continue
+            request = self._request(claimed)
+            if request is not None:
+                return request
         if not self._closing:
             self._courier.want(max(0, self._capacity - len(self._pages) - len(self._ready)))
         return None
@@ -220,7 +222,7 @@ class SharedScheduler(BaseScheduler):
             max_ready=self.options.max_ready,
             limits={name: settings.getint(name) for name in LIMITS},
         )
-        self._turns.say = self._courier.say_asked
+        self._turns.begin(self._courier)
         self._courier.start()
 
     async def _close(self, reason: str) -> None:
