@@ -185,6 +185,25 @@ def test_a_hosts_delay_runs_from_when_it_was_asked(one: Frontier, other: Frontie
     assert int(client.hget(polite.keys.next, "elsewhere") or 0) > before + 200
 
 
+def test_where_redis_forgot_who_was_asked_a_host_is_left_alone_for_its_delay(queue: Queue, client: redis.Redis) -> None:
+    polite = frontier(queue, politeness=Politeness(Pace(delay=0.2)))
+    polite.offer([page("a"), page("b")])
+    names = [key for key in polite.keys.all if client.exists(key)]
+    before = {name: client.dump(name) for name in names}
+    polite.say_asked(polite.claim(9).requests)
+    client.delete(*polite.keys.all)
+    for name, dumped in before.items():
+        client.restore(name, 0, dumped or b"")
+    queue._outage.begins(OSError("away"))
+    queue._outage.ends()
+    since = _now(polite)
+    answer = polite.claim(9)
+    assert answer.requests == []
+    assert 0 < answer.due_ms <= 201
+    eventually(lambda: polite.claim(9).requests)
+    assert _now(polite) > since + 200
+
+
 @pytest.mark.parametrize("outcome", ["done", "part", "later", "back", "lost"])
 def test_a_hosts_turn_comes_when_who_had_it_is_settled_or_lost(queue: Queue, client: redis.Redis, outcome: str) -> None:
     one = frontier(queue, politeness=Politeness(Pace(delay=0.05)))

@@ -92,6 +92,11 @@ class Session:
         """None while Redis answers and has the replicas it should, else what is the matter."""
         return self._outage.reason or self.replicas.shortage
 
+    @property
+    def outages(self) -> int:
+        """How many there were: after each Redis may have come back without the last that it was told."""
+        return self._outage.count
+
     def client(self) -> Client:
         """A redis-py client of the Redis that has the list; it sends no command twice. The caller closes it.
 
@@ -192,12 +197,14 @@ class _Outage:
     def __init__(self, key: str) -> None:
         self._key = key
         self.reason: str | None = None
+        self.count = 0
         self._since = self._told_at = 0.0
         self._lock = threading.Lock()
 
     def begins(self, error: BaseException) -> None:
         with self._lock:
             if self.reason is None:
+                self.count += 1
                 self.reason = f"Redis is unavailable: {error}"
                 self._since = self._told_at = time.monotonic()
                 log.warning("redis_unavailable", queue=self._key, reason=str(error))

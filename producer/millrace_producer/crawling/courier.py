@@ -57,6 +57,8 @@ class Courier:
         self._claim_at = 0.0
         self._held: dict[str, tuple[Claimed, float]] = {}
         self._renew_at = float("inf")
+        self._sure = self.session.outages
+        """Of what is held Redis has said so since its last outage but so many."""
         self._closing = False
         self._crowded = False
         self._full = False
@@ -104,8 +106,10 @@ class Courier:
         return bool(self._offers)
 
     def is_held(self, claimed: Claimed) -> bool:
-        """True while the lease on it has not run out, by our own clock."""
+        """True while the lease on it has not run out, by our own clock, and Redis knows of it since it was away."""
         held = self._held.get(claimed.number)
+        if self._sure != self.session.outages:
+            return False
         return held is not None and held[0].token == claimed.token and time.monotonic() < held[1]
 
     def close(self) -> None:
@@ -179,6 +183,8 @@ class Courier:
                 self._held.pop(settlement.claimed.number, None)
             self._settled(settlement, mine)
         self._hold(answer, since)
+        if self._sure != self.session.outages:
+            self._renew()
         self._look_at_limits(answer)
         self._crowded = answer.lag >= self._max_ready
         wait = POLL_SECONDS if answer.due_ms < 0 else min(POLL_SECONDS, max(0.002, answer.due_ms / 1000))
@@ -204,7 +210,7 @@ class Courier:
 
     def _renew(self) -> None:
         """Extend all leases; those that were lost are held no more."""
-        held, since = [claimed for claimed, _ in self._held.values()], time.monotonic()
+        held, since, outages = [claimed for claimed, _ in self._held.values()], time.monotonic(), self.session.outages
         for at in range(0, len(held), 500):
             some = held[at : at + 500]
             for claimed, ours in zip(some, self._frontier.renew(some), strict=True):
@@ -213,6 +219,7 @@ class Courier:
                 else:
                     self._held.pop(claimed.number, None)
         self._renew_at = since + self._frontier.lease_ms / 3000
+        self._sure = outages
 
     def _look_at_limits(self, answer: Answer) -> None:
         for name, limit in self._limits.items():

@@ -42,6 +42,7 @@ class Frontier:
         self._max_attempts = max_attempts
         self._politeness = politeness
         self._claims = self._settles = self._offers = 0
+        self._outages = session.outages
 
     def begin(self, about: Mapping[str, Any], first: Sequence[Waiting]) -> bool:
         """Begin the crawl with these requests, unless it was begun. Returns True where it began by this."""
@@ -123,7 +124,8 @@ class Frontier:
             paused = self._who_paused_the_flow() if want else b""
             while True:
                 commands = [self._settling(first + n, settlements[index]) for n, index in enumerate(left, 1)]
-                claiming = [] if want is None else [self._claiming(want, token, paused)]
+                outages = self.session.outages
+                claiming = [] if want is None else [self._claiming(want, token, paused, outages != self._outages)]
                 asking = [self._asking(asked)] if asked else []
                 replies = self.session.connection.exchange(*asking, *commands, *claiming, *wait)[len(asking) :]
                 done = replies[: len(commands)]
@@ -133,6 +135,8 @@ class Frontier:
                         ours[index] = bool(status)
                     first, left = first + len(left), []
                     self._await_replicas(replies[len(replies) - 1] if wait else 0, wait)
+                    if claiming:
+                        self._outages = outages
                     return answer_from(replies[len(commands)], token) if claiming else None
                 # Redis came back without the last that it was told of us: what we held then is ours again, as it says.
                 first = known[0]
@@ -158,13 +162,13 @@ class Frontier:
         (paused,) = self.session.connection.exchange(("HGET", self.session.keys.steering, "producers"))
         return paused or b""
 
-    def _claiming(self, want: int, token: str, paused: bytes) -> Command:
+    def _claiming(self, want: int, token: str, paused: bytes, doubted: bool) -> Command:
         keys = self.session.keys
         return self.session.connection.script(
             "request_claim",
             [*self.keys.all, self.session.key, keys.ready, keys.woken, keys.counters],
             *(token, self._claims + 1, SESSION_SECONDS, want, self.lease_ms, self._max_attempts),
-            *self._politeness.words(paused),
+            *self._politeness.words(paused, doubted),
         )
 
     def _await_replicas(self, holding: int, wait: Sequence[Command]) -> None:

@@ -36,7 +36,10 @@ class Politeness(msgspec.Struct, frozen=True):
         """Return the pace of a host."""
         return self.own.get(slot, self.usual)
 
-    def words(self, paused: bytes) -> list[int | str | bytes]:
-        """Return it as the script takes it, with a throw of the dice for the jitter, and who paused the flow."""
+    def words(self, paused: bytes, doubted: bool) -> list[int | str | bytes]:
+        """Return it as the script takes it.
+
+        With a throw of the dice for the jitter, who paused the flow, and whether Redis may have forgotten who asked.
+        """
         hosts = [word for slot, pace in self.own.items() for word in (slot, *pace.words())]
-        return [secrets.randbelow(2001) - 1000, paused, *self.usual.words(), len(self.own), *hosts]
+        return [secrets.randbelow(2001) - 1000, paused, int(doubted), *self.usual.words(), len(self.own), *hosts]

@@ -7,13 +7,15 @@
 -- Guarantee: all or nothing, and once per (session, number): sent again after a lost reply it answers with those of the
 -- first time that are still ours. Of a host with a delay one request is given out at a time: it has the host's turn until
 -- its spider says that the host was asked (request_asked), settles it or loses its lease, and the next is given out when
--- the delay from then is over. No more requests of a host are out than its concurrency. While the producers are paused, or the crawl is, or it was
+-- the delay from then is over. Where Redis may have come back without the last it was told, of which a spider says that its
+-- connection broke, any host may have been asked just now: each is left alone for its delay from then. No more requests of a host are out than its concurrency. While the producers are paused, or the crawl is, or it was
 -- stopped, nothing is given out and no lease counts as run out. Works at maxmemory.
 --
 -- KEYS  1-14 the crawl's  15 session  16 ready  17 woken  18 counters
 -- ARGV  1 token  2 number  3 session time to live (s)  4 want  5 lease (ms)  6 most attempts  7 dice, -1000 to 1000
 --       8 who paused the flow's producers, as JSON, or empty: a spider may read that key, and a script may not be given it
---       9 delay (ms)  10 its jitter (thousandths)  11 concurrency, 0 for any  12 hosts with their own
+--       9 1 where our connection broke since we last claimed, else 0
+--       10 delay (ms)  11 its jitter (thousandths)  12 concurrency, 0 for any  13 hosts with their own
 --       then for each of these: slot, delay, jitter, concurrency
 -- Returns {now, ms until something may be due or -1, began, stopped, paused, found, done, dropped, waiting, in flight,
 -- delayed, dead, items, lag, 1 where it was answered before}, then for each request {place, attempts, outputs that are put already, its JSON}.
@@ -31,15 +33,16 @@ local function policy(at)
   return {delay = tonumber(whole(ARGV[at])), jitter = tonumber(whole(ARGV[at + 1])) / 1000,
           concurrency = tonumber(whole(ARGV[at + 2]))}
 end
-local usual, own, hosts = policy(9), {}, tonumber(whole(ARGV[12]))
-assert(#ARGV == 12 + 4 * hosts, 'a host is cut off, or something stands behind the last')
-for i = 13, #ARGV, 4 do
+local usual, own, hosts = policy(10), {}, tonumber(whole(ARGV[13]))
+assert(#ARGV == 13 + 4 * hosts, 'a host is cut off, or something stands behind the last')
+for i = 14, #ARGV, 4 do
   own[ARGV[i]] = policy(i + 1)
 end
 local before = redis.call('HMGET', session, 'requests_claimed', 'requests_held')
 local known = tonumber(before[1] or '0')
 local lag = redis.call('LLEN', ready) + redis.call('LLEN', woken) + count(redis.call('HGET', counters, 'in_flight'))
-local began, stopped, paused = unpack(redis.call('HMGET', f.crawl, 'began', 'stopped', 'paused'))
+local began, stopped, paused, doubted = unpack(redis.call('HMGET', f.crawl, 'began', 'stopped', 'paused', 'doubted'))
+doubted = tonumber(whole(doubted or 0))
 paused = held_by ~= '' and held_by or paused
 
 local taken = {}
@@ -56,6 +59,10 @@ local function answer(due, repeated)
   return {now, unpack(taken)}
 end
 
+if ARGV[9] == '1' and began then -- now is cut to a millisecond
+  doubted = f.now + 1
+  redis.call('HSET', f.crawl, 'doubted', whole(doubted))
+end
 if number <= known then
   for place in string.gmatch(before[2] or '', '[^\n]+') do
     if redis.call('HGET', f.tokens, id_of(place)) == token then
@@ -100,6 +107,8 @@ for _, slot in ipairs(redis.call('ZRANGE', f.turns, '-inf', f.now, 'BYSCORE', 'L
   held_until = held_until and redis.call('ZMSCORE', f.leases, held_until)[1]
   if held_until then
     redis.call('ZADD', f.turns, whole(held_until), slot)
+  elseif delay > 0 and f.now < doubted + delay then
+    redis.call('ZADD', f.turns, whole(doubted + delay), slot)
   elseif some > 0 then
     local was_busy = busy
     local first, last = '[' .. slot .. '\0', '(' .. slot .. '\1'
