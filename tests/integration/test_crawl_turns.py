@@ -14,6 +14,7 @@ import pytest
 from scrapy import Request
 
 from millrace_pipeline.queue.frontier import Claimed, Pace, Politeness
+from millrace_producer.crawling.courier import Courier
 from millrace_producer.crawling.page import Page
 from millrace_producer.crawling.turns import LeaseLost, Turns
 from tests.conftest import eventually
@@ -138,3 +139,19 @@ def test_what_isnt_held_any_more_is_given_back_instead_of_sent() -> None:
     assert sender.sent == []
     assert sender.page.lost
     assert [settlement.outcome for settlement in sender.settled] == ["back"]
+
+
+def test_after_an_outage_nothing_is_held_until_redis_says_so() -> None:
+    session = SimpleNamespace(outages=0)
+    frontier: Any = SimpleNamespace(
+        session=session, name="shared", lease_ms=60_000, renew=lambda held: [one.token == "known" for one in held]
+    )
+    courier = Courier(frontier, heard=print, settled=print, failed=print, max_ready=9, limits={})
+    known = Claimed(b"host\0" + b"1" * 25, "known", 1, 0, b"{}")
+    forgotten = Claimed(b"host\0" + b"2" * 25, "gone", 1, 0, b"{}")
+    courier._held = {one.number: (one, float("inf")) for one in (known, forgotten)}
+    assert [courier.is_held(one) for one in (known, forgotten)] == [True, True]
+    session.outages = 1
+    assert [courier.is_held(one) for one in (known, forgotten)] == [False, False]
+    courier._renew()
+    assert [courier.is_held(one) for one in (known, forgotten)] == [True, False]
