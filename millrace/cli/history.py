@@ -79,7 +79,7 @@ def _step(seconds: float) -> By:
 
 def _print(name: str, found: list[Span], by: By) -> None:
     """Print a row for each span in which something moved, and one for each time of quiet."""
-    screen = console_for_all(highlight=True)
+    screen = console_for_all()
     if not any(map(_moved, found)):
         screen.print(f"{name}: nothing has moved in this time", markup=False)
         return
