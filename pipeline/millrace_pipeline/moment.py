@@ -17,6 +17,7 @@ MICROSECONDS: Final = {"s": 1_000_000, "ms": 1_000, "us": 1}
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LETTERS: Final = 64
 """A longer text is no time."""
+NOT_IN_UTC: Final = "a time that is none in UTC, where the years are 1 to 9999"
 
 _SMALLEST: Final = 10_000_000
 """Smaller numbers (a year, a duration, a counter) are no time unless a unit says so; 0 is 1970."""
@@ -149,7 +150,7 @@ def in_utc(moment: datetime) -> datetime:
     try:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except OverflowError:
-        raise OverflowError("a time that is none in UTC, where the years are 1 to 9999") from None
+        raise OverflowError(NOT_IN_UTC) from None
 
 
 def now() -> str:
