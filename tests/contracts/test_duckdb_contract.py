@@ -108,7 +108,7 @@ def reasons(sink: DuckdbSink, batch: Batch) -> dict[int, str]:
 
 def test_a_table_is_made_of_the_flows_model(path: Path, run: Callable[[str], list[Any]]) -> None:
     sink = DuckdbSink(path=path, table="things")
-    why = "0.1000000000000000000000000001 has more than the 18 decimal places of DECIMAL(38,18)"
+    why = "more than the 18 decimal places of DECIMAL(38,18)"
     assert reasons(sink, of_models("b", EVERYTHING)) == {0: f"exact: {why}"}
     sink.write(of_models("b", EVERYTHING.model_copy(update={"exact": Decimal("0.1")})))
     types = dict(run("SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'things'"))
@@ -188,7 +188,7 @@ def test_records_that_do_not_fit_are_named_and_the_same_are_named_again(
 def test_a_fraction_is_not_rounded_to_a_whole_number(path: Path, run: Callable[[str], list[Any]]) -> None:
     run("CREATE TABLE things (n INTEGER)")
     found = reasons(DuckdbSink(path=path, table="things"), raw('{"n": 1.0}', '{"n": 1.5}'))
-    assert found == {1: "n: 1.5 is no whole number, and INTEGER holds nothing else"}
+    assert found == {1: "n: no whole number, and INTEGER holds nothing else"}
 
 
 def test_an_upsert_with_a_version_never_goes_back(path: Path) -> None:

@@ -20,6 +20,7 @@ from millrace_pipeline.moment import NOT_IN_UTC, read_moment
 from millrace_pipeline.number import DIGITS
 
 ZONE = "a time of day with a time zone: make it a datetime"
+NO_CLOCK = "no time of day: expected one such as 12:30:00"
 NO_TIME = "no time that is known: expected ISO 8601, RFC 2822 or a number since 1970"
 
 _CLOCK = re.compile(r"T?\d\d?(:\d\d){1,2}([.,]\d+)?", re.ASCII | re.IGNORECASE)
@@ -32,8 +33,6 @@ _FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
 _BOUND = r'(?:"(?:[^"\\]|\\.|"")*"|[^,()\[\]"{}]*)'
 _RANGE = re.compile(rf"\s*([\[(])\s*({_BOUND})\s*,\s*({_BOUND})\s*([\])])\s*")
 _RANGES = re.compile(rf"\s*\{{({_RANGE.pattern}(?:,{_RANGE.pattern})*)?\s*\}}\s*")
-
-_SHOWN = 40
 
 
 class Hold(NamedTuple):
@@ -53,7 +52,7 @@ def whole_numbers(type: str) -> Hold:
         number = _number(value, type)
         if not isinstance(number, int):
             if number != number.to_integral_value() or number.adjusted() >= DIGITS:
-                raise ValueError(f"{_shown(value)} is no whole number, and {type} holds nothing else")
+                raise ValueError(f"no whole number, and {type} holds nothing else")
             number = int(number)
         return number
 
@@ -70,7 +69,7 @@ def floats(type: str, *, single: bool = False) -> Hold:
             return float(value)
         number = _number(value, type)
         if (found := as_float(number, single=single)) is None:
-            raise ValueError(f"{type} can't hold {_shown(value)} exactly")
+            raise ValueError(f"a number that {type} can't hold exactly")
         return found
 
     return Hold(of, {NoneType} if single else {NoneType, float})
@@ -105,9 +104,9 @@ def decimals(type: str, places: int | None) -> Hold:
             return value  # infinity and NaN are what a model says
         number = _number(value, type)
         if isinstance(number, Decimal) and places is not None and not _has_places(number, places):
-            raise ValueError(f"{_shown(value)} has more than the {places} decimal places of {type}")
+            raise ValueError(f"more than the {places} decimal places of {type}")
         if isinstance(number, int) and places is not None and places < 0 and number % 10**-places:
-            raise ValueError(f"{type} can't hold {_shown(value)} exactly")
+            raise ValueError(f"a number that {type} can't hold exactly")
         return number
 
     return Hold(of, {NoneType, int} if places is None or places >= 0 else {NoneType})
@@ -187,16 +186,23 @@ def clocks(*, zoned: bool = False) -> Hold:
         if _CLOCK_WITH_ZONE.fullmatch(text):
             if not zoned:
                 raise ValueError(ZONE)
-            return time.fromisoformat(text.replace(" ", ""))
+            return _clock(text.replace(" ", ""))
         if _CLOCK.fullmatch(text):
-            time.fromisoformat(text if text[1:2] != ":" else f"0{text}")
+            _clock(text)
             return value
         moment = read_moment(value) if isinstance(value, datetime) or ":" in text else None
         if moment is None:
-            raise ValueError("no time of day: expected one such as 12:30:00")
+            raise ValueError(NO_CLOCK)
         return moment.timetz() if zoned else moment.time()
 
     return Hold(of, {NoneType})
+
+
+def _clock(text: str) -> time:
+    try:
+        return time.fromisoformat(text if text[1:2] != ":" else f"0{text}")
+    except ValueError:
+        raise ValueError(NO_CLOCK) from None  # Python's own says the value
 
 
 def ranges(type: str, bound: Callable[[datetime], str]) -> Hold:
@@ -237,7 +243,7 @@ def mappings(item: Hold) -> Hold:
     """Objects of any names, of what each value is."""
 
     def of(value: Any) -> Any:
-        return {k: _within(item, k, v) for k, v in value.items()} if isinstance(value, dict) else value
+        return {k: None if v is None else item.of(v) for k, v in value.items()} if isinstance(value, dict) else value
 
     return Hold(of)
 
@@ -255,6 +261,7 @@ def structs(fields: Mapping[str, Hold]) -> Hold:
 
 
 def _within(hold: Hold, name: str, value: Any) -> Any:
+    """A field's value; what it can't hold is said with the name, which is the table's and none of the record's."""
     try:
         return None if value is None else hold.of(value)
     except ValueError as error:
@@ -289,8 +296,3 @@ def _number(value: Any, type: str) -> int | Decimal:
     if isinstance(value, str) and is_number(value):
         return Decimal(value.strip())
     raise ValueError(f"no number, and {type} holds nothing else")
-
-
-def _shown(number: Any) -> str:
-    text = str(number).strip()
-    return text if len(text) <= _SHOWN else f"a number of {len(text)} letters"

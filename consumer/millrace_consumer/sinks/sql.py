@@ -117,6 +117,9 @@ class SqlSink(SqlOptions):
             try:
                 rows = table.staged(self.cells(batch, table))
             except RecordsRejected as rejection:
+                if (entry := self._entry(connection, batch.id)) is not None:
+                    settle(batch, entry)  # it is in, whatever the table and what it holds have become since
+                    return
                 raise RecordsRejected(self._all_misfits(connection, table, batch, rejection.reasons)) from None
             try:
                 entry = self._transaction(connection, table, batch, rows)

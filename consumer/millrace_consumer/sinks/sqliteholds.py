@@ -63,9 +63,7 @@ def _numbers(type: str, *, all_floats: bool) -> Hold:
             return value
         found = as_float(number)
         if found is None or (not all_floats and Decimal(repr(found)) != number):
-            raise ValueError(
-                f"{type} of SQLite can't hold {str(value)[:40]} exactly: make the column TEXT, or JSON TEXT"
-            )
+            raise ValueError(f"a number that {type} of SQLite can't hold exactly: make the column TEXT, or JSON TEXT")
         return value
 
     return Hold(of, {NoneType, bool, float, bytes, datetime, date} | (set() if all_floats else {int}))
