@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -79,7 +80,7 @@ def read_moment(value: Any, unit: TimeUnit = "auto") -> datetime | None:
         if isinstance(value, int | float | Decimal):
             return _of_number(value, unit)
         if isinstance(value, datetime):
-            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+            return in_utc(value)
         if isinstance(value, date):
             return datetime(value.year, value.month, value.day, tzinfo=UTC)
     except (ValueError, OverflowError, OSError, ArithmeticError):
@@ -88,10 +89,13 @@ def read_moment(value: Any, unit: TimeUnit = "auto") -> datetime | None:
 
 
 def _of_text(text: str, unit: TimeUnit) -> datetime | None:
+    if len(text) >= 20 and text[4] + text[10] + text[13] + text[16] + text[-1] == "-T::Z":  # as most are written
+        with suppress(ValueError):
+            return datetime.fromisoformat(text)
     if _NUMBER.fullmatch(text):
         return _of_number(Decimal(text) if "." in text else int(text), unit)
     if _ISO.fullmatch(text):
-        return read_moment(_of_iso(text))
+        return in_utc(_of_iso(text))
     if day := _ISO_DAY.fullmatch(text):  # with a zone, as XML has it, it begins at midnight there
         return read_moment(_of_iso(f"{day[1]}T00:00{day[2]}"))
     text = _COMMENT.sub("", text)

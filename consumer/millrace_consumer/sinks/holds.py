@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
@@ -16,7 +17,7 @@ from math import isfinite, isinf
 from types import NoneType
 from typing import Any, NamedTuple
 
-from millrace_pipeline.moment import NOT_IN_UTC, read_moment
+from millrace_pipeline.moment import NOT_IN_UTC, in_utc, read_moment
 from millrace_pipeline.number import DIGITS
 
 ZONE = "a time of day with a time zone: make it a datetime"
@@ -82,6 +83,8 @@ def as_float(number: float | Decimal, *, single: bool = False) -> float | None:
     """
     try:
         found = float(number)
+        if not single and -(2**53) < found < 2**53:
+            return found if found or not number else None
         if single:
             found = struct.unpack("f", struct.pack("f", found))[0]
     except OverflowError:
@@ -100,7 +103,7 @@ def decimals(type: str, places: int | None) -> Hold:
     """Decimals of so many places; None for any. How many digits there may be is for the database to say."""
 
     def of(value: Any) -> Any:
-        if isinstance(value, float | Decimal) and not isfinite(value):
+        if not (value.is_finite() if isinstance(value, Decimal) else not isinstance(value, float) or isfinite(value)):
             return value  # infinity and NaN are what a model says
         number = _number(value, type)
         if isinstance(number, Decimal) and places is not None and not _has_places(number, places):
@@ -113,11 +116,11 @@ def decimals(type: str, places: int | None) -> Hold:
 
 
 def _has_places(number: Decimal, places: int) -> bool:
-    if not number:
-        return True
     _, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)
     behind = -exponent
+    if behind <= places or not number:
+        return True
     for digit in reversed(digits):
         if behind <= places or digit:
             break
@@ -157,7 +160,7 @@ def instants(places: int = 6) -> Hold:
     finest = 10 ** max(6 - places, 0)
 
     def of(value: Any) -> Any:
-        moment = _moment(value)
+        moment = in_utc(value) if isinstance(value, datetime) else _moment(value)
         if places > 6 and isinstance(value, str) and _NANOSECONDS.fullmatch(value):
             return value
         return moment if finest == 1 else moment.replace(microsecond=moment.microsecond // finest * finest)
@@ -169,7 +172,12 @@ def days() -> Hold:
     """Days: of an instant that in UTC."""
 
     def of(value: Any) -> Any:
-        return value if type(value) is date else _moment(value).date()
+        if type(value) is date:
+            return value
+        if type(value) is str and len(value) == 10 and value[4] == value[7] == "-":
+            with suppress(ValueError):
+                return date.fromisoformat(value)  # as most are written
+        return _moment(value).date()
 
     return Hold(of, {NoneType, date})
 
@@ -230,8 +238,11 @@ def ranges(type: str, bound: Callable[[datetime], str]) -> Hold:
 
 def lists(item: Hold) -> Hold:
     """Lists, and lists of lists, of what each item is."""
+    plain = set(item.plain)
 
     def of(value: Any) -> Any:
+        if isinstance(value, list) and plain.issuperset(map(type, value)):
+            return value
         if isinstance(value, list | tuple | set | frozenset):
             return [None if part is None else of(part) for part in value]
         return item.of(value)
@@ -270,7 +281,12 @@ def _within(hold: Hold, name: str, value: Any) -> Any:
 
 def is_number(text: str) -> bool:
     """Return True for a text that is a number, as JSON writes those, or databases."""
-    return len(text) <= DIGITS and bool(_NUMBER.fullmatch(text.strip()))
+    return _number_in(text) is not None
+
+
+def _number_in(text: str) -> Decimal | None:
+    text = text.strip() if len(text) <= DIGITS else ""
+    return Decimal(text) if _NUMBER.fullmatch(text) else None
 
 
 def _moment(value: Any) -> datetime:
@@ -281,18 +297,18 @@ def _moment(value: Any) -> datetime:
 
 
 def _number(value: Any, type: str) -> int | Decimal:
-    if isinstance(value, Enum) and not isinstance(value, int):
-        value = value.value
-    if isinstance(value, bool):
-        raise ValueError(f"true or false, and {type} holds numbers")
-    if isinstance(value, int):
-        return int(value)
     if isinstance(value, Decimal):
         if not value.is_finite():
             raise ValueError(f"no finite number, and {type} holds nothing else")
         return value
+    if isinstance(value, str) and (number := _number_in(value)) is not None:
+        return number
+    if isinstance(value, Enum) and not isinstance(value, int):
+        return _number(value.value, type)
+    if isinstance(value, bool):
+        raise ValueError(f"true or false, and {type} holds numbers")
+    if isinstance(value, int):
+        return int(value)
     if isinstance(value, float):
         return Decimal(str(value))  # of an ExactFloat all digits
-    if isinstance(value, str) and is_number(value):
-        return Decimal(value.strip())
     raise ValueError(f"no number, and {type} holds nothing else")

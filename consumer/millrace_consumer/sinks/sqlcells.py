@@ -102,6 +102,9 @@ def _in_cells(found: dict[str, list[Any]], columns: Columns, to_json: Callable[[
         in_json, hold = name in columns.json, columns.holds.get(name)
         to_cell = to_json if in_json else partial(_array if name in columns.arrays else _cell, to_json)
         if hold is not None and not kinds <= set(hold.plain):
+            if not in_json and Absent not in kinds and (held := _held_at_once(hold, values)) is not None:
+                found[name] = held
+                continue
             found[name] = _converted(name, values, partial(_held, hold, to_cell, in_json), rejected)
         elif in_json or not kinds <= AS_THEY_ARE - {datetime}:
             found[name] = _converted(name, values, to_cell, rejected)
@@ -123,10 +126,20 @@ def _converted(name: str, values: list[Any], to_cell: Any, rejected: dict[int, s
         return values
 
 
+def _held_at_once(hold: Hold, values: list[Any]) -> list[Any] | None:
+    """The values as the column holds them, where none of them needs more than that; else None."""
+    try:
+        held = [None if value is None else hold.of(value) for value in values]
+    except _NO_CELL:
+        return None
+    return held if set(map(type, held)) <= AS_THEY_ARE else None
+
+
 def _held(hold: Hold, to_cell: Callable[[Any], Any], in_json: bool, value: Any) -> Any:
     """A value as the column holds it; in what becomes JSON what stands there."""
     if not in_json:
-        return to_cell(hold.of(value))
+        held = hold.of(value)  # a time in UTC, if it is one
+        return held if type(held) in AS_THEY_ARE else to_cell(held)
     return exact_text(hold.of(value if type(value) in _OF_JSON else exact_values(to_cell(value).encode())))
 
 
