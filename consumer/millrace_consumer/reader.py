@@ -329,4 +329,13 @@ def _as(form: Form, table: pa.Table) -> Any:
     if form == "arrow":
         return table
     module = need(form, form, f"a reader's batches({form!r})")
-    return table.to_pandas() if form == "pandas" else module.from_arrow(table)
+    return _pandas(table, module) if form == "pandas" else module.from_arrow(table)
+
+
+def _pandas(table: pa.Table, pandas: Any) -> Any:
+    """Return a table as pandas has it, but for whole numbers among nulls, which would be floats there."""
+    frame = table.to_pandas()
+    for name, column in zip(table.schema.names, table.columns, strict=True):
+        if column.null_count and pandas.api.types.is_float_dtype(frame[name]) and column.type == "int64":
+            frame[name] = pandas.array(column.to_pylist(), dtype="Int64")
+    return frame

@@ -206,6 +206,10 @@ def test_another_host_does_not_learn_what_is_asked_by_post(way: str) -> None:
         ({"params": {"a": []}}, "a has no value"),
         ({"url": "http://host/{page}"}, r"\{page\}"),
         ({"url": "http://host/{since}", "incremental": {"field": "/at", "parameter": "since"}}, "start"),
+        (
+            {"pagination": {"type": "page"}, "incremental": {"field": "/at", "parameter": "page"}},
+            "pagination.parameter and incremental.parameter are both 'page'",
+        ),
     ],
 )
 def test_questions_that_can_not_be_asked_are_refused(options: dict[str, Any], message: str) -> None:

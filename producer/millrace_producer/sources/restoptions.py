@@ -110,6 +110,11 @@ class RestOptions(CellOptions, RecordOptions, Timed, WebOptions, Source):
                 if not isinstance(self.body, dict | list):
                     raise ValueError(f"{pointer} points into the body: expected method: POST, and a body that is JSON")
                 put(copy.deepcopy(self.body), pointer, None)
+        if asked_for[0] and asked_for[0] == asked_for[1]:
+            raise ValueError(
+                f"pagination.parameter and incremental.parameter are both {asked_for[0]!r}: one would take the other's "
+                "place, name different ones"
+            )
         self._places_in_the_url_are_filled()
         return self
 
