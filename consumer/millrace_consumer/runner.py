@@ -25,6 +25,7 @@ from millrace_pipeline.process.pulse import Progress, Pulse
 from millrace_pipeline.process.traces import traces_of
 from millrace_pipeline.process.watchdog import Watchdog
 from millrace_pipeline.queue import Claim, Claiming, Delaying, Leases, Session
+from millrace_pipeline.queue.layout import hold_to_layout
 from millrace_pipeline.queue.marks import mark
 
 log = structlog.get_logger(__name__)
@@ -57,6 +58,7 @@ class Consumer:
         """`take_over` makes the list this flow's, whatever project it is marked with."""
         self.flow = flow
         self._take_over = take_over
+        self._redis_url = redis_url
         self.sink: Sink = sink_of(flow)
         self._plan = Plan.of(flow, traces_of(flow, "consumer"))
         self.sink.check(self._plan.model)
@@ -82,6 +84,8 @@ class Consumer:
         Raises QueueError where Redis refuses us for good, ConfigError where the list is another project's.
         """
         try:
+            if self.flow.whole:
+                hold_to_layout(self._redis_url, self.flow, note=True, give_up=self._give_up)
             mark(self.session, self.flow.project, take_over=self._take_over)
             self._pulse.start()
             self._watcher.start()

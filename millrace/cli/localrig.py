@@ -145,7 +145,7 @@ class LocalRig:
         return {flow.name: self._moved(flow) for flow in self.flows}
 
     def _moved(self, flow: Flow) -> dict[str, int]:
-        with closing(Session(self._server.url, flow.queue.key)) as session:
+        with closing(Session(self._server.url, flow.queue.list_name)) as session:
             return sums(spans(read_notes(session), 0, 24 * 3600))
 
     def settle(self) -> None:

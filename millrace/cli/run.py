@@ -39,6 +39,7 @@ from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.process.signals import on_signal
 from millrace_pipeline.process.supervisor import MISTAKE, Supervisor
 from millrace_pipeline.queue import Books, Session
+from millrace_pipeline.queue.layout import hold_to_layout
 from millrace_pipeline.queue.marks import mark
 
 app = typer.Typer()
@@ -300,10 +301,12 @@ def redis_for(
 
 def _look_whose(url: str, flows: list[Flow], *, take_over: bool) -> None:
     """Marks the lists, as each service does, so that a refusal is said once; not if Redis doesn't answer yet."""
-    for flow in flows:
-        queue = Session(url, flow.queue.key)
+    for flow in (part for one in flows for part in one.lists):
+        queue = Session(url, flow.queue.list_name)
         queue.give_up.set()
         try:
+            if flow.whole:
+                hold_to_layout(url, flow, note=True)
             mark(queue, flow.project, take_over=take_over)
         except QueueError as error:
             log.warning("redis_unavailable", queue=flow.queue.key, reason=str(error))

@@ -77,8 +77,8 @@ class Session:
 
     @classmethod
     def of(cls, url: str, queue: QueueOptions, *, give_up: threading.Event | None = None) -> Session:
-        """Return a session about a flow's list, as the flow's `queue` says."""
-        return cls(url, queue.key, replicas=queue.replicas, fsync=queue.fsync, give_up=give_up)
+        """Return a session about a flow's list, as the flow's `queue` says. Raises ConfigError where it has several."""
+        return cls(url, queue.list_name, replicas=queue.replicas, fsync=queue.fsync, give_up=give_up)
 
     def lag(self) -> int:
         """How many records are ready or in flight."""
