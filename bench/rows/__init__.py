@@ -13,13 +13,14 @@ from bench.rows import (
     memory,
     parquet,
     publish,
+    start,
     stream,
     stripped,
     tap,
     traces,
 )
 
-_GROUPS = (drain, publish, crawl, stream, latency, parquet, depth, memory, idle, stripped, fsync, tap, traces)
+_GROUPS = (drain, publish, crawl, stream, latency, parquet, depth, memory, idle, stripped, fsync, tap, traces, start)
 
 
 def _place(row: Row) -> tuple[int, str]:

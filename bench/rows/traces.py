@@ -55,12 +55,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def _receiving() -> Iterator[str]:
+def _receiving(*, surely: bool = True) -> Iterator[str]:
+    """The address of a receiver. Raises WrongAnswer where it got nothing, though `surely` something was traced."""
     with _Receiver() as receiver:
         threading.Thread(target=receiver.serve_forever, daemon=True).start()
         yield receiver.url
         receiver.shutdown()
-        if not receiver.taken:
+        if surely and not receiver.taken:
             raise WrongAnswer("no span was received")
 
 
@@ -76,7 +77,8 @@ def _consuming(lab: Lab, count: int) -> Iterator[tuple[Side, Side]]:
 
 @contextlib.contextmanager
 def _producing(lab: Lab, count: int) -> Iterator[tuple[Side, Side]]:
-    with _receiving() as url:
+    # A producer draws which of its publishes it traces: of the hundred of a quick run often none.
+    with _receiving(surely=not lab.quick) as url:
         yield publish.ours(lab, count, traces={"sample": SAMPLE, "endpoint": url}), publish.ours(lab, count)
 
 

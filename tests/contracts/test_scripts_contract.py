@@ -143,7 +143,7 @@ def remove(queue: Queue) -> Verb:
 def history(queue: Queue) -> Verb:
     claimed(queue)
     queue.ask(("DEL", queue.keys.history), ("HSET", queue.keys.history, "7", "1 0 0 0 0 9 0 0 1 0 0"))
-    return History(queue.keys, queue.ask_script, queue.ask_script_once).note
+    return History(queue.keys, queue.ask_script).note
 
 
 def reclaim(queue: Queue) -> Verb:

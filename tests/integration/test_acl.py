@@ -182,7 +182,7 @@ def keep_history(queue: Queue) -> None:
     """Have the first note of a step made, and the older ones thinned."""
     (found,) = queue.ask(("HKEYS", queue.keys.history))
     queue.ask(("HDEL", queue.keys.history, "thinned", *found), ("HSET", queue.keys.history, "1", "0", "2", "0"))
-    history = History(queue.keys, queue.ask_script, queue.ask_script_once)
+    history = History(queue.keys, queue.ask_script)
     history.note()
     assert history.refused is None
 
@@ -192,7 +192,7 @@ def watch_alerts(queue: Queue) -> None:
     board = Board(queue)
     assert board.watch(60, {"rule:dead >0": b"{}", "rule:age >1s": b""})[0] == 0
     assert board.stand().came
-    History(queue.keys, queue.ask_script_once, queue.ask_script_once).note()
+    History(queue.keys, queue.ask_script_once).note()
     assert board.notes()
     assert board.shares("nobody's", 0) == (0, 0)
     board.watch(0, {"rule:dead >0": b""})

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from millrace_pipeline.envelope import DeadLetter
-from millrace_pipeline.errors import RetryLater
+from millrace_pipeline.errors import QueueUnavailable, RetryLater
 from millrace_pipeline.queue import DeadLetters
 from millrace_pipeline.queue import history as notes
 from millrace_pipeline.queue.history import MOVED, STOOD, History
@@ -110,24 +110,31 @@ def test_a_history_that_may_not_be_kept_keeps_no_record_waiting(queue: Queue, cl
 
 def test_nothing_is_asked_twice_within_a_step(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-
-    def ask(*call: Any) -> list[int]:
-        asked.append(call)
-        return [5000]
-
-    history = History(queue.keys, ask, ask)
+    history = History(queue.keys, lambda *call: asked.append(call) or [5000])  # type: ignore[func-returns-value]
     for _ in range(100):
         history.note()
     assert len(asked) == 1
 
 
-def test_a_note_that_a_redis_forgot_while_it_was_away_is_made_again_before_the_counters_move(
-    queue: Queue, client: redis.Redis
-) -> None:
+def test_a_note_that_redis_forgot_is_made_again_before_counters_move(queue: Queue, client: redis.Redis) -> None:
     queue.publish(lines(3))
     client.delete(queue.keys.history, queue.keys.counters)
     client.client_kill_filter(_type="normal", skipme=True)
     queue.publish(lines(2))
+    forgotten, now = read_notes(queue)
+    assert (forgotten.numbers[0], now.numbers[0]) == (0, 1)
+
+
+def test_a_note_is_made_again_where_only_a_call_that_is_made_once_met_the_outage(
+    queue: Queue, client: redis.Redis
+) -> None:
+    queue.publish(lines(3))
+    client.delete(queue.keys.history, queue.keys.counters)
+    queue.ask(("PING",))
+    client.client_kill_filter(_type="normal", skipme=True)
+    with pytest.raises(QueueUnavailable):
+        queue.ask_once(("PING",))
+    queue.ask(("HINCRBY", queue.keys.counters, "published", 1))
     forgotten, now = read_notes(queue)
     assert (forgotten.numbers[0], now.numbers[0]) == (0, 1)
 

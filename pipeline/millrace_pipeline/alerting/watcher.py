@@ -52,7 +52,7 @@ class Watcher:
         self._flow = flow
         self._queue = queue
         self._board = Board(queue)
-        self._history = History(queue.keys, queue.ask_script_once, queue.ask_script_once)
+        self._history = History(queue.keys, queue.ask_script_once)
         self._counted = counted
         self._stir = threading.Event()  # something was told, which Redis is to know of, or it is over
         ways = targets_of(flow.notify) if flow.alerts else {}

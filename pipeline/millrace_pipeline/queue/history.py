@@ -41,12 +41,12 @@ STOOD = ("in_flight", "ready", "dead", "variants")
 class History:
     """Notes how the counters stand, before they are moved. Costs a look at the clock where that is done already."""
 
-    def __init__(self, keys: Keys, ask_script: Asking, ask_script_once: Asking) -> None:
+    def __init__(self, keys: Keys, ask_script: Asking) -> None:
         self._keys = keys
-        self._ask_script, self._ask_script_once = ask_script, ask_script_once
+        self._ask_script = ask_script
         self._due = 0.0
         self.in_doubt = False
-        """Whether a Redis that was away may have forgotten the last note."""
+        """True where a Redis that was away may have forgotten the last note."""
 
         self.refused: str | None = None
         """Why it can't be kept, where it can't."""
@@ -66,9 +66,9 @@ class History:
         """Redis is away: where it comes back without its last second, the note may be gone with what it was for."""
         self.in_doubt = 0 < self._due < float("inf")
 
-    def note_again(self) -> None:
+    def note_again(self, ask_script_once: Asking) -> None:
         """Note it once more, before the counters are moved by what an outage stopped. Raises QueueUnavailable."""
-        self._note(self._ask_script_once)
+        self._note(ask_script_once)
         self.in_doubt = False
 
     def _note(self, ask_script: Asking) -> None:

@@ -70,7 +70,7 @@ class Session:
         self.retry_first_seconds = RETRY_FIRST_SECONDS
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.replicas = Replicas(replicas, key)
-        self.history = History(self.keys, self.ask_script, self.ask_script_once)
+        self.history = History(self.keys, self.ask_script)
         self._address = Address(url, key=key, name=f"millrace-{self.id}")
         self._own = threading.local()
         self._outage = _Outage(key)
@@ -142,12 +142,19 @@ class Session:
 
         Raises QueueUnavailable.
         """
-        return self.connection.exchange(*commands)
+        return self._once(lambda: self.connection.exchange(*commands))
 
     def ask_script_once(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
         """Run a script by the name of its file as `ask_once` sends commands. Raises QueueUnavailable."""
         connection = self.connection
-        return connection.exchange(connection.script(name, keys, *arguments))
+        return self._once(lambda: connection.exchange(connection.script(name, keys, *arguments)))
+
+    def _once(self, attempt: Callable[[], T]) -> T:
+        try:
+            return attempt()
+        except QueueUnavailable:
+            self.history.doubt()  # nobody may hear of this outage otherwise
+            raise
 
     def another_connection(self) -> Connection:
         """Return a connection beside the threads' own ones, for what must not share one."""
@@ -163,7 +170,7 @@ class Session:
         while True:
             try:
                 if self.history.in_doubt:
-                    self.history.note_again()
+                    self.history.note_again(self.ask_script_once)
                 result = attempt()
             except QueueUnavailable as error:
                 self._outage.begins(error)
