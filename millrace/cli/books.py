@@ -32,6 +32,11 @@ def books_at(url: str, flow: Flow) -> Books:
     return sum_of(_asked_each(url, flow, books_of))
 
 
+def read_books_each(settings: Settings, flow: Flow) -> list[Books]:
+    """The same of each of the flow's lists. Raises QueueError."""
+    return _asked_each(settings.url, flow, books_of)
+
+
 def read_troubles(settings: Settings, flow: Flow) -> list[Trouble]:
     """Return what keeps the flow's source from giving anything. Raises QueueError."""
     return [trouble for found in _asked_each(settings.url, flow, troubles_of) for trouble in found]

@@ -10,7 +10,7 @@ import typer
 
 from millrace.checkpoints import checkpoint_of, meaning_of, move_checkpoint
 from millrace.cli.asked import AnyProjectOption
-from millrace.cli.changing import agreed, queues_to_change
+from millrace.cli.changing import agreed, queue_to_change
 from millrace.cli.dead import DryOption, FlowArgument, YesOption, queue_to_look_at
 from millrace.cli.services import FlowsOption, choose_list, settings_with
 from millrace.cli.status import JsonOption
@@ -74,8 +74,7 @@ def reset(
 
 
 def _move(flow: str, position: Any, flows: Any, *, yes: bool, dry_run: bool, any_project: bool) -> None:
-    choose_list(settings_with(flows), flow)
-    ((chosen, queue),) = queues_to_change([flow], flows, any_project=any_project)
+    chosen, queue = queue_to_change(flow, flows, any_project=any_project)
     now = checkpoint_of(chosen, queue)
     meaning = meaning_of(chosen, position)
     was = "none" if now.position is None else json.dumps(now.position, ensure_ascii=False)

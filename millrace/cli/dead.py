@@ -178,7 +178,11 @@ def _letters(flow: str, flows: Path | None) -> DeadLetters:
 
 
 def queue_to_look_at(flow: str, flows: Path | None) -> Session:
-    """The flow's queue, after saying which Redis it is on and whether it is another project's."""
+    """The flow's queue, after saying which Redis it is on and whether it is another project's.
+
+    Raises ConfigError where the flow has several lists.
+    """
+    choose_list(settings_with(flows), flow)
     ((_, queue),) = queues_to_look_at([flow], flows)
     return queue
 

@@ -17,7 +17,7 @@ import structlog
 import typer
 
 from millrace.cli.asked import TakeOverOption
-from millrace.cli.books import read_books
+from millrace.cli.books import read_books, read_books_each
 from millrace.cli.check import build_all
 from millrace.cli.endpoint import endpoint_for
 from millrace.cli.exits import PAUSED, TOO_MANY_DEAD
@@ -214,12 +214,13 @@ def _drain(running: list[RunningFlow], settings: Settings, at_once: threading.Ev
     told = False
     while time.monotonic() < deadline and not at_once.is_set():
         try:
-            books = {flow: read_books(settings, flow.flow) for flow in running if flow.delivers}
+            each = {flow: read_books_each(settings, flow.flow) for flow in running if flow.delivers}
         except QueueError:
             return
-        books = {flow: found for flow, found in books.items() if "consumers" not in found.paused}
-        left = sum(found.ready + found.in_flight for found in books.values())
-        if all(is_nearly_empty(found) for found in books.values()):
+        books = {flow: going for flow, found in each.items() if (going := [one for one in found if _goes_on(one)])}
+        there = [one for found in books.values() for one in found]
+        left = sum(one.ready + one.in_flight for one in there)
+        if all(map(is_nearly_empty, there)):
             return
         if not told:
             log.info("run_drains", left=left, at_most_seconds=settings.grace_seconds, at_once="a second Ctrl-C")
@@ -227,6 +228,10 @@ def _drain(running: list[RunningFlow], settings: Settings, at_once: threading.Ev
         for flow in books:
             flow.revive()
         at_once.wait(LOOK_SECONDS)
+
+
+def _goes_on(books: Books) -> bool:
+    return "consumers" not in books.paused
 
 
 def is_nearly_empty(books: Books) -> bool:

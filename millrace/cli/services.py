@@ -68,7 +68,7 @@ def produce(
             give_up=service.give_up,
             take_over=take_over or server.kind == "embedded",
         )
-        service.tell_of(chosen.lists, server.url, role="producer")
+        service.tell_of([chosen], server.url, role="producer")
         service.well = producer.unwell
         service.paused = lambda: producer.paused
         code = 0
@@ -174,6 +174,9 @@ def choose(settings: Settings, names: list[str]) -> list[Flow]:
     flows = load(settings.flows)
     for name in names:
         if name not in flows:
+            if any(part.name == name for flow in flows.values() for part in flow.lists):
+                whole = name.rpartition(".")[0]
+                raise ConfigError(f"{name} is a partition, and this is of all of the flow: name {whole}")
             raise ConfigError(f"{settings.flows}: no flow {name!r}; there are: {', '.join(flows)}")
     return [flows[name] for name in names or flows]
 

@@ -23,7 +23,7 @@ from millrace_pipeline.flows.alerts import Alert, NotifyOptions
 from millrace_pipeline.flows.component import Component, Several
 from millrace_pipeline.flows.document import Document, read_document
 from millrace_pipeline.flows.importpath import put_on_path
-from millrace_pipeline.flows.misfits import misfits, shared_keys
+from millrace_pipeline.flows.misfits import misfits, shared_keys, taken_by_partitions
 from millrace_pipeline.flows.options import (
     BatchOptions,
     DeadOptions,
@@ -255,7 +255,10 @@ def load(
                 flows[name] = _flow(name, value, document)
         except ConfigError as error:
             errors.append(error)
-    found += shared_keys({name: flow.queue.key for name, flow in flows.items()}, document)
+    keys = {name: flow.queue.key for name, flow in flows.items()}
+    found += shared_keys(keys, document)
+    partitions = {part.name: part.queue.key for flow in flows.values() for part in flow.lists if part.whole}
+    found += taken_by_partitions(keys, partitions, document)
     errors = [config_error(document.file, found), *errors] if found else errors
     if examine:
         unsound = {problem.steps[1:2] for problem in found}
