@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -51,8 +52,13 @@ class Reading:
         *,
         take_over: bool = False,
         crawl: CrawlWatch | None = None,
+        hold: Callable[[], None] = lambda: None,
     ) -> None:
-        """`crawl` is told how far the source's crawl has come, where it is one."""
+        """`crawl` is told how far the source's crawl has come, where it is one.
+
+        `hold` is called before the source is read, once we lead, and raises where the flow is kept in other lists now.
+        """
+        self._hold = hold
         self.flow = flow
         self._crawl = crawl
         self._take_over = take_over
@@ -103,6 +109,7 @@ class Reading:
             for part, session in zip(self.flow.lists, self._publishing.sessions, strict=True):
                 mark(session, part.project, take_over=self._take_over)
             if self.leadership.wait():
+                self._hold()
                 self._read_until_it_ends()
         except MillraceError as error:
             if isinstance(error, SourceError) and not self._is_over():

@@ -119,6 +119,10 @@ class Producer:
         """None while Redis answers, for each list of the flow, else what is the matter."""
         return next((session.outage for session in self._sessions if session.outage), None)
 
+    def _hold(self) -> None:
+        """Raise ConfigError where the flow was repartitioned since we started: while we waited to lead."""
+        hold_to_layout(self._redis_url, self.flow, give_up=self._give_up)
+
     def _progress(self) -> Progress:
         reading = self._reading
         published = self._published["published"] + (reading.publisher.published if reading else 0)
@@ -139,6 +143,7 @@ class Producer:
                 self._stopping,
                 take_over=self._take_over,
                 crawl=self._crawl,
+                hold=self._hold,
             )
             reading.start()
             while not self._stopping.is_set() and reading.error is None and not reading.ended.wait(0.1):

@@ -144,6 +144,10 @@ class Flow(Options):
             part._whole = self
         return parts
 
+    def in_partitions(self, count: int) -> Flow:
+        """Return the flow with so many partitions, 1 for none, whatever its file says."""
+        return self.model_copy(update={"queue": self.queue.model_copy(update={"partitions": count})})
+
     @property
     def whole(self) -> Flow | None:
         """The flow that this is a partition of, if it is one."""

@@ -18,6 +18,12 @@ def partitions_of(session: Session) -> int | None:
     return None if found is None else int(found)
 
 
+def note_partitions(session: Session, was: int | None, partitions: int) -> None:
+    """Note that the flow of this list is kept in so many partitions, unless another number is there than there was."""
+    known = "" if was is None else was
+    session.ask_script("mark", [session.keys.project], [1, FIELD, known, partitions])
+
+
 def hold_to_layout(url: str, flow: Flow, *, note: bool = False, give_up: threading.Event | None = None) -> None:
     """Return if the flow, or the flow of this partition, is kept in as many partitions as its file says.
 
@@ -34,7 +40,7 @@ def hold_to_layout(url: str, flow: Flow, *, note: bool = False, give_up: threadi
         if kept is None and wanted > 1 and (note or _is_used(session)):
             if _is_used(session):
                 raise _another(whole, 1)
-            session.ask_script("mark", [session.keys.project], [1, FIELD, "", wanted])
+            note_partitions(session, None, wanted)
             kept = partitions_of(session)
         if kept is not None and kept != wanted:
             raise _another(whole, kept)
@@ -44,7 +50,7 @@ def hold_to_layout(url: str, flow: Flow, *, note: bool = False, give_up: threadi
 
 def refuse_partitions(session: Session) -> None:
     """Raise ConfigError where the flow of this one list is kept in partitions."""
-    if (kept := partitions_of(session)) is not None:
+    if (kept := partitions_of(session) or 1) > 1:
         raise ConfigError(_words(session.keys.ready, kept, 1))
 
 
@@ -66,5 +72,5 @@ def _words(key: str, kept: int, wanted: int) -> str:
     now = f"{wanted} partitions" if wanted > 1 else "one list"
     return (
         f"{key} is kept in {was} in this Redis, and the file says {now}: what is there would be lost from sight. Write "
-        f"what it was, or give the flow a list of its own name (queue: {{key: …}}): docs/how-to/partitions.md"
+        f"what it was; or, once it has been drained, `millrace repartition` carries it over: docs/how-to/partitions.md"
     )
