@@ -83,6 +83,33 @@ def test_a_producer_killed_in_the_midst_of_a_flush_loses_and_doubles_nothing(num
     assert_each_once(numbers)
 
 
+@pytest.mark.parametrize("kind", ["files", "stream"])
+@pytest.mark.parametrize("number", [3, 6])
+def test_so_it_is_with_every_source_whose_positions_have_an_order(numbers: Place, kind: str, number: int) -> None:
+    lines = [json.dumps({"n": n, "key": f"k{n % 17}"}) for n in range(COUNT)]
+    source: dict[str, object] = {"type": "files", "path": "logs/*.jsonl"}
+    if kind == "files":
+        (numbers.folder / "logs").mkdir()
+        for index in range(3):
+            part = lines[index * 100 : index * 100 + 100]
+            (numbers.folder / "logs" / f"{index}.jsonl").write_text("\n".join(part) + "\n")
+    else:
+        source = {"type": "redis", "url": numbers.redis_url, "kind": "stream", "key": numbers.key, "field": "data"}
+        with redis.Redis.from_url(numbers.redis_url) as client:
+            for line in lines:
+                client.xadd(numbers.key, {"data": line})
+    numbers.flow(source=source, queue={"partitions": PARTITIONS, "by": "/key"})
+    killed = numbers.produce(MILLRACE_KILLPOINT=f"producer.between_partitions:{number}")
+    assert killed.wait() == -signal.SIGKILL
+    again = numbers.produce()
+    if kind == "files":
+        assert again.wait() == 0, again.said
+    else:
+        again.until(lambda: sum(len(lines_of(numbers, part)) for part in flow_of(numbers).lists) >= COUNT)
+        assert again.terminate() == 0
+    assert_each_once(numbers)
+
+
 def test_a_leader_frozen_in_the_midst_of_a_flush_publishes_nothing_more(numbers: Place) -> None:
     frozen = numbers.produce(MILLRACE_KILLPOINT="none")
     frozen.await_event("source_opened")
