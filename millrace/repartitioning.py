@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 
 import msgspec
 
+from millrace.checkpoints import source_of
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Books, Leading, Session, books_of
@@ -18,6 +19,7 @@ from millrace_pipeline.queue.layout import note_partitions, partitions_of
 from millrace_pipeline.queue.pausing import pause, pauses_of
 from millrace_pipeline.queue.presence import presences
 from millrace_pipeline.queue.replies import milliseconds, pairs
+from millrace_producer.reading import dedupe_seconds
 from millrace_producer.spread import LeadingEach
 
 LEAD_SECONDS = 60.0
@@ -70,7 +72,7 @@ class Repartitioning:
         _ = self._position
         return sum_of(books)
 
-    def change(self, by: By | None = None) -> None:
+    def change(self) -> None:
         """Carry all over and note the number, while nobody reads the source. Raises ConfigError as `look` does."""
         leading = LeadingEach([Leading(session) for _, session in self.old])
         if (left := leading.lead(LEAD_SECONDS)) > 0:
@@ -80,12 +82,12 @@ class Repartitioning:
             )
         try:
             self.look()
-            self._carry(by)
+            self._carry(By.here(self._whole, via="repartition"))
             note_partitions(self._whole, self.was if self._noted else None, self.now)
         finally:
             leading.resign()
 
-    def _carry(self, by: By | None) -> None:
+    def _carry(self, by: By) -> None:
         """Give the new lists what the old ones know; none of it counts before the number is noted."""
         counts: dict[bytes, int] = {}
         paused = {}
@@ -161,4 +163,4 @@ def _of_others(part: Flow, session: Session) -> Iterator[str]:
 
 def _since(part: Flow, session: Session) -> int:
     (clock,) = session.ask(("TIME",))
-    return milliseconds(clock) - int(1000 * (part.dedupe.window if part.dedupe else 0))
+    return milliseconds(clock) - int(1000 * dedupe_seconds(part, source_of(part)))

@@ -77,6 +77,18 @@ def test_what_is_kept_as_the_file_says_is_left_alone(place: Place) -> None:
     assert (done.process.returncode, done.printed) == (0, "numbers is kept in 2 partitions: there is nothing to do\n")
 
 
+def test_keys_that_dedupe_remembers_keep_it_from_being_changed(place: Place) -> None:
+    drained(place, 2)
+    write(place, 2, FIRST + MORE)
+    place.flow(**{**place.flows["numbers"], "dedupe": {"window": "1h", "key": "/n"}})
+    assert place.produce().wait() == 0
+    place.deliver_the_rest()
+    place.flow(**{**place.flows["numbers"], "queue": {"partitions": 3}})
+    done = run(place, "repartition", "numbers", "--yes")
+    assert done.process.returncode == 2
+    assert "wait until its window is over" in done.said
+
+
 def test_a_pause_goes_over_to_the_new_lists(place: Place) -> None:
     drained(place, 2)
     assert run(place, "pause", "numbers", "--consumers").process.returncode == 0
