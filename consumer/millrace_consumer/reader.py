@@ -112,7 +112,12 @@ class Reader:
         self._state: Any = None
 
     def open(self) -> Reader:
-        """Look up the state, and return the reader. Raises ConfigError where the list is another project's."""
+        """Look up the state, and return the reader.
+
+        Raises ConfigError where the list is another project's, or delivered in order, batch by batch.
+        """
+        if self.flow.queue.in_order:
+            raise self.flow.error("a reader holds several batches at once: leave it out", "queue", "in_order")
         if self.flow.whole:
             hold_to_layout(self._redis_url, self.flow, note=True)
         mark(self.queue, self.flow.project, take_over=self._take_over)

@@ -180,17 +180,18 @@ class Consumer:
             tell_taken(self.flow, claim)
         try:
             self._sizing.weigh(claim.lines)
-            if full and not self._stopping.is_set():
+            beside = full and not self.flow.queue.in_order
+            if beside and not self._stopping.is_set():
                 # There is more: Redis gets the next batch ready while this one is opened and written. A consumer that
                 # came to the end of the list takes nothing ahead that an idle one could have.
                 self.claiming.ahead.ask(self._sizing.room())
-            elif fresh:  # what somebody else held may be in the sink already, and stays as it is
+            elif fresh and not full:  # what somebody else held may be in the sink already, and stays as it is
                 self._linger(claim)
             self.claiming.secure(claim)
             if claim.attempts <= self.flow.max_attempts or self._sink_has(claim):
                 delivery = prepare(claim, self._plan)
                 if put_off(delivery, self._delaying, self.flow):
-                    self._writer.deliver(delivery, lease, beside=full)
+                    self._writer.deliver(delivery, lease, beside=beside)
                     return
             else:
                 isolate(self.leases, self.flow, claim)

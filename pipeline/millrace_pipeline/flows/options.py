@@ -49,6 +49,11 @@ class QueueOptions(Options):
         description="JSON pointer (/meta/domain) to what says which of the partitions a record goes to. Default: the "
         "record's key.",
     )
+    in_order: bool = Field(
+        False,
+        description="One batch of a list is with a consumer at a time, the oldest first: the sink gets what is on the "
+        "list in its order, whatever dies. Costs what batches that are written side by side gain.",
+    )
 
     @property
     def list_name(self) -> str:
