@@ -297,6 +297,8 @@ def _moment(value: Any) -> datetime:
 
 
 def _number(value: Any, type: str) -> int | Decimal:
+    if isinstance(value, float):
+        value = Decimal(str(value))  # of an ExactFloat all digits
     if isinstance(value, Decimal):
         if not value.is_finite():
             raise ValueError(f"no finite number, and {type} holds nothing else")
@@ -309,6 +311,4 @@ def _number(value: Any, type: str) -> int | Decimal:
         raise ValueError(f"true or false, and {type} holds numbers")
     if isinstance(value, int):
         return int(value)
-    if isinstance(value, float):
-        return Decimal(str(value))  # of an ExactFloat all digits
     raise ValueError(f"no number, and {type} holds nothing else")
