@@ -52,7 +52,7 @@ class Lab:
         self.events = Events()
         self.redis = redis.Redis.from_url(url)
         self.keys = Keys(KEY)
-        self._templates = redis.Redis.from_url(url, db=TEMPLATES)
+        self._templates = redis.Redis.from_url(url, db=TEMPLATES, socket_timeout=PATIENCE_SECONDS)  # COPY of a gigabyte
         self._sums: dict[tuple[Any, ...], check.Sum] = {}
         self._folders = 0
 

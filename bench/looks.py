@@ -43,17 +43,18 @@ def main() -> None:
 def _look(url: str, client: redis.Redis, flow: Flow) -> tuple[float, float]:
     observer = Observer(url, [flow])
     observer.look()
-    before, own = _cpu(client), time.process_time()
+    before, own = cpu(client), time.process_time()
     for _ in range(LOOKS):
         (seen,) = observer.look()
         assert seen.books is not None
         assert not seen.unreachable
-    after, own_after = _cpu(client), time.process_time()
+    after, own_after = cpu(client), time.process_time()
     observer.close()
     return (after - before) * 1000 / LOOKS, (own_after - own) * 1000 / LOOKS
 
 
-def _cpu(client: redis.Redis) -> float:
+def cpu(client: redis.Redis) -> float:
+    """Return the seconds of processor time that the server has taken so far."""
     said = client.info("cpu")
     return float(said["used_cpu_user"]) + float(said["used_cpu_sys"])
 

@@ -111,7 +111,7 @@ def grant(
 
     `redis_url` is where the services find Redis, without user and password.
     """
-    lists = [flow.queue.key for flow in flows]
+    lists = _lists(flows)
     reloader = _hashed(_password(folder / "redis" / "reload", redis_url, "reloader"))
     users = ["user default reset off ~* &* +@all", user("reader", [], READER, lists, version=version)]
     services = {role: (role, list(flows)) for role in ROLES}
@@ -136,6 +136,13 @@ def grant(
         _reload((folder / "redis" / "reload").read_text())
 
 
+def _lists(flows: Sequence[Flow]) -> list[str]:
+    """The names of all lists, and those that are noted beside to have partitions."""
+    return list(
+        dict.fromkeys(key for flow in flows for key in (flow.queue.key, *(one.queue.key for one in flow.lists)))
+    )
+
+
 def _service(
     folder: Path, redis_url: str, name: str, role: str, flows: Sequence[Flow], version: tuple[int, int]
 ) -> str:
@@ -143,7 +150,7 @@ def _service(
     passwords = [_password(folder / name / "url", redis_url, name), *others(folder / name)]
     also = (*DURABLE, *(REPLICATED if any(flow.queue.replicas for flow in flows) else ()))
     written = _written(flows) if role == "consumer" else ()
-    lists = [flow.queue.key for flow in flows]
+    lists = _lists(flows)
     hashes = [_hashed(password) for password in passwords]
     return user(name, hashes, ROLES[role], lists, also=also, written=written, version=version)
 

@@ -12,10 +12,11 @@ from millrace_pipeline.process.settings import Settings
 
 
 def found(name: str, flows: Path | str | None) -> tuple[Flow, Server]:
-    """The flow, and the Redis of its folder, which is to be closed. Raises ConfigError."""
+    """The flow, or the partition, and the Redis of its folder, which is to be closed. Raises ConfigError."""
     stay_quiet()
     settings = Settings.load()
     loaded = load(Path(flows) if flows else settings.flows)
-    if name not in loaded:
+    known = {part.name: part for flow in loaded.values() for part in (flow, *flow.lists)}
+    if name not in known:
         raise ConfigError(f"{loaded.path}: no flow {name!r}; there are: {', '.join(loaded)}")
-    return loaded[name], server_of(settings)
+    return known[name], server_of(settings)

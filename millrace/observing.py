@@ -122,7 +122,7 @@ class Observer:
     """Looks at these flows. Each look is one question to Redis a flow, which changes nothing."""
 
     def __init__(self, url: str, flows: Sequence[Flow], *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._flows = [_Watched(Session(url, flow.queue.key), flow, clock) for flow in flows]
+        self._flows = [_Watched(Session(url, flow.queue.list_name), flow, clock) for flow in flows]
 
     def look(self, names: Container[str] | None = None) -> list[FlowSeen]:
         """Look at all of them, or at these. Where Redis doesn't answer for one, the others are not waited for."""

@@ -19,9 +19,10 @@ class Queue(Session):
         lease_seconds: float = 60.0,
         replicas: int = 0,
         fsync: Fsync = "off",
+        in_order: bool = False,
         give_up: threading.Event | None = None,
     ) -> None:
-        super().__init__(url, key, replicas=replicas, fsync=fsync, give_up=give_up)
+        super().__init__(url, key, replicas=replicas, fsync=fsync, in_order=in_order, give_up=give_up)
         self.leading = Leading(self)
         self.publishing = Publishing(self, self.leading)
         self.leases = Leases(self, lease_seconds)

@@ -37,6 +37,8 @@ class SentSpan:
     links: tuple[SentLink, ...]
     events: tuple[str, ...]
     failed: bool
+    began: int
+    """In nanoseconds since 1970."""
     nanoseconds: int
 
     @property
@@ -87,6 +89,7 @@ def _span(span: Any, service: str) -> SentSpan:
         tuple(links),
         tuple(event.name for event in span.events),
         span.status.code == Status.STATUS_CODE_ERROR,
+        span.start_time_unix_nano,
         span.end_time_unix_nano - span.start_time_unix_nano,
     )
 

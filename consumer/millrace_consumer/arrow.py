@@ -12,6 +12,7 @@ from pydantic import BaseModel, RootModel
 from pydantic_core import PydanticSerializationError
 
 from millrace_consumer.columns import INSTANT, Column, columns_of_fields
+from millrace_consumer.columnvalues import refuse_other_years
 from millrace_consumer.when import moment_said
 from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import ConfigError, RecordsRejected
@@ -38,7 +39,11 @@ def table_of_rows(rows: Sequence[Any], model: type[BaseModel]) -> pa.Table:
 
     Raises RecordsRejected naming those that don't fit the columns, ConfigError where the model makes none.
     """
-    columns = [_array(name, list(map(attrgetter(name), rows)), column) for name, column in columns_of(model).items()]
+    columns_there = columns_of(model)
+    if not any(issubclass(kind, BaseModel) for kind in set(map(type, rows))):
+        # A fast model's values are of its fields' own types.
+        columns_there = {name: column._replace(check=None) for name, column in columns_there.items()}
+    columns = [_array(name, list(map(attrgetter(name), rows)), column) for name, column in columns_there.items()]
     return _table(columns, schema_of(model))
 
 
@@ -80,12 +85,16 @@ def _array(name: str, values: Sequence[Any], column: Column) -> pa.Array | dict[
 
 
 def _converted(values: Sequence[Any], column: Column) -> pa.Array:
+    if column.check is not None:
+        column.check(values)
     if column.fields is not None:
         return _struct(values, column.type, column.fields)
     if column.convert is not None:
         convert = column.convert
         values = [None if value is None else convert(value) for value in values]
-    return pa.array(values, type=column.type)
+    array = pa.array(values, type=column.type)
+    refuse_other_years(array)
+    return array
 
 
 def _struct(values: Sequence[Any], type: pa.StructType, fields: Mapping[str, Column]) -> pa.StructArray:

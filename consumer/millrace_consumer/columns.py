@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from pydantic import BaseModel
 
+from millrace_consumer.columnvalues import Check, check_of
 from millrace_consumer.exactjson import text_of_model
 from millrace_consumer.modeltypes import Kind, Shape, shapes_of
 
@@ -40,12 +41,13 @@ class Column(NamedTuple):
     """An Arrow type, and what makes a value of the model's into one that Arrow takes as such; None where it is one.
 
     Of a struct `fields` are the columns by the attribute that each is made of: to make them one by one takes a fraction
-    of the time that converting every value takes.
+    of the time that converting every value takes. `check` looks at values that nothing has validated.
     """
 
     type: pa.DataType
     convert: Callable[[Any], Any] | None = None
     fields: Mapping[str, Column] | None = None
+    check: Check | None = None
 
 
 JSON = Column(pa.string(), text_of_model)
@@ -68,7 +70,7 @@ _BY_KIND = {
 
 def columns_of_fields(model: type[BaseModel]) -> dict[str, Column]:
     """The column of each field, by its name."""
-    return {name: _column(shape) for name, shape in shapes_of(model).items()}
+    return {name: _column(shape)._replace(check=check_of(shape)) for name, shape in shapes_of(model).items()}
 
 
 def _column(shape: Shape) -> Column:

@@ -15,13 +15,14 @@ log = structlog.get_logger(__name__)
 def put_off(delivery: Delivery, delaying: Delaying, flow: Flow) -> bool:
     """Put off the records that are to be tried later. Return False where nothing is left of the batch to deliver now.
 
-    Of a batch that a sink may have seen no record can be taken out: it is put off whole. Raises LeaseLost.
+    Of a batch that a sink may have seen no record can be taken out: it is put off whole. So is one of a list that is
+    delivered in order, for nothing to pass what waits. Raises LeaseLost.
     """
     if not delivery.later:
         return True
     claim, span = delivery.claim, delivery.span
     latest = max(delivery.later.values(), key=lambda later: later.seconds)
-    if claim.unseen:
+    if claim.unseen and not flow.queue.in_order:
         records = len(delivery.later)
         delaying.delay(claim, delivery.later)
         killpoint("consumer.after_delay")

@@ -130,7 +130,23 @@ def _with_default(schema: Schema, parts: Mapping[str, Schema], within: tuple[str
     default = schema["default"]
     if not (default is None or type(default) in (str, int, float, bool) or default in ([], {})) or default != default:
         raise _NoTwin  # the last: NaN, by which no blank record could be known
+    if default is not None and type(default) not in _defaults_of(schema["schema"], parts):
+        raise _NoTwin  # nobody looks at a default: as a model's own value it is looked at before it is in a column
     return _type(schema["schema"], parts, within), default
+
+
+def _defaults_of(schema: Schema, parts: Mapping[str, Schema]) -> Collection[type]:
+    """The types of a default that is what its field says."""
+    while (schema := _resolved(schema, parts))["type"] == "nullable":
+        schema = schema["schema"]
+    return _DEFAULTS.get(schema["type"], ())
+
+
+_DEFAULTS: Mapping[str, Collection[type]] = {
+    **{kind.__name__: {kind} for kind in (str, int, bool, list, dict)},
+    "float": {float, int},
+    "any": {str, int, float, bool, list, dict},
+}
 
 
 def _type(schema: Schema, parts: Mapping[str, Schema], within: tuple[str, ...]) -> Any:

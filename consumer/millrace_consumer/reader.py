@@ -31,6 +31,7 @@ from millrace_pipeline.process import metrics
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.process.traces import traces_of
 from millrace_pipeline.queue import Claim, Claiming, Client, Delaying, Done, Leases, Session, Settling
+from millrace_pipeline.queue.layout import hold_to_layout
 from millrace_pipeline.queue.marks import mark
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Reader:
         """`take_over` makes the list this flow's, whosever mark it bears; `parting` is called by `close`."""
         self.flow = flow
         self._parting = parting
+        self._redis_url = redis_url
         self.name = name or flow.name
         self.queue = Session.of(redis_url, flow.queue)
         self._leases = Leases(self.queue, flow.lease)
@@ -110,7 +112,14 @@ class Reader:
         self._state: Any = None
 
     def open(self) -> Reader:
-        """Look up the state, and return the reader. Raises ConfigError where the list is another project's."""
+        """Look up the state, and return the reader.
+
+        Raises ConfigError where the list is another project's, or delivered in order, batch by batch.
+        """
+        if self.flow.queue.in_order:
+            raise self.flow.error("a reader holds several batches at once: leave it out", "queue", "in_order")
+        if self.flow.whole:
+            hold_to_layout(self._redis_url, self.flow, note=True)
         mark(self.queue, self.flow.project, take_over=self._take_over)
         self._state = self._settling.state(self.name)
         return self
@@ -329,4 +338,13 @@ def _as(form: Form, table: pa.Table) -> Any:
     if form == "arrow":
         return table
     module = need(form, form, f"a reader's batches({form!r})")
-    return table.to_pandas() if form == "pandas" else module.from_arrow(table)
+    return _pandas(table, module) if form == "pandas" else module.from_arrow(table)
+
+
+def _pandas(table: pa.Table, pandas: Any) -> Any:
+    """Return a table as pandas has it, but for whole numbers among nulls, which would be floats there."""
+    frame = table.to_pandas()
+    for name, column in zip(table.schema.names, table.columns, strict=True):
+        if column.null_count and pandas.api.types.is_float_dtype(frame[name]) and column.type == "int64":
+            frame[name] = pandas.array(column.to_pylist(), dtype="Int64")
+    return frame

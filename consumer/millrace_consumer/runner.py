@@ -25,6 +25,7 @@ from millrace_pipeline.process.pulse import Progress, Pulse
 from millrace_pipeline.process.traces import traces_of
 from millrace_pipeline.process.watchdog import Watchdog
 from millrace_pipeline.queue import Claim, Claiming, Delaying, Leases, Session
+from millrace_pipeline.queue.layout import hold_to_layout
 from millrace_pipeline.queue.marks import mark
 
 log = structlog.get_logger(__name__)
@@ -57,6 +58,7 @@ class Consumer:
         """`take_over` makes the list this flow's, whatever project it is marked with."""
         self.flow = flow
         self._take_over = take_over
+        self._redis_url = redis_url
         self.sink: Sink = sink_of(flow)
         self._plan = Plan.of(flow, traces_of(flow, "consumer"))
         self.sink.check(self._plan.model)
@@ -82,6 +84,8 @@ class Consumer:
         Raises QueueError where Redis refuses us for good, ConfigError where the list is another project's.
         """
         try:
+            if self.flow.whole:
+                hold_to_layout(self._redis_url, self.flow, note=True, give_up=self._give_up)
             mark(self.session, self.flow.project, take_over=self._take_over)
             self._pulse.start()
             self._watcher.start()
@@ -176,17 +180,18 @@ class Consumer:
             tell_taken(self.flow, claim)
         try:
             self._sizing.weigh(claim.lines)
-            if full and not self._stopping.is_set():
+            beside = full and not self.flow.queue.in_order
+            if beside and not self._stopping.is_set():
                 # There is more: Redis gets the next batch ready while this one is opened and written. A consumer that
                 # came to the end of the list takes nothing ahead that an idle one could have.
                 self.claiming.ahead.ask(self._sizing.room())
-            elif fresh:  # what somebody else held may be in the sink already, and stays as it is
+            elif fresh and not full:  # what somebody else held may be in the sink already, and stays as it is
                 self._linger(claim)
             self.claiming.secure(claim)
             if claim.attempts <= self.flow.max_attempts or self._sink_has(claim):
                 delivery = prepare(claim, self._plan)
                 if put_off(delivery, self._delaying, self.flow):
-                    self._writer.deliver(delivery, lease, beside=full)
+                    self._writer.deliver(delivery, lease, beside=beside)
                     return
             else:
                 isolate(self.leases, self.flow, claim)

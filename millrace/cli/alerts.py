@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from millrace.cli.asked import Asked
 from millrace.cli.completion import flow_names
 from millrace.cli.exits import FAILED
-from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.services import FlowsOption, choose, choose_lists, settings_with
 from millrace.cli.status import JsonOption, NamesArgument
 from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.errors import ConfigError
@@ -49,7 +49,7 @@ def list_alerts(names: NamesArgument = None, flows: FlowsOption = None, as_json:
     Exit codes: 0 listed; 2 the flow is wrong; 4 Redis doesn't answer.
     """
     settings = settings_with(flows)
-    chosen = choose(settings, names or [])
+    chosen = choose_lists(settings, names or [])
     asked = Asked.of(settings)
     asked.say_whose(chosen)
     found = [row for flow in chosen for row in _rows(asked, flow)]

@@ -13,6 +13,7 @@ from millrace.server import Server, server_of
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.queue import Session
+from millrace_pipeline.queue.layout import hold_to_layout
 from millrace_pipeline.queue.marks import mark_of
 
 AnyProjectOption = Annotated[
@@ -29,6 +30,7 @@ class Asked:
     def __init__(self, server: Server, settings: Settings) -> None:
         self.server = server
         self.settings = settings
+        self._held_to: set[str] = set()  # the names of flows whose layout is as their file says
 
     @classmethod
     def of(cls, settings: Settings) -> Asked:
@@ -41,7 +43,10 @@ class Asked:
 
     def say_whose(self, flows: Iterable[Flow]) -> None:
         """Says on standard error which of these flows' lists are another project's: the counts are not ours then."""
-        for flow in flows if self.server.kind != "embedded" else ():
+        flows = list(flows)
+        for flow in flows:
+            self._hold_to_layout(flow)
+        for flow in (part for one in flows for part in one.lists) if self.server.kind != "embedded" else ():
             queue = self.queue(flow)
             try:
                 found = mark_of(queue)
@@ -60,15 +65,28 @@ class Asked:
 
     def never_heard_of(self, flow: Flow) -> bool:
         """Return True where no service of ours has ever used the flow's list there. Raises QueueError."""
-        queue = self.queue(flow)
-        try:
-            return mark_of(queue) is None
-        finally:
-            queue.close()
+        for part in flow.lists:
+            queue = self.queue(part)
+            try:
+                if mark_of(queue) is not None:
+                    return False
+            finally:
+                queue.close()
+        return True
+
+    def _hold_to_layout(self, flow: Flow) -> None:
+        name = (flow.whole or flow).name
+        if name not in self._held_to:
+            hold_to_layout(self.server.url, flow)
+            self._held_to.add(name)
 
     def queue(self, flow: Flow) -> Session:
-        """The flow's queue there; it asks once, and doesn't wait out an outage: a person is waiting."""
-        queue = Session(self.server.url, flow.queue.key)
+        """The flow's queue there; it asks once, and doesn't wait out an outage: a person is waiting.
+
+        Raises ConfigError where the flow is kept in other partitions than its file says.
+        """
+        queue = Session(self.server.url, flow.queue.list_name)
+        self._hold_to_layout(flow)
         queue.give_up.set()
         return queue
 

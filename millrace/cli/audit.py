@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from millrace.cli.asked import Asked
-from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.services import FlowsOption, choose_lists, settings_with
 from millrace.cli.status import JsonOption, NamesArgument
 from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.queue.changes import Change, changes_of
@@ -34,7 +34,7 @@ def audit(
     Exit codes: 0 shown; 2 the flow or the command is wrong; 4 Redis doesn't answer.
     """
     settings = settings_with(flows)
-    chosen = choose(settings, names or [])
+    chosen = choose_lists(settings, names or [])
     asked = Asked.of(settings)
     asked.say_whose(chosen)
     found = [(flow.name, change) for flow in chosen for change in changes_of(asked.queue(flow), limit=limit)]

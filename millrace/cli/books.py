@@ -12,6 +12,7 @@ from millrace.equation import CREDIT, DEBIT, SHOWN_WHERE_ANY, sign_of, verdict_o
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.queue import Books, Session, audit, books_of
+from millrace_pipeline.queue.books import sum_of
 from millrace_pipeline.queue.frontier.books import CrawlBooks, all_crawl_books
 from millrace_pipeline.queue.presence import CrawlProgress, Missing, crawl_progress_of, missing_of
 from millrace_pipeline.queue.troubles import Trouble, troubles_of
@@ -28,36 +29,48 @@ def read_books(settings: Settings, flow: Flow) -> Books:
 
 def books_at(url: str, flow: Flow) -> Books:
     """The same from the Redis at this address. Raises QueueError."""
-    return _asked(url, flow, books_of)
+    return sum_of(_asked_each(url, flow, books_of))
+
+
+def read_books_each(settings: Settings, flow: Flow) -> list[Books]:
+    """The same of each of the flow's lists. Raises QueueError."""
+    return _asked_each(settings.url, flow, books_of)
 
 
 def read_troubles(settings: Settings, flow: Flow) -> list[Trouble]:
     """Return what keeps the flow's source from giving anything. Raises QueueError."""
-    return _asked(settings.url, flow, troubles_of)
+    return [trouble for found in _asked_each(settings.url, flow, troubles_of) for trouble in found]
 
 
 def read_crawls(settings: Settings, flow: Flow) -> list[CrawlBooks]:
     """Return the books of the flow's crawls that spiders share, the newest first. Raises QueueError."""
-    return _asked(settings.url, flow, all_crawl_books)
+    return [crawl for found in _asked_each(settings.url, flow, all_crawl_books) for crawl in found]
 
 
 def read_missing(settings: Settings, flow: Flow) -> list[Missing]:
     """Return which of the flow's sinks that aren't required take nothing. Raises QueueError."""
-    return [] if all(part.required for part in flow.sink.each) else _asked(settings.url, flow, missing_of)
+    if all(part.required for part in flow.sink.each):
+        return []
+    return [missing for found in _asked_each(settings.url, flow, missing_of) for missing in found]
 
 
 def read_crawl_progress(settings: Settings, flow: Flow) -> CrawlProgress | None:
     """Return how far the crawl of the flow's source has come, where one of its own is under way. Raises QueueError."""
-    return _asked(settings.url, flow, crawl_progress_of)
+    return next(filter(None, _asked_each(settings.url, flow, crawl_progress_of)), None)
 
 
 def audit_books(settings: Settings, flow: Flow) -> Books:
     """The books of a flow with all that waits looked at, record by record. Raises QueueError."""
-    return _asked(settings.url, flow, audit)
+    return sum_of(_asked_each(settings.url, flow, audit))
+
+
+def _asked_each(url: str, flow: Flow, ask: Callable[[Session], T]) -> list[T]:
+    """The same of each partition of the flow."""
+    return [_asked(url, part, ask) for part in flow.lists]
 
 
 def _asked(url: str, flow: Flow, ask: Callable[[Session], T]) -> T:
-    queue = Session(url, flow.queue.key)
+    queue = Session(url, flow.queue.list_name)
     queue.give_up.set()
     try:
         return ask(queue)

@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from millrace.cli.asked import Asked
-from millrace.cli.services import choose, settings_with
+from millrace.cli.services import choose_list, choose_lists, settings_with
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Session
@@ -21,12 +21,22 @@ def queues_to_change(names: Sequence[str], flows: Path | None, *, any_project: b
     Raises ConfigError where one of them is another project's; then nothing is changed of any.
     """
     settings = settings_with(flows)
-    chosen = choose(settings, list(names))
+    chosen = choose_lists(settings, list(names))
     asked = Asked.of(settings)
     queues = [(flow, asked.queue(flow)) for flow in chosen]
     for flow, queue in queues:
         asked.may_change(flow, queue, any_project=any_project)
     return iter(queues)
+
+
+def queue_to_change(name: str, flows: Path | None, *, any_project: bool) -> tuple[Flow, Session]:
+    """The one flow, or partition, of this name with its queue, as `queues_to_change`.
+
+    Raises ConfigError where the flow has several lists.
+    """
+    choose_list(settings_with(flows), name)
+    ((flow, queue),) = queues_to_change([name], flows, any_project=any_project)
+    return flow, queue
 
 
 def agreed(question: str, *, yes: bool) -> bool:

@@ -10,9 +10,9 @@ import typer
 
 from millrace.checkpoints import checkpoint_of, meaning_of, move_checkpoint
 from millrace.cli.asked import AnyProjectOption
-from millrace.cli.changing import agreed, queues_to_change
+from millrace.cli.changing import agreed, queue_to_change
 from millrace.cli.dead import DryOption, FlowArgument, YesOption, queue_to_look_at
-from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.services import FlowsOption, choose_list, settings_with
 from millrace.cli.status import JsonOption
 from millrace_pipeline.errors import ConfigError
 
@@ -26,7 +26,7 @@ app = typer.Typer(
 @app.command(epilog="Example: `millrace checkpoint show wikipedia`")
 def show(flow: FlowArgument, flows: FlowsOption = None, as_json: JsonOption = False) -> None:
     """Shows the position that the source is read from when it is read next, in words too, and when it was written."""
-    (chosen,) = choose(settings_with(flows), [flow])
+    chosen = choose_list(settings_with(flows), flow)
     found = checkpoint_of(chosen, queue_to_look_at(flow, flows))
     written = found.written
     if as_json:
@@ -74,7 +74,7 @@ def reset(
 
 
 def _move(flow: str, position: Any, flows: Any, *, yes: bool, dry_run: bool, any_project: bool) -> None:
-    ((chosen, queue),) = queues_to_change([flow], flows, any_project=any_project)
+    chosen, queue = queue_to_change(flow, flows, any_project=any_project)
     now = checkpoint_of(chosen, queue)
     meaning = meaning_of(chosen, position)
     was = "none" if now.position is None else json.dumps(now.position, ensure_ascii=False)

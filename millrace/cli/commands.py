@@ -37,6 +37,9 @@ COMMANDS: dict[str, dict[str, str]] = {
         "purge": "Takes what waits on a flow's list off it: as many records as it says, the oldest first.",
         "requeue": "Takes a batch in flight away from whoever holds it, and puts its records on the list again, to be taken next.",
     },
+    "repartition": {
+        "repartition": "Keeps a flow in as many lists as its `queue.partitions` says now, once it has been drained.",
+    },
     "audit": {
         "audit": "Shows what people changed of these flows, or of all, newest first: who, what, when, and of how many records.",
     },

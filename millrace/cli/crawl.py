@@ -14,10 +14,10 @@ from rich.markup import escape
 
 from millrace.ages import age
 from millrace.cli.asked import AnyProjectOption
-from millrace.cli.changing import agreed, queues_to_change
+from millrace.cli.changing import agreed, queue_to_change
 from millrace.cli.completion import flow_names
-from millrace.cli.crawldead import dead, named, queue_to_look_at
-from millrace.cli.dead import queues_to_look_at
+from millrace.cli.crawldead import dead, named
+from millrace.cli.dead import queue_to_look_at, queues_to_look_at
 from millrace.cli.services import FlowsOption
 from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.errors import ConfigError
@@ -89,7 +89,7 @@ def add(
     requests = [_request(url, callback, priority, again=again) for url in [*(urls or []), *_lines(file)]]
     if not requests:
         raise ConfigError("name URLs, or a --file of them")
-    ((_, queue),) = queues_to_change([flow], flows, any_project=any_project)
+    _, queue = queue_to_change(flow, flows, any_project=any_project)
     name = crawl or next(iter(crawls_of(queue)), "shared")
     frontier = Frontier(queue, name, politeness=Politeness())
     if frontier.begin({}, [START]):
@@ -110,7 +110,7 @@ def pause(
 
     Exit codes: 0 paused, or was so before; 2 the flow or the crawl is wrong; 4 Redis doesn't answer.
     """
-    ((_, queue),) = queues_to_change([flow], flows, any_project=any_project)
+    _, queue = queue_to_change(flow, flows, any_project=any_project)
     name = named(queue, flow, crawl)
     was = "" if pause_crawl(queue, name, note=note) else " was"
     sys.stdout.write(f"{flow}: crawl {name}{was} paused; `millrace crawl resume {flow}` has it go on\n")
@@ -126,7 +126,7 @@ def resume(
 
     Exit codes: 0 it goes on, or did so all the time; 2 the flow or the crawl is wrong; 4 Redis doesn't answer.
     """
-    ((_, queue),) = queues_to_change([flow], flows, any_project=any_project)
+    _, queue = queue_to_change(flow, flows, any_project=any_project)
     name = named(queue, flow, crawl)
     did = [resume_crawl(queue, name), restart_crawl(queue, name)]
     sys.stdout.write(f"{flow}: crawl {name} {'goes on' if any(did) else 'was neither paused nor stopped'}\n")
@@ -145,7 +145,7 @@ def stop(
 
     Exit codes: 0 stopped, or was so before; 2 the flow or the crawl is wrong; 4 Redis doesn't answer.
     """
-    ((_, queue),) = queues_to_change([flow], flows, any_project=any_project)
+    _, queue = queue_to_change(flow, flows, any_project=any_project)
     name = named(queue, flow, crawl)
     if agreed(f"Stop crawl {name} of {flow}?", yes=yes):
         was = "" if stop_crawl(queue, name, reason) else " was"

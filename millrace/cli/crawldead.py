@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -12,9 +11,9 @@ import typer
 from rich.markup import escape
 
 from millrace.cli.asked import AnyProjectOption
-from millrace.cli.changing import agreed, queues_to_change
+from millrace.cli.changing import agreed, queue_to_change
 from millrace.cli.completion import flow_names
-from millrace.cli.dead import queues_to_look_at
+from millrace.cli.dead import queue_to_look_at
 from millrace.cli.services import FlowsOption
 from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.errors import ConfigError
@@ -93,7 +92,7 @@ def replay(
 
     Exit codes: 0 put back; 2 the flow, the crawl or a number is wrong; 4 Redis doesn't answer.
     """
-    ((_, queue),) = queues_to_change([flow], flows, any_project=any_project)
+    _, queue = queue_to_change(flow, flows, any_project=any_project)
     found = _chosen(queue, flow, crawl, numbers, reason=reason, everything=everything)
     done = DeadRequests(queue, named(queue, flow, crawl)).replay([one.number for one in found])
     sys.stdout.write(f"{flow}: {done:,} of {len(found):,} put back\n")
@@ -114,17 +113,11 @@ def drop(
 
     Exit codes: 0 dropped; 2 the flow, the crawl or a number is wrong; 4 Redis doesn't answer.
     """
-    ((_, queue),) = queues_to_change([flow], flows, any_project=any_project)
+    _, queue = queue_to_change(flow, flows, any_project=any_project)
     found = _chosen(queue, flow, crawl, numbers, reason=reason, everything=everything)
     if agreed(f"Drop {len(found):,} requests of {flow} for good?", yes=yes):
         done = DeadRequests(queue, named(queue, flow, crawl)).drop([one.number for one in found])
         sys.stdout.write(f"{flow}: {done:,} of {len(found):,} dropped\n")
-
-
-def queue_to_look_at(flow: str, flows: Path | None) -> Session:
-    """The queue of one flow."""
-    ((_, queue),) = queues_to_look_at([flow], flows)
-    return queue
 
 
 def named(queue: Session, flow: str, crawl: str | None) -> str:

@@ -21,7 +21,7 @@ from rich.markup import escape
 
 from millrace.cli.asked import AnyProjectOption, Asked
 from millrace.cli.completion import flow_names
-from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.services import FlowsOption, choose_list, choose_lists, settings_with
 from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.units import seconds
@@ -178,7 +178,11 @@ def _letters(flow: str, flows: Path | None) -> DeadLetters:
 
 
 def queue_to_look_at(flow: str, flows: Path | None) -> Session:
-    """The flow's queue, after saying which Redis it is on and whether it is another project's."""
+    """The flow's queue, after saying which Redis it is on and whether it is another project's.
+
+    Raises ConfigError where the flow has several lists.
+    """
+    choose_list(settings_with(flows), flow)
     ((_, queue),) = queues_to_look_at([flow], flows)
     return queue
 
@@ -186,7 +190,7 @@ def queue_to_look_at(flow: str, flows: Path | None) -> Session:
 def queues_to_look_at(names: list[str], flows: Path | None) -> Iterator[tuple[str, Session]]:
     """The queues of these flows, or of all, by the flow's name; as `queue_to_look_at`."""
     settings = settings_with(flows)
-    chosen = choose(settings, names)
+    chosen = choose_lists(settings, names)
     asked = Asked.of(settings)
     asked.say_whose(chosen)
     for flow in chosen:
@@ -196,7 +200,7 @@ def queues_to_look_at(names: list[str], flows: Path | None) -> Iterator[tuple[st
 def queue_to_change(flow: str, flows: Path | None, *, any_project: bool) -> Session:
     """The flow's queue, after saying which Redis it is on. Raises ConfigError where it is another project's."""
     settings = settings_with(flows)
-    (chosen,) = choose(settings, [flow])
+    chosen = choose_list(settings, flow)
     asked = Asked.of(settings)
     queue = asked.queue(chosen)
     asked.may_change(chosen, queue, any_project=any_project)

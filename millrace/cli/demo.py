@@ -90,7 +90,7 @@ class _Show:
         self.console = console
         self.flows = flows
         self.folder = folder
-        self.queues = {name: Session(url, flow.queue.key) for name, flow in flows.items()}
+        self.queues = {name: Session(url, flow.queue.list_name) for name, flow in flows.items()}
         self.log_path = folder / "services.log"
         self.supervisor = Supervisor(environ=environ, say=self._log)
         self.where = ["--flows", str(flows_file)]

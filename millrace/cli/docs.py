@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.services import FlowsOption, choose_lists, settings_with
 from millrace.cli.status import NamesArgument
 from millrace_pipeline.errors import ConfigError
 
@@ -35,7 +35,7 @@ def docs(
     """
     from millrace.asyncapi import asyncapi, message_schema
 
-    chosen = {flow.name: flow for flow in choose(settings_with(flows), names or [])}
+    chosen = {flow.name: flow for flow in choose_lists(settings_with(flows), names or [])}
     if schema:
         if len(chosen) != 1 or into:
             raise ConfigError(f"--schema prints one flow's: name one of {', '.join(chosen)}, without --into")

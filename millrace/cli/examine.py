@@ -21,6 +21,7 @@ from millrace_pipeline.process.traces import check_traces
 
 if TYPE_CHECKING:
     from millrace_consumer.sinks.base import Sink
+    from millrace_producer.sources.base import Source
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _POINTER_OPTION = re.compile(r"\bJSON pointers?\b")
@@ -193,10 +194,27 @@ def _make_source(flow: Flow) -> None:
             "that several read together, such as {type: scrapy, crawl: shared}",
             "producers",
         )
+    if flow.queue.partitions > 1:
+        _check_partitions(flow, source)
     for option in ("dedupe", "contract") if source.read_together else ():
         if option in flow.model_fields_set and getattr(flow, option) is not None:
             message = "isn't looked at by a crawl that spiders share: leave it out, or crawl: own"
             raise flow.error(message, option)
+
+
+def _check_partitions(flow: Flow, source: Source) -> None:
+    """Raise ConfigError for what a flow with partitions can't have."""
+    if not source.ordered:
+        raise flow.error(
+            "partitions need a source that gives each record a position, and positions that have an order: files by "
+            "name (not followed), a Redis stream without a group, or a python source with counted: true. This one "
+            "doesn't: leave `partitions` out",
+            *("queue", "partitions"),
+        )
+    if flow.alerts:
+        raise flow.error("alerts look at one list, and this flow has partitions: leave them out", "alerts")
+    if flow.traces:
+        raise flow.error("traces follow one list, and this flow has partitions: leave them out", "traces")
 
 
 def _make_transforms(flow: Flow) -> None:

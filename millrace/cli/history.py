@@ -12,7 +12,7 @@ from rich.filesize import decimal
 
 from millrace.cli.asked import Asked
 from millrace.cli.completion import flow_names
-from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.services import FlowsOption, choose_list, settings_with
 from millrace.cli.status import JsonOption
 from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.errors import ConfigError
@@ -53,7 +53,7 @@ def history(
     Exit codes: 0 shown; 2 the flow is wrong; 4 Redis doesn't answer.
     """
     settings = settings_with(flows)
-    (chosen,) = choose(settings, [flow])
+    chosen = choose_list(settings, flow)
     try:
         seconds = units.seconds(since)
     except ValueError as error:
@@ -79,7 +79,7 @@ def _step(seconds: float) -> By:
 
 def _print(name: str, found: list[Span], by: By) -> None:
     """Print a row for each span in which something moved, and one for each time of quiet."""
-    screen = console_for_all(highlight=True)
+    screen = console_for_all()
     if not any(map(_moved, found)):
         screen.print(f"{name}: nothing has moved in this time", markup=False)
         return

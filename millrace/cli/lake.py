@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +16,7 @@ from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.flows.units import seconds, size_in_bytes
 from millrace_pipeline.objectstore import is_url
-from millrace_pipeline.queue import books_of
+from millrace_pipeline.queue import Session, books_of
 
 if TYPE_CHECKING:
     from millrace_consumer.sinks.delta import DeltaSink
@@ -132,9 +132,10 @@ def _compact_parquet(asked: Asked, flow: Flow, target: int, age: float) -> dict[
     from millrace_consumer.sinks.compacting import Compacted, compact
     from millrace_consumer.sinks.parquet import ParquetSink
 
-    queue = asked.queue(flow)
+    queues = [asked.queue(part) for part in flow.lists]
     try:
-        asked.may_change(flow, queue, any_project=False)
+        for one, queue in zip(flow.lists, queues, strict=True):
+            asked.may_change(one, queue, any_project=False)
         if asked.never_heard_of(flow):
             raise ConfigError(
                 f"{flow.name}: {asked.server} has never heard of it, so it can't say which batches are in flight. "
@@ -148,11 +149,15 @@ def _compact_parquet(asked: Asked, flow: Flow, target: int, age: float) -> dict[
             if is_url(sink.path):
                 raise part.error("files in an object store can't be compacted: sink delta can", "path")
             if Path(sink.path).is_dir():
-                found = compact(Path(sink.path), target, age, lambda: [lease.batch for lease in books_of(queue).leases])
-                done.add(found)
+                done.add(compact(Path(sink.path), target, age, lambda: _in_flight(queues)))
         return done.as_dict()
     finally:
-        queue.close()
+        for queue in queues:
+            queue.close()
+
+
+def _in_flight(queues: Sequence[Session]) -> list[str]:
+    return [lease.batch for queue in queues for lease in books_of(queue).leases]
 
 
 def _tables(names: list[str] | None, flows: FlowsOption) -> Iterator[tuple[str, DeltaSink]]:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -145,8 +146,11 @@ class LocalRig:
         return {flow.name: self._moved(flow) for flow in self.flows}
 
     def _moved(self, flow: Flow) -> dict[str, int]:
-        with closing(Session(self._server.url, flow.queue.key)) as session:
-            return sums(spans(read_notes(session), 0, 24 * 3600))
+        found: Counter[str] = Counter()
+        for part in flow.lists:
+            with closing(Session(self._server.url, part.queue.list_name)) as session:
+                found.update(sums(spans(read_notes(session), 0, 24 * 3600)))
+        return dict(found)
 
     def settle(self) -> None:
         """Stops the consumers; what they wrote can be read from here on."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from millrace.cli.asked import AnyProjectOption
-from millrace.cli.changing import agreed, queues_to_change
+from millrace.cli.changing import agreed, queue_to_change, queues_to_change
 from millrace.cli.dead import DryOption, FlowArgument, YesOption
 from millrace.cli.services import FlowsOption
 from millrace.requeuing import requeue_batch
@@ -42,23 +42,25 @@ def purge_list(
     """
     if (to_dead and away) or not (to_dead or away or dry_run):
         raise ConfigError("say where to: --to-dead sets the records aside, --away throws them away for good")
-    ((_, queue),) = queues_to_change([flow], flows, any_project=any_project)
-    count = ready_of(queue)
+    queues = [queue for _, queue in queues_to_change([flow], flows, any_project=any_project)]
+    counts = [ready_of(queue) for queue in queues]
+    count = sum(counts)
     would = "become dead letters" if to_dead else "be thrown away for good"
     waiting = f"{count:,} records wait on the list of {flow}"
     if dry_run or not count:
         sys.stdout.write(f"{waiting}{f'; they would {would}' if count and (to_dead or away) else ''}\n")
         return
     if agreed(f"{waiting}; they will {would}. Go on?", yes=yes):
-        said = 0
+        done = said = 0
 
-        def tell(done: int) -> None:
+        def tell(more: int) -> None:
             nonlocal said
-            if done - said >= SAID_EVERY:
-                said = done
-                sys.stderr.write(f"{done:,} of {count:,}\n")
+            if done + more - said >= SAID_EVERY:
+                said = done + more
+                sys.stderr.write(f"{said:,} of {count:,}\n")
 
-        done = purge(queue, count, to_dead=to_dead, note=note, progress=tell)
+        for queue, waits in zip(queues, counts, strict=True):
+            done += purge(queue, waits, to_dead=to_dead, note=note, progress=tell) if waits else 0
         sys.stdout.write(f"{done:,} records {'became dead letters' if to_dead else 'were thrown away'}\n")
 
 
@@ -84,7 +86,7 @@ def requeue_one(
 
     Exit codes: 0 done; 2 the flow, the batch or the command is wrong, or it is held; 4 Redis doesn't answer.
     """
-    ((chosen, queue),) = queues_to_change([flow], flows, any_project=any_project)
+    chosen, queue = queue_to_change(flow, flows, any_project=any_project)
     records = requeue_batch(chosen, queue, batch, whole=whole, force=force)
     where = "can be taken over at once, under the same id" if whole else "are on the list again, to be taken next"
     sys.stdout.write(f"{records:,} records {where}\n")

@@ -17,7 +17,7 @@ import structlog
 import typer
 
 from millrace.cli.asked import TakeOverOption
-from millrace.cli.books import read_books
+from millrace.cli.books import read_books, read_books_each
 from millrace.cli.check import build_all
 from millrace.cli.endpoint import endpoint_for
 from millrace.cli.exits import PAUSED, TOO_MANY_DEAD
@@ -39,6 +39,7 @@ from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.process.signals import on_signal
 from millrace_pipeline.process.supervisor import MISTAKE, Supervisor
 from millrace_pipeline.queue import Books, Session
+from millrace_pipeline.queue.layout import hold_to_layout
 from millrace_pipeline.queue.marks import mark
 
 app = typer.Typer()
@@ -213,12 +214,13 @@ def _drain(running: list[RunningFlow], settings: Settings, at_once: threading.Ev
     told = False
     while time.monotonic() < deadline and not at_once.is_set():
         try:
-            books = {flow: read_books(settings, flow.flow) for flow in running if flow.delivers}
+            each = {flow: read_books_each(settings, flow.flow) for flow in running if flow.delivers}
         except QueueError:
             return
-        books = {flow: found for flow, found in books.items() if "consumers" not in found.paused}
-        left = sum(found.ready + found.in_flight for found in books.values())
-        if all(is_nearly_empty(found) for found in books.values()):
+        books = {flow: going for flow, found in each.items() if (going := [one for one in found if _goes_on(one)])}
+        there = [one for found in books.values() for one in found]
+        left = sum(one.ready + one.in_flight for one in there)
+        if all(map(is_nearly_empty, there)):
             return
         if not told:
             log.info("run_drains", left=left, at_most_seconds=settings.grace_seconds, at_once="a second Ctrl-C")
@@ -226,6 +228,10 @@ def _drain(running: list[RunningFlow], settings: Settings, at_once: threading.Ev
         for flow in books:
             flow.revive()
         at_once.wait(LOOK_SECONDS)
+
+
+def _goes_on(books: Books) -> bool:
+    return "consumers" not in books.paused
 
 
 def is_nearly_empty(books: Books) -> bool:
@@ -300,10 +306,12 @@ def redis_for(
 
 def _look_whose(url: str, flows: list[Flow], *, take_over: bool) -> None:
     """Marks the lists, as each service does, so that a refusal is said once; not if Redis doesn't answer yet."""
-    for flow in flows:
-        queue = Session(url, flow.queue.key)
+    for flow in (part for one in flows for part in one.lists):
+        queue = Session(url, flow.queue.list_name)
         queue.give_up.set()
         try:
+            if flow.whole:
+                hold_to_layout(url, flow, note=True)
             mark(queue, flow.project, take_over=take_over)
         except QueueError as error:
             log.warning("redis_unavailable", queue=flow.queue.key, reason=str(error))

@@ -104,8 +104,8 @@ def consume(
     from millrace_consumer.runner import Consumer
 
     settings = settings_with(flows)
-    chosen = choose(settings, names or [])
-    build_to_consume(chosen)
+    chosen = choose_lists(settings, names or [])
+    build_to_consume({(flow.whole or flow).name: flow for flow in chosen}.values())
     always = {"flow": chosen[0].name} if len(chosen) == 1 else {}
     with Service("consumer", settings, **always) as service:
         server = find(settings)
@@ -174,8 +174,48 @@ def choose(settings: Settings, names: list[str]) -> list[Flow]:
     flows = load(settings.flows)
     for name in names:
         if name not in flows:
+            if any(part.name == name for flow in flows.values() for part in flow.lists):
+                whole = name.rpartition(".")[0]
+                raise ConfigError(f"{name} is a partition, and this is of all of the flow: name {whole}")
             raise ConfigError(f"{settings.flows}: no flow {name!r}; there are: {', '.join(flows)}")
     return [flows[name] for name in names or flows]
+
+
+def choose_lists(settings: Settings, names: list[str]) -> list[Flow]:
+    """The same, with its partitions in the place of a flow that has some, and a partition by its name, `events.3`.
+
+    Each has one list. Raises ConfigError.
+    """
+    flows = load(settings.flows)
+    parts = {part.name: part for flow in flows.values() for part in flow.lists if part is not flow}
+    return [
+        part
+        for name in names or flows
+        for part in ([parts[name]] if name in parts else choose(settings, [name])[0].lists)
+    ]
+
+
+def choose_shown(settings: Settings, names: list[str]) -> list[Flow]:
+    """The same as `choose_lists`, with each flow that has partitions before them, for what shows sums too."""
+    lists = choose_lists(settings, names)
+    named = [flow for flow in choose(settings, []) if not names or flow.name in names]
+    whole = {flow.name: flow for flow in named if flow.queue.partitions > 1}
+    shown: list[Flow] = []
+    for part in lists:
+        of = whole.pop(part.whole.name, None) if part.whole else None
+        shown += [part] if of is None else [of, part]
+    return shown
+
+
+def choose_list(settings: Settings, name: str) -> Flow:
+    """The one flow, or partition, of this name, for what can only be done to one list. Raises ConfigError."""
+    lists = choose_lists(settings, [name])
+    if len(lists) > 1:
+        raise ConfigError(
+            f"{name} has {len(lists)} partitions, and this works on one list: name a partition, "
+            f"{lists[0].name} … {lists[-1].name}"
+        )
+    return lists[0]
 
 
 def find(settings: Settings, *, begins: bool = False) -> Server:

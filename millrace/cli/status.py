@@ -16,7 +16,7 @@ from millrace.ages import age
 from millrace.cli.asked import Asked
 from millrace.cli.books import read_books, read_crawl_progress, read_crawls, read_missing, read_troubles
 from millrace.cli.completion import flow_names
-from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.services import FlowsOption, choose_lists, choose_shown, settings_with
 from millrace.cli.tables import console_for_all, table
 from millrace.equation import crawl_line, delays
 from millrace_pipeline.flows.flow import Flow
@@ -42,9 +42,9 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
     Exit codes: 0 shown; 2 the flow is wrong; 4 Redis doesn't answer.
     """
     settings = settings_with(flows)
-    chosen = choose(settings, names or [])
+    chosen = choose_shown(settings, names or [])
     asked = Asked.of(settings)
-    asked.say_whose(chosen)
+    asked.say_whose(choose_lists(settings, names or []))
     books = {flow.name: (flow, read_books(asked.settings, flow)) for flow in chosen}
     troubles = {flow.name: read_troubles(asked.settings, flow) for flow in chosen}
     missing = {flow.name: read_missing(asked.settings, flow) for flow in chosen}
@@ -78,7 +78,9 @@ def status(names: NamesArgument = None, flows: FlowsOption = None, as_json: Json
             *(f"{count:,}" for count in (found.published + found.foreign, found.delivered, found.filtered)),
         )
     screen.print(rows)
-    for name, (_, found) in books.items():
+    for name, (flow, found) in books.items():
+        if flow.queue.partitions > 1:
+            continue  # its partitions say it
         for part, pause in found.paused.items():
             _say(screen, f"{name}: {part} {pause}; `millrace resume {name}` has them go on")
         if progress[name]:

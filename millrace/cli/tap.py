@@ -17,7 +17,7 @@ import typer
 
 from millrace.cli.asked import Asked
 from millrace.cli.completion import flow_names
-from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.services import FlowsOption, choose_list, settings_with
 from millrace_pipeline.errors import ConfigError, QueueUnavailable
 from millrace_pipeline.process.signals import on_signal
 
@@ -63,7 +63,7 @@ def tap(
     place = _place(published, delivered, dead, ready, diff=diff)
     shape = _format(form, diff=diff)
     settings = settings_with(flows)
-    (chosen,) = choose(settings, [flow])
+    chosen = choose_list(settings, flow)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     view = view_of(shape, diff=diff, width=width)
     asked = Asked.of(settings)

@@ -18,7 +18,7 @@ from rich.live import Live
 from millrace.cli.asked import Asked
 from millrace.cli.columns import COLUMNS, WIDE, column_of, columns_for
 from millrace.cli.keyboard import keys
-from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.services import FlowsOption, choose_lists, settings_with
 from millrace.cli.status import JsonOption, NamesArgument
 from millrace.cli.tables import console_for_all
 from millrace.cli.topview import View, sentences_of, table_of
@@ -55,7 +55,7 @@ def top(
     Exit codes: 0 shown; 2 the flow or the command is wrong; 4 with --once or --json, Redis doesn't answer.
     """
     settings = settings_with(flows)
-    chosen = choose(settings, names or [])
+    chosen = choose_lists(settings, names or [])
     wanted = [name.strip() for name in columns.split(",") if name.strip()] if columns is not None else None
     columns_for(wanted, 80)
     if sort:

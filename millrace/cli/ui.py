@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from millrace.cli.asked import Asked
-from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.services import FlowsOption, choose_lists, settings_with
 from millrace.server import Server, without_secrets
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.extras import need
@@ -47,7 +47,7 @@ def ui(
     from millrace.ui.site import Site
 
     settings = settings_with(flows)
-    chosen = {flow.name: flow for flow in choose(settings, [])}
+    chosen = {flow.name: flow for flow in choose_lists(settings, [])}
     asked = Asked.of(settings)
     door, operator_url = _door(settings, asked.server, read_only=read_only, private=private)
     listening = listen(host, port)

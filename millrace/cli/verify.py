@@ -16,7 +16,7 @@ import typer
 from millrace.cli.asked import Asked
 from millrace.cli.books import audit_books, not_looked_at, print_books, read_books, read_crawls, verdict
 from millrace.cli.exits import FAILED, UNREACHED, WRONG
-from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.services import FlowsOption, choose_lists, choose_shown, settings_with
 from millrace.cli.status import JsonOption, NamesArgument
 from millrace.cli.tables import console_for_all
 from millrace.equation import crawl_line
@@ -69,12 +69,14 @@ def verify(
     if follow_for is not None and not follow:
         raise ConfigError("--for says how long to --follow: add --follow")
     settings = settings_with(flows)
-    chosen = choose(settings, names or [])
+    chosen = choose_shown(settings, names or [])
+    if sink and all(flow.whole for flow in chosen):
+        raise ConfigError("a sink has the records of all partitions: name the flow with --sink, not one of them")
     until = _until(follow_for)
     asked = Asked.of(settings)
     rounds = _Rounds(asked, chosen, sink=sink, allow_repeats=allow_repeats)
     if not follow:
-        asked.say_whose(chosen)
+        asked.say_whose(choose_lists(settings, names or []))
         books, checks = rounds.look()
         rounds.print_json(books, checks, indent=2) if as_json else rounds.print(books, checks)
         unheard = rounds.say_unheard(books)
@@ -95,7 +97,10 @@ class _Rounds:
             from millrace.cli.sinkcheck import SinkCheck  # only here: no other command pays for the sinks
 
             self._checks = [
-                SinkCheck(flow, part, allow_repeats=allow_repeats) for flow in flows for part in flow.sink.each
+                SinkCheck(flow, part, allow_repeats=allow_repeats)
+                for flow in flows
+                if flow.whole is None  # what a sink has is of all of them
+                for part in flow.sink.each
             ]
         self._console = console_for_all(soft_wrap=True)
 

@@ -12,7 +12,7 @@ import typer
 from millrace.cli.asked import Asked
 from millrace.cli.completion import flow_names
 from millrace.cli.exits import FAILED, UNREACHED
-from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.services import FlowsOption, choose_list, settings_with
 from millrace.cli.status import JsonOption
 from millrace.server import without_secrets
 
@@ -43,7 +43,7 @@ def where(
     doesn't answer, or a sink doesn't that may have it.
     """
     settings = settings_with(flows)
-    (flow,) = choose(settings, [name])
+    flow = choose_list(settings, name)
     asked = Asked.of(settings)
     asked.say_whose([flow])
     from millrace.cli.lives import Lives  # only here: no other command pays for the sinks

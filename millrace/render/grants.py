@@ -48,7 +48,7 @@ def _is_let_in(plan: Plan, service: Planned, found: dict[str, Path], host: str) 
     users = found["redis-users"]
     lines = (line.split() for line in users.read_text(encoding="utf-8").splitlines())
     line = next((words for words in lines if words[1:2] == [url.username or ""]), [])
-    if f"#{password}" not in line or f"~{service.flow.queue.key}" not in line:
+    if f"#{password}" not in line or any(f"~{part.queue.key}" not in line for part in service.flow.lists):
         raise ConfigError(
             f"{users} doesn't let {service.user} at the list {service.flow.queue.key}, as the flows file has it now: "
             f"`millrace access {folder}` again"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from millrace.observing import FlowSeen, Observer
+from millrace.scaling.adding import add_up
 from millrace.scaling.decision import Seen
 from millrace.scaling.rate import Rate
 from millrace_pipeline.flows.flow import Flow
@@ -45,13 +46,17 @@ class Watch:
     """Looks at these flows. Not for several threads at once."""
 
     def __init__(self, url: str, flows: Sequence[Flow]) -> None:
-        self._observer = Observer(url, flows)
+        self._observer = Observer(url, [part for flow in flows for part in flow.lists])
         self._flows = {flow.name: flow for flow in flows}
         self._rates = {flow.name: Rate() for flow in flows}
 
     def look(self, now: float) -> dict[str, Reading | str]:
         """Return how each flow stands, or why that can't be told; `now` is of a clock that only goes on."""
-        return {seen.name: self._read(seen, now) for seen in self._observer.look()}
+        seen = {one.name: one for one in self._observer.look()}
+        return {
+            name: self._read(add_up(flow, [seen[part.name] for part in flow.lists]), now)
+            for name, flow in self._flows.items()
+        }
 
     def close(self) -> None:
         """Drop the connections."""

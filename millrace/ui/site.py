@@ -147,7 +147,7 @@ def to_sign_in(path: str) -> Response:
 
 
 def _asking(url: str, flow: Flow) -> Iterator[Session]:
-    session = Session(url, flow.queue.key)
+    session = Session(url, flow.queue.list_name)
     session.give_up.set()
     try:
         yield session

@@ -84,7 +84,7 @@ class Watch:
         self.looked = Looked()
         self.closing = False
         self._observer = Observer(url, flows)
-        self._sessions = {flow.name: Session(url, flow.queue.key) for flow in flows}
+        self._sessions = {flow.name: Session(url, flow.queue.list_name) for flow in flows}
         for session in self._sessions.values():
             session.give_up.set()  # an outage is said, and not waited out
         self.looked.flows = {seen.name: seen for seen in self._observer.seen}

@@ -26,7 +26,7 @@ import msgspec
 from millrace_pipeline.cloudevent import from_base64, is_json
 from millrace_pipeline.errors import EnvelopeError, RecordError
 from millrace_pipeline.jsontext import checked_text, decode_json, encode_json, encoder, one_line, why_not
-from millrace_pipeline.moment import in_utc, now
+from millrace_pipeline.moment import in_utc, now, read_moment, timestamp
 from millrace_pipeline.pythonvalues import sayable
 from millrace_pipeline.surrogates import in_utf8, well_formed
 
@@ -168,7 +168,7 @@ class _Seen(msgspec.Struct):
     id: str | None = None
     source: str | None = None
     type: str | None = None
-    time: str | None = None
+    time: _Maybe = msgspec.UNSET
     data: _Maybe = msgspec.UNSET
     data_base64: _Maybe = msgspec.UNSET
     datacontenttype: _Maybe = msgspec.UNSET
@@ -254,7 +254,7 @@ def decode(line: bytes, *, foreign_id: Callable[[], str]) -> Envelope:
         missing = [name for name in ("id", "source", "type") if not getattr(seen, name)]
         raise EnvelopeError(f"envelope without {', '.join(missing)}")
     said = [_text_of(raw) for raw in (seen.millrace, seen.traceparent, seen.tracestate)]
-    return Envelope(seen.id, seen.source, seen.type, seen.time, _data(seen), SPECVERSION, *said)
+    return Envelope(seen.id, seen.source, seen.type, _time(seen.time), _data(seen), SPECVERSION, *said)
 
 
 def _with_surrogates(found: Envelope, line: bytes, mended: bytes) -> Envelope:
@@ -297,6 +297,25 @@ def _data(seen: _Seen) -> msgspec.Raw:
     except RecordError as error:
         raise EnvelopeError(f"data_base64: {error}") from error
     return msgspec.Raw(content)
+
+
+def _time(raw: _Maybe) -> str | None:
+    """The time of an envelope: text as it stands there, a number since 1970 as CloudEvents has times.
+
+    A number that is no time is its digits, for whoever asks for the time to say. Raises EnvelopeError for what isn't
+    either.
+    """
+    try:
+        value = None if isinstance(raw, msgspec.UnsetType) else decode_json(well_formed(bytes(raw)))
+    except EnvelopeError as error:
+        raise EnvelopeError(f"time: {error}") from error
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        kind = type(value).__name__
+        raise EnvelopeError(f"time is a {kind}: expected text as RFC 3339 has it, or a number since 1970")
+    moment = read_moment(value)
+    return str(value) if moment is None else timestamp(moment)
 
 
 def _text_of(raw: _Maybe) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -17,6 +18,7 @@ MICROSECONDS: Final = {"s": 1_000_000, "ms": 1_000, "us": 1}
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LETTERS: Final = 64
 """A longer text is no time."""
+NOT_IN_UTC: Final = "a time that is none in UTC, where the years are 1 to 9999"
 
 _SMALLEST: Final = 10_000_000
 """Smaller numbers (a year, a duration, a counter) are no time unless a unit says so; 0 is 1970."""
@@ -78,7 +80,7 @@ def read_moment(value: Any, unit: TimeUnit = "auto") -> datetime | None:
         if isinstance(value, int | float | Decimal):
             return _of_number(value, unit)
         if isinstance(value, datetime):
-            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+            return in_utc(value)
         if isinstance(value, date):
             return datetime(value.year, value.month, value.day, tzinfo=UTC)
     except (ValueError, OverflowError, OSError, ArithmeticError):
@@ -87,10 +89,13 @@ def read_moment(value: Any, unit: TimeUnit = "auto") -> datetime | None:
 
 
 def _of_text(text: str, unit: TimeUnit) -> datetime | None:
+    if len(text) >= 20 and text[4] + text[10] + text[13] + text[16] + text[-1] == "-T::Z":  # as most are written
+        with suppress(ValueError):
+            return datetime.fromisoformat(text)
     if _NUMBER.fullmatch(text):
         return _of_number(Decimal(text) if "." in text else int(text), unit)
     if _ISO.fullmatch(text):
-        return read_moment(_of_iso(text))
+        return in_utc(_of_iso(text))
     if day := _ISO_DAY.fullmatch(text):  # with a zone, as XML has it, it begins at midnight there
         return read_moment(_of_iso(f"{day[1]}T00:00{day[2]}"))
     text = _COMMENT.sub("", text)
@@ -149,7 +154,7 @@ def in_utc(moment: datetime) -> datetime:
     try:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except OverflowError:
-        raise OverflowError("a time that is none in UTC, where the years are 1 to 9999") from None
+        raise OverflowError(NOT_IN_UTC) from None
 
 
 def now() -> str:

@@ -12,6 +12,7 @@ import structlog
 from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import QueueError
 from millrace_pipeline.queue import Publishing
+from millrace_producer.spread import Spread
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +41,7 @@ class Confirmation:
     without them all the same. Where it doesn't know of them, `forgotten` is called, once.
     """
 
-    def __init__(self, publishing: Publishing, *, tell: Tell | None, forgotten: Callable[[], None]) -> None:
+    def __init__(self, publishing: Publishing | Spread, *, tell: Tell | None, forgotten: Callable[[], None]) -> None:
         self._publishing = publishing
         self._waits = publishing.session.fsync != "off"
         self._tell = tell

@@ -30,6 +30,8 @@ class Entry(msgspec.Struct, gc=False):
     variant: bool = False
     record: Record | DeadLetter | None = None
     """As it came, where somebody wants to hear of it."""
+    part: int = 0
+    """The number of its partition, where the flow has some."""
 
 
 class Entries:

@@ -12,6 +12,7 @@ import structlog
 
 from millrace_pipeline.errors import CheckpointMoved, ProducerFenced, QueueError
 from millrace_pipeline.queue import Leading
+from millrace_producer.spread import LeadingEach
 
 log = structlog.get_logger(__name__)
 
@@ -31,12 +32,12 @@ class Leadership:
 
     def __init__(
         self,
-        leading: Leading,
+        leading: Leading | LeadingEach,
         flow: str,
         *,
         exclusive: bool,
         stopping: threading.Event,
-        heard: Callable[[bytes | None, bytes | None], None],
+        heard: Callable[..., None],
         lost: Callable[[QueueError], None],
     ) -> None:
         self._leading = leading

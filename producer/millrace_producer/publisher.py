@@ -27,6 +27,8 @@ from millrace_pipeline.queue import Publishing
 from millrace_producer.confirmation import Confirmation
 from millrace_producer.contract import Contract
 from millrace_producer.entries import Entries, Entry
+from millrace_producer.placing import Placing
+from millrace_producer.spread import Spread
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +57,8 @@ class Publisher:
     buffer beyond it. While a person has paused the producers nothing is published, and `put` blocks at once; once
     `stopping` is set what can't be had again is put on the list all the same, and what can is FlowPaused.
     `seen_seconds` is the dedupe window, `key` a JSON pointer to what it goes by instead of the record's own key,
-    `contract` what becomes of records that don't fit the flow's model. `acknowledge` is called from a thread with the
+    `contract` what becomes of records that don't fit the flow's model, `by` a JSON pointer to what says which partition
+    a record goes to, where the flow has some. `acknowledge` is called from a thread with the
     records of each publish, once they are on the list, and on Redis' disk where the queue's `fsync` says so; with their
     data taken from them, where it needs none (`acknowledges_data`); what it raises is raised once, as a SourceError,
     from the next `put`, `flush` or `close`. `published`, `duplicates` and
@@ -68,7 +71,7 @@ class Publisher:
 
     def __init__(
         self,
-        publishing: Publishing,
+        publishing: Publishing | Spread,
         *,
         flow: str,
         source: str,
@@ -77,6 +80,7 @@ class Publisher:
         max_ready: int = 1_000_000,
         seen_seconds: float = 0,
         key: str | None = None,
+        by: str | None = None,
         contract: Contract | None = None,
         acknowledge: Callable[[Sequence[Record | DeadLetter]], None] | None = None,
         acknowledges_data: bool = True,
@@ -84,7 +88,7 @@ class Publisher:
         traces: Traces = NO_TRACES,
     ) -> None:
         self._publishing = publishing
-        self._session = session = publishing.session
+        self._session = publishing.session
         self._flow = flow
         self._source = source
         self._records = records
@@ -92,7 +96,11 @@ class Publisher:
         self._linger = linger
         self._max_ready = max_ready
         self._seen_seconds = seen_seconds
-        self._make = Entries(source, mark=session.keys.ready, session=session.id, key=key, contract=contract).make
+        entries = [
+            Entries(source, mark=session.keys.ready, session=session.id, key=key, contract=contract)
+            for session in publishing.sessions
+        ]
+        self._make = Placing(entries, by).make if isinstance(publishing, Spread) else entries[0].make
         self._acknowledge = acknowledge
         self._keeps_data = acknowledges_data
         self._traces = traces
@@ -294,6 +302,11 @@ class Publisher:
         although_paused = False
         while True:
             try:
+                if isinstance(self._publishing, Spread):
+                    result = self._publishing.publish(
+                        batch, position, seen_seconds=self._seen_seconds, although_paused=although_paused
+                    )
+                    break
                 result = self._publishing.publish(
                     lines,
                     ids=[entry.id for entry in alive],
@@ -375,7 +388,7 @@ class Publisher:
     def _wait_for_room_on_the_list(self) -> None:
         """Holds back while the list and what is in flight stand at the high-water mark."""
         while self._lag >= self._max_ready and not self._stopping.is_set() and not self._session.give_up.is_set():
-            self._lag = self._session.lag()
+            self._lag = self._publishing.lag()
             if self._lag < self._max_ready:
                 break
             self._hold_back(f"{self._lag} records are ready or in flight, max_ready is {self._max_ready}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -19,6 +21,7 @@ from millrace_producer.crawlprogress import CrawlWatch
 from millrace_producer.leadership import Leadership
 from millrace_producer.publisher import Publisher
 from millrace_producer.sources.base import Source
+from millrace_producer.spread import LeadingEach, Spread
 from millrace_producer.trouble import Trouble
 
 log = structlog.get_logger(__name__)
@@ -42,15 +45,20 @@ class Reading:
     def __init__(
         self,
         flow: Flow,
-        publishing: Publishing,
-        leading: Leading,
+        publishing: Publishing | Spread,
+        leading: Leading | LeadingEach,
         source: Source,
         stopping: threading.Event,
         *,
         take_over: bool = False,
         crawl: CrawlWatch | None = None,
+        hold: Callable[[], None] = lambda: None,
     ) -> None:
-        """`crawl` is told how far the source's crawl has come, where it is one."""
+        """`crawl` is told how far the source's crawl has come, where it is one.
+
+        `hold` is called before the source is read, once we lead, and raises where the flow is kept in other lists now.
+        """
+        self._hold = hold
         self.flow = flow
         self._crawl = crawl
         self._take_over = take_over
@@ -98,8 +106,10 @@ class Reading:
         if self._crawl:
             self._crawl.listen()
         try:
-            mark(self._publishing.session, self.flow.project, take_over=self._take_over)
+            for part, session in zip(self.flow.lists, self._publishing.sessions, strict=True):
+                mark(session, part.project, take_over=self._take_over)
             if self.leadership.wait():
+                self._hold()
                 self._read_until_it_ends()
         except MillraceError as error:
             if isinstance(error, SourceError) and not self._is_over():
@@ -167,10 +177,10 @@ class Reading:
             self._stopping.wait(LOOK_SECONDS)  # who leads hears of it
         return not self._is_over()
 
-    def _hear(self, paused: bytes | None, moves: bytes | None) -> None:
+    def _hear(self, *told: Any) -> None:
         """Take note of what people say of the flow, whatever the source does. Raises CheckpointMoved."""
         if not self._is_over():
-            self._publishing.hear(paused, moves)
+            self._publishing.hear(*told)
             self.publisher.heed_pause()
 
     def _say_what_it_gave(self, records: int, resume_from: Position | None) -> None:
@@ -204,18 +214,19 @@ class Reading:
         self._stopping.wait(wait)
 
 
-def open_publisher(flow: Flow, publishing: Publishing, source: Source, stopping: threading.Event) -> Publisher:
+def open_publisher(flow: Flow, publishing: Publishing | Spread, source: Source, stopping: threading.Event) -> Publisher:
     """A publisher to the flow's list, as the flow says."""
     acknowledges = type(source).published is not Source.published
     return Publisher(
         publishing,
         flow=flow.name,
         source=flow.name,
-        records=flow.publish.records,
+        records=flow.publish.records * flow.queue.partitions,
         linger=flow.publish.linger,
         max_ready=flow.queue.max_ready,
         seen_seconds=dedupe_seconds(flow, source),
         key=flow.dedupe.key if flow.dedupe else None,
+        by=flow.queue.by or (flow.dedupe.key if flow.dedupe else None),
         contract=Contract.of(flow),
         acknowledge=source.published if acknowledges else None,
         acknowledges_data=source.acknowledges_data,

@@ -20,11 +20,13 @@ from millrace_pipeline.errors import (
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.process.pulse import Progress, Pulse
 from millrace_pipeline.queue import Leading, Publishing, Session
+from millrace_pipeline.queue.layout import hold_to_layout
 from millrace_producer.crawlprogress import CrawlWatch
 from millrace_producer.publisher import Publisher
 from millrace_producer.reading import Reading
 from millrace_producer.sources import SOURCES
 from millrace_producer.sources.base import Source
+from millrace_producer.spread import LeadingEach, Spread
 
 log = structlog.get_logger(__name__)
 
@@ -61,14 +63,20 @@ class Producer:
         """`take_over` makes the list this flow's, whatever project it is marked with."""
         self.flow = flow
         self._take_over = take_over
+        self._redis_url, self._give_up = redis_url, give_up
         self.source: Source = flow.source.build(SOURCES, Source).for_model(flow.load_model())
         self.source = self.source.for_flow(flow, redis_url)
-        self.session = Session.of(redis_url, flow.queue, give_up=give_up)
-        self.leading = Leading(self.session)
-        self.publishing = Publishing(self.session, self.leading)
-        self._watcher = Watcher(flow, Session.of(redis_url, flow.queue))
+        lists = flow.lists
+        first = lists[0]  # what a producer says of itself stands beside the first partition, where there are some
+        self._sessions = [Session.of(redis_url, part.queue, give_up=give_up) for part in lists]
+        leading = [Leading(session) for session in self._sessions]
+        publishing = [Publishing(session, one) for session, one in zip(self._sessions, leading, strict=True)]
+        names = [part.name for part in lists]
+        self.leading = LeadingEach(leading) if len(lists) > 1 else leading[0]
+        self.publishing = Spread(publishing, names, self.source.is_behind) if len(lists) > 1 else publishing[0]
+        self._watcher = Watcher(flow, Session.of(redis_url, first.queue))
         self._crawl = CrawlWatch()
-        self._pulse = Pulse(Session.of(redis_url, flow.queue), flow.name, self._progress, "producer")
+        self._pulse = Pulse(Session.of(redis_url, first.queue), flow.name, self._progress, "producer")
         self.ended = threading.Event()
         self._stopping = stopping
         self._reading: Reading | None = None
@@ -76,6 +84,8 @@ class Producer:
 
     def run(self) -> None:
         """Blocks until the source has ended or `stopping` is set; then flushes."""
+        if self.flow.queue.partitions > 1:
+            hold_to_layout(self._redis_url, self.flow, note=True, give_up=self._give_up)
         self._watcher.start()
         self._pulse.start()
         try:
@@ -102,7 +112,16 @@ class Producer:
 
     def unwell(self) -> str | None:
         """None while records can flow, else what is in the way: for /readyz."""
-        return self.session.outage or (self._reading.unwell if self._reading else None)
+        return self.outage or (self._reading.unwell if self._reading else None)
+
+    @property
+    def outage(self) -> str | None:
+        """None while Redis answers, for each list of the flow, else what is the matter."""
+        return next((session.outage for session in self._sessions if session.outage), None)
+
+    def _hold(self) -> None:
+        """Raise ConfigError where the flow was repartitioned since we started: while we waited to lead."""
+        hold_to_layout(self._redis_url, self.flow, give_up=self._give_up)
 
     def _progress(self) -> Progress:
         reading = self._reading
@@ -124,6 +143,7 @@ class Producer:
                 self._stopping,
                 take_over=self._take_over,
                 crawl=self._crawl,
+                hold=self._hold,
             )
             reading.start()
             while not self._stopping.is_set() and reading.error is None and not reading.ended.wait(0.1):

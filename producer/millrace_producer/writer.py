@@ -50,6 +50,12 @@ class Writer:
         """`take_over` makes the list this flow's, whosever mark it bears; `parting` is called by `close`."""
         self.flow = flow
         self._parting = parting
+        if (whole := flow.whole or flow).queue.partitions > 1:
+            raise whole.error(
+                "only a source whose positions have an order writes to partitions, and a program of your own has none: "
+                "leave `partitions` out",
+                *("queue", "partitions"),
+            )
         self.queue = Session.of(redis_url, flow.queue)
         self._publishing = Publishing(self.queue)
         self._publisher = Publisher(

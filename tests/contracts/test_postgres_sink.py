@@ -19,6 +19,7 @@ from pydantic import AnyUrl, BaseModel, Field, ValidationError
 
 from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
+from millrace_consumer.sinks.holds import NO_TIME
 from millrace_consumer.sinks.postgres import PostgresSink
 from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.errors import ConfigError
@@ -360,8 +361,8 @@ def test_records_without_a_model_go_into_a_table_that_is_there_by_its_columns(sc
     assert first[:3] == (1, "a", Decimal("1.0000000000000000000001"))
     assert first[3:5] == (datetime(2026, 11, 20, 20), ["x", 'y "z'])
     assert first[5:7] == ('{"z":1.50,"a":[null]}', "new")
-    # A leap second is the first of the next day, as PostgreSQL has it.
-    assert second == (2, "b", Decimal(12), datetime(2017, 1, 1), None, None, "old", Decimal(24))
+    # A leap second is the one before it, as in all times of Millrace.
+    assert second == (2, "b", Decimal(12), datetime(2016, 12, 31, 23, 59, 59), None, None, "old", Decimal(24))
 
 
 def test_a_model_and_a_table_may_each_have_columns_that_the_other_fills(schema: Schema) -> None:
@@ -508,14 +509,14 @@ NARROW = (
 )
 MISFITS = [
     ('{"n": 2147483648}', "n: too large for integer, which holds 32 bits"),
-    ('{"n": "x-secret"}', "n: invalid input syntax for type integer"),
-    ('{"n": 1.5}', "n: invalid input syntax for type integer"),
+    ('{"n": "x-secret"}', "n: no number, and integer holds nothing else"),
+    ('{"n": 1.5}', "n: no whole number, and integer holds nothing else"),
     ('{"name": "longer-secret"}', "name: value too long for type character varying(5)"),
     ('{"name": "a\\u0000b"}', "name: holds the character NUL, which PostgreSQL can't"),
     ('{"extra": {"deep": ["a\\u0000b"]}}', "extra: holds the character NUL, which PostgreSQL can't"),
     ('{"price": 100.00}', "price: numeric field overflow"),
-    ('{"born": "2026-02-30"}', "born: date/time field value out of range"),
-    ('{"at": "yesterday-secret"}', "at: invalid input syntax for type timestamp with time zone"),
+    ('{"born": "2026-02-30"}', f"born: {NO_TIME}"),
+    ('{"at": "yesterday-secret"}', f"at: {NO_TIME}"),
     ('{"id": "no-secret-uuid"}', "id: invalid input syntax for type uuid"),
     ('{"positive": -5}', "violates check constraint things_positive_check"),
     ('{"parent": 5}', "violates foreign key constraint things_parent_fkey"),

@@ -16,7 +16,8 @@ from millrace_consumer.batch import Batch
 from millrace_consumer.reader import _message
 from millrace_consumer.sinks.jsonl import JsonlSink
 from millrace_consumer.sinks.sqlcells import plain_cells
-from millrace_pipeline.envelope import Envelope, Record
+from millrace_pipeline.envelope import Envelope, Record, decode
+from millrace_pipeline.errors import EnvelopeError
 from millrace_pipeline.flows.component import Component
 from millrace_pipeline.process.repeats import repeats
 from millrace_producer.entries import Entries
@@ -137,3 +138,37 @@ def test_a_time_of_an_envelope_by_others_is_read_as_any_or_said(reader: str) -> 
         with repeats.heard() as heard:
             assert READERS[reader](Envelope("i", "s", "t", time, msgspec.Raw(b"{}"))) == expected
         assert [event for event, _ in heard] == said
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("time", "expected", "said"),
+    [
+        ("1538352000", datetime(2018, 10, 1, tzinfo=UTC), []),
+        ("1538352000123", datetime(2018, 10, 1, 0, 0, 0, 123000, tzinfo=UTC), []),
+        ("1538352000.25", datetime(2018, 10, 1, 0, 0, 0, 250000, tzinfo=UTC), []),
+        ('"1538352000"', datetime(2018, 10, 1, tzinfo=UTC), []),
+        ("null", None, []),
+        ("5", None, ["time_not_understood"]),
+        ("2018101020", None, ["time_not_understood"]),
+        (r'"\ud83d"', None, ["time_not_understood"]),
+    ],
+)
+def test_an_envelope_by_others_may_count_its_time(
+    reader: str, time: str, expected: datetime | None, said: list[str]
+) -> None:
+    line = f'{{"specversion":"1.0","id":"i","source":"s","type":"t","time":{time},"data":{{}}}}'.encode()
+    with repeats.heard() as heard:
+        assert READERS[reader](decode(line, foreign_id=str)) == expected
+    assert [event for event, _ in heard] == said
+
+
+@pytest.mark.parametrize("time", ["true", "[1]", "{}", "1e999"])
+def test_an_envelope_whose_time_is_neither_text_nor_number_says_so(time: str) -> None:
+    line = f'{{"specversion":"1.0","id":"i","source":"s","type":"t","time":{time},"data":{{}}}}'.encode()
+    with pytest.raises(EnvelopeError, match="time"):
+        decode(line, foreign_id=str)
+
+
+def test_a_bare_object_may_have_any_time() -> None:
+    assert decode(b'{"time":true}', foreign_id=lambda: "n").bare

@@ -105,10 +105,10 @@ def users(folder: Path) -> dict[str, str]:
 class Guarded:
     """A server that lets in whom the files say, by the URLs that they hold."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, flows: object = FLOWS) -> None:
         self.folder = folder
         for options in (("--folders",), ()):
-            done = grant(folder, *options)
+            done = grant(folder, *options, flows=flows)
             assert done.returncode == 0, done.stderr
         file = folder / "access" / "redis" / "users.acl"
         lines = file.read_text().replace("user default reset off", "user default reset on nopass")
@@ -143,6 +143,22 @@ def test_the_whole_contract_of_a_flow_works_for_its_own_users(guarded: Guarded) 
     produce(guarded.url("producer-mine"), MINE)
     produce(guarded.url("producer-mine"), MINE)
     steer(guarded.url("operator-mine"), MINE)
+
+
+def test_the_users_of_a_flow_with_partitions_reach_all_of_its_lists(tmp_path: Path) -> None:
+    with Place(tmp_path, "", "mine") as place:
+        place.module("def numbers():\n    for n in range(50):\n        yield {'n': n, 'key': f'k{n}'}\n")
+        source = {"type": "python", "function": "theirs:numbers", "counted": True}
+        place.flow("mine", source=source, queue={"partitions": 3, "by": "/key"})
+        guarded = Guarded(tmp_path, place.flows)
+        with guarded.server:
+            for role, words in {"producer": "produce mine", "consumer": "consume --until-empty"}.items():
+                service = place.start(*words.split(), REDIS_URL=guarded.url(f"{role}-mine"))
+                assert service.wait() == 0, service.said
+            for words in ("pause mine", "resume mine", "status", "verify --sink"):
+                service = place.start(*words.split(), REDIS_URL=guarded.url("operator-mine"))
+                assert service.wait() == 0, service.said
+        assert place.numbers("mine") == list(range(50))
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -53,6 +53,7 @@ STEERS = {
     "requeue": "requeue log BATCH --force",
     "checkpoint set": """checkpoint set log "7" --yes""",
     "checkpoint reset": "checkpoint reset log --yes",
+    "repartition": "repartition log --yes",
     "crawl add": "crawl add log http://127.0.0.1:1/",
     "crawl pause": "crawl pause log",
     "crawl resume": "crawl resume log",

@@ -206,11 +206,29 @@ def test_another_host_does_not_learn_what_is_asked_by_post(way: str) -> None:
         ({"params": {"a": []}}, "a has no value"),
         ({"url": "http://host/{page}"}, r"\{page\}"),
         ({"url": "http://host/{since}", "incremental": {"field": "/at", "parameter": "since"}}, "start"),
+        (
+            {"pagination": {"type": "page"}, "incremental": {"field": "/at", "parameter": "page"}},
+            "pagination.parameter and incremental.parameter are both 'page'",
+        ),
     ],
 )
 def test_questions_that_can_not_be_asked_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         RestSource(**{"url": "http://host/", **options})
+
+
+def test_a_cursor_of_the_last_record_may_have_the_parameter_of_what_is_new() -> None:
+    def route(asked: Asked) -> Answer:
+        since = int(asked.query.get("since", "0"))
+        return json_answer([{"at": at} for at in range(since + 1, min(since + 4, 8))])
+
+    with ApiServer(route) as server:
+        reading = source(
+            server.url,
+            pagination={"type": "cursor", "record": "/at", "parameter": "since"},
+            incremental={"field": "/at", "parameter": "since", "inclusive": False},
+        )
+        assert data(list(reading.read(None))) == [{"at": at} for at in range(1, 8)]
 
 
 def test_an_offset_may_begin_at_one() -> None:

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import SourceRefused, SourceUnavailable
+from millrace_pipeline.process.repeats import repeats
 from millrace_producer.sources.sse import SseSource
 from tests.integration.sse_server import OK, ScriptedServer, answer, chunked
 
@@ -181,6 +182,22 @@ def test_another_content_type_is_refused(content_type: str) -> None:
 def test_no_content_type_is_refused() -> None:
     with ScriptedServer(answer("200 OK", "", event(b"1"))) as server, pytest.raises(SourceRefused):
         read(server.url)
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b'{"a":1}\n{"a":2}\n', ["JSON, maybe a record a line (NDJSON)"]),
+        (b'\xef\xbb\xbf[{"a":1}]', ["JSON, an array"]),
+        (b"<!doctype html>\n", ["XML or HTML"]),
+        (b": hello\n\n" + event(b"{}"), []),
+        (b"odd: 1\n" + event(b"[1]"), []),
+    ],
+)
+def test_what_only_says_that_it_is_an_event_stream_is_told_from_a_quiet_one(body: bytes, found: list[str]) -> None:
+    with ScriptedServer(OK + body) as server, repeats.heard() as heard:
+        list(source(server.url).read(None))
+    assert [said["found"] for event, said in heard if event == "no_event_stream"] == found
 
 
 @pytest.mark.parametrize("content_type", ["Text/Event-Stream", "text/event-stream ;charset=iso-8859-1"])

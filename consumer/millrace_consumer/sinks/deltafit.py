@@ -1,6 +1,7 @@
 """Rows brought into the columns and types of a Delta table that is there, so that no value is lost on the way.
 
-Arrow casts one struct to another by the letter, and drops in silence what the other has no field for.
+Arrow casts one struct to another by the letter, and drops in silence what the other has no field for. What becomes of
+each value is in `deltaholds`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ import pyarrow as pa
 
 from millrace_consumer.matching import Matching
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
-
-_MISFITS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OverflowError)
+from millrace_consumer.sinks.deltaholds import MISFITS, brought_into
 
 
 class Fitted(NamedTuple):
@@ -41,13 +41,13 @@ def fitted(rows: pa.Table, table: pa.Schema, path: str) -> Fitted:
             try:
                 if alike != field.type:
                     column = pa.chunked_array([chunk.view(alike) for chunk in column.chunks], alike)
-                column = column.cast(type)
+                column = brought_into(column, type)
             except pa.ArrowNotImplementedError:
                 raise SinkUnavailable(
                     f"column {name} of the table at {path} is {there}, and {field.type} can't be made that"
                 ) from None
-            except _MISFITS:
-                rejected |= _misfits(column, name, type)
+            except MISFITS:
+                rejected = _misfits(column, name, type) | rejected
         columns.append(column)
     if rejected:
         raise RecordsRejected(dict(sorted(rejected.items())))
@@ -104,7 +104,7 @@ def _misfits(column: pa.ChunkedArray, name: str, type: pa.DataType) -> dict[int,
     reasons = {}
     for index in range(len(column)):
         try:
-            column.slice(index, 1).cast(type)
-        except _MISFITS as misfit:
+            brought_into(column.slice(index, 1), type)
+        except MISFITS as misfit:
             reasons[index] = f"{name}: does not fit the table's {type}: {str(misfit).partition(chr(10))[0][:200]}"
     return reasons

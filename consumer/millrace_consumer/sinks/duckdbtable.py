@@ -15,7 +15,8 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from millrace_consumer.modeltypes import Kind
-from millrace_consumer.sinks.base import RecordsRejected
+from millrace_consumer.sinks.duckdbholds import hold_of
+from millrace_consumer.sinks.holds import Hold
 from millrace_consumer.sinks.sqlcolumns import SqlColumn
 from millrace_consumer.sinks.sqlrows import Rows
 from millrace_consumer.sinks.sqltable import Found, SqlTable, Upsert, quoted
@@ -37,7 +38,6 @@ PLACE = "millrace_place"
 HAS = "millrace_has_"
 """With a number, a column of the stage: whether the record has a value for one of the others."""
 
-_INTEGERS = re.compile(r"U?(?:TINY|SMALL|BIG|HUGE)?INT(?:EGER)?")
 _NESTED = re.compile(r"JSON|VARIANT|(?:STRUCT|MAP|UNION)\(.*|.*\[\d*\]", re.DOTALL)
 _QUOTED = re.compile(r'["\'].*["\']', re.DOTALL)
 _ZONELESS = re.compile(r"""("[^"]*"|'[^']*')|\b(?:TIMESTAMP(?:_M?S)?|DATE|(TIMESTAMP_NS))(?=[,)\[]|$)""")
@@ -107,16 +107,7 @@ class DuckdbTable(SqlTable):
         return {name for name, column in self.columns.items() if _NESTED.fullmatch(column.type)}
 
     def staged(self, cells: dict[str, list[Any]]) -> Rows:
-        """See `SqlTable.staged`. What is no whole number where one is wanted is rejected: DuckDB would round it."""
-        rejected: dict[int, str] = {}
-        rows = Rows(cells)
-        for name, values in rows.values.items():
-            if _INTEGERS.fullmatch(self.columns[name].type) and set(map(type, values)) & {float, Decimal}:
-                reason = f"{name}: no whole number, and {self.columns[name].type} holds nothing else"
-                rejected |= dict.fromkeys((index for index, value in enumerate(values) if not _is_whole(value)), reason)
-        if rejected:
-            raise RecordsRejected(dict(sorted(rejected.items())))
-        return rows
+        return Rows(cells)
 
     def put(self, connection: DuckDBPyConnection, rows: Rows, upsert: Upsert) -> None:
         for part in self.rounds(connection, rows, upsert):
@@ -127,10 +118,8 @@ class DuckdbTable(SqlTable):
 
     texts: ClassVar = frozenset({"VARCHAR"})
 
-    @property
-    def clocks(self) -> set[str]:
-        """The columns that take a time of day."""
-        return {name for name, column in self.columns.items() if column.type == "TIME"}
+    def hold_of(self, column: Found) -> Hold | None:
+        return hold_of(column.type)
 
     def ranks(self, connection: DuckDBPyConnection, rows: Rows, names: Sequence[str]) -> list[int]:
         connection.register(STAGE, _stage(Rows({name: rows.values[name] for name in names})))
@@ -234,10 +223,3 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
-
-
-def _is_whole(value: Any) -> bool:
-    if isinstance(value, float):
-        return value.is_integer()
-    # Of any size, as the remainder of 1 is not.
-    return not isinstance(value, Decimal) or (value.is_finite() and value == value.to_integral_value())

@@ -9,6 +9,8 @@ from psycopg import Connection, Cursor
 from psycopg.sql import SQL
 
 from millrace_consumer.modeltypes import Kind
+from millrace_consumer.sinks.holds import Hold
+from millrace_consumer.sinks.pgholds import hold_of
 from millrace_consumer.sinks.pgmisfits import JSON_TYPES, misfits, why
 from millrace_consumer.sinks.sqlcolumns import SqlColumn
 from millrace_consumer.sinks.sqlrows import Rows
@@ -41,7 +43,8 @@ _ZONED |= {f"_{base}": f"{zoned}[]" for base, zoned in _ZONED.items()}
 
 _COLUMNS = """
 select a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid),
-       a.attidentity <> '' or a.attgenerated <> '', t.typcategory, coalesce(base.typname, t.typname)
+       a.attidentity <> '' or a.attgenerated <> '', t.typcategory, coalesce(base.typname, t.typname),
+       case when base.oid is null then a.atttypmod else t.typtypmod end
 from pg_attribute a
 join pg_type t on t.oid = a.atttypid
 left join pg_type base on base.oid = t.typbasetype
@@ -101,10 +104,8 @@ class PgTable(SqlTable):
         """The columns that take a list."""
         return {name for name, column in self.columns.items() if column.category == "A"}
 
-    @property
-    def clocks(self) -> set[str]:
-        """The columns that take a time of day."""
-        return {name for name, column in self.columns.items() if column.base == "time"}
+    def hold_of(self, column: Found) -> Hold | None:
+        return hold_of(column)
 
     def takes(self, there: Found, column: SqlColumn) -> bool:
         if column.kind not in _CATEGORIES or there.base in JSON_TYPES:

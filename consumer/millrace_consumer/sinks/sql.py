@@ -114,7 +114,13 @@ class SqlSink(SqlOptions):
         killpoint("sink.before_write")
         with self.database.session() as connection:
             table = self._ready(connection, batch)
-            rows = table.staged(self.cells(batch, table))
+            try:
+                rows = table.staged(self.cells(batch, table))
+            except RecordsRejected as rejection:
+                if (entry := self._entry(connection, batch.id)) is not None:
+                    settle(batch, entry)  # it is in, whatever the table and what it holds have become since
+                    return
+                raise RecordsRejected(self._all_misfits(connection, table, batch, rejection.reasons)) from None
             try:
                 entry = self._transaction(connection, table, batch, rows)
             except self.database.misfits as error:
@@ -190,6 +196,18 @@ class SqlSink(SqlOptions):
     def _clear(self, connection: Any) -> None:
         if self.mode == "replace":
             self.database.run(connection, f"DELETE FROM {self.database.qualified(self.table)}")
+
+    def _all_misfits(self, connection: Any, table: SqlTable, batch: Batch, known: dict[int, str]) -> dict[int, str]:
+        """Those that are known, and why the table refuses which of the others, so that all are named at once."""
+        rest = [index for index in range(len(batch)) if index not in known]
+        if not rest:
+            return known
+        part = batch.pick(rest)
+        try:
+            found = self._narrow(connection, table, part, table.staged(self.cells(part, table)))
+        except RecordsRejected as rejection:
+            found = self._all_misfits(connection, table, part, rejection.reasons)
+        return dict(sorted((known | {rest[index]: reason for index, reason in found.items()}).items()))
 
     def _narrow(self, connection: Any, table: SqlTable, batch: Batch, rows: Any) -> dict[int, str]:
         """Why the table refuses which of the rows, by index. Writes nothing."""

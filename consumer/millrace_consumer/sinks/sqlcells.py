@@ -6,7 +6,6 @@ anything does.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -23,15 +22,16 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from millrace_consumer.batch import Batch
 from millrace_consumer.exactjson import exact_text, exact_values, text_of_model
 from millrace_consumer.matching import Match
+from millrace_consumer.sinks.holds import ZONE, Hold
 from millrace_consumer.sinks.upserting import Absent
 from millrace_consumer.when import moment_said
 from millrace_pipeline.errors import RecordsRejected
-from millrace_pipeline.moment import in_utc, read_moment
+from millrace_pipeline.moment import in_utc
 
 AS_THEY_ARE = frozenset({NoneType, str, int, float, bool, bytes, Decimal, datetime, date, timedelta, UUID})
 
-_ZONE = "a time of day with a time zone: make it a datetime"
-_CLOCK_WITH_ZONE = re.compile(r"\d\d?(:\d\d){1,2}([.,]\d+)? ?([+-]\d\d?(:?\d\d)*|[A-Za-z]{3,5}|[Zz]|\w+/[\w/]+)")
+_OF_JSON = frozenset({str, int, Decimal, bool, list, dict})
+"""What `exact_values` makes."""
 
 _NO_CELL = (ValueError, TypeError, OverflowError, RecursionError, PydanticSerializationError, msgspec.MsgspecError)
 
@@ -48,15 +48,15 @@ def plain_cells(batch: Batch) -> dict[str, list[Any]]:
 class Columns(NamedTuple):
     """The columns to be filled, and of which kind they are.
 
-    `json` hold JSON, in `arrays` a list stays a list, `clocks` hold a time of day without a zone. In `sparse` it counts
-    whether a record has a value: where it has none there stands `Absent`, with a model's default only where the row
-    that is there `keeps` what it has.
+    `json` hold JSON, in `arrays` a list stays a list, `holds` say what a column takes. In `sparse` it counts whether a
+    record has a value: where it has none there stands `Absent`, with a model's default only where the row that is there
+    `keeps` what it has.
     """
 
     names: Sequence[str]
     json: Collection[str] = ()
     arrays: Collection[str] = ()
-    clocks: Collection[str] = ()
+    holds: Mapping[str, Hold] = {}
     sparse: Collection[str] = ()
     keeps: bool = False
 
@@ -98,9 +98,15 @@ def cells_of_records(
 def _in_cells(found: dict[str, list[Any]], columns: Columns, to_json: Callable[[Any], str]) -> dict[str, list[Any]]:
     rejected: dict[int, str] = {}
     for name, values in found.items():
-        how = _array if name in columns.arrays else _clock if name in columns.clocks else _cell
-        to_cell = to_json if name in columns.json else partial(how, to_json)
-        if how is _clock or name in columns.json or not set(map(type, values)) <= AS_THEY_ARE - {datetime}:
+        kinds = set(map(type, values))
+        in_json, hold = name in columns.json, columns.holds.get(name)
+        to_cell = to_json if in_json else partial(_array if name in columns.arrays else _cell, to_json)
+        if hold is not None and not kinds <= set(hold.plain):
+            if not in_json and Absent not in kinds and (held := _held_at_once(hold, values)) is not None:
+                found[name] = held
+                continue
+            found[name] = _converted(name, values, partial(_held, hold, to_cell, in_json), rejected)
+        elif in_json or not kinds <= AS_THEY_ARE - {datetime}:
             found[name] = _converted(name, values, to_cell, rejected)
     if rejected:
         raise RecordsRejected(dict(sorted(rejected.items())))
@@ -113,10 +119,28 @@ def _converted(name: str, values: list[Any], to_cell: Any, rejected: dict[int, s
     except _NO_CELL:
         for index, value in enumerate(values):
             try:
-                _there(value, to_cell)
+                if value is not None:
+                    _there(value, to_cell)
             except _NO_CELL as error:
                 rejected.setdefault(index, f"{name}: {error}"[:200])
         return values
+
+
+def _held_at_once(hold: Hold, values: list[Any]) -> list[Any] | None:
+    """The values as the column holds them, where none of them needs more than that; else None."""
+    try:
+        held = [None if value is None else hold.of(value) for value in values]
+    except _NO_CELL:
+        return None
+    return held if set(map(type, held)) <= AS_THEY_ARE else None
+
+
+def _held(hold: Hold, to_cell: Callable[[Any], Any], in_json: bool, value: Any) -> Any:
+    """A value as the column holds it; in what becomes JSON what stands there."""
+    if not in_json:
+        held = hold.of(value)  # a time in UTC, if it is one
+        return held if type(held) in AS_THEY_ARE else to_cell(held)
+    return exact_text(hold.of(value if type(value) in _OF_JSON else exact_values(to_cell(value).encode())))
 
 
 def _there(value: Any, to_cell: Any) -> Any:
@@ -153,7 +177,7 @@ def _cell(to_json: Callable[[Any], str], value: Any) -> Any:
         return _cell(to_json, value.value)
     if isinstance(value, time):
         if value.tzinfo is not None:
-            raise ValueError(_ZONE)
+            raise ValueError(ZONE)
         return value
     if isinstance(value, BaseModel | Set):
         return text_of_model(value)
@@ -163,15 +187,21 @@ def _cell(to_json: Callable[[Any], str], value: Any) -> Any:
     return value if isinstance(value, str | int | float) else text_of_model(value)
 
 
-def _clock(to_json: Callable[[Any], str], value: Any) -> Any:
-    """A time of day: of an instant that in UTC."""
-    if isinstance(value, str) and _CLOCK_WITH_ZONE.fullmatch(value.strip()):
-        raise ValueError(_ZONE)
-    moment = read_moment(value) if isinstance(value, datetime) or (isinstance(value, str) and ":" in value) else None
-    return _cell(to_json, value) if moment is None else moment.time()
-
-
 def _array(to_json: Callable[[Any], str], value: Any) -> Any:
+    """A list, of any depth, with cells of one type, since an array has one."""
     if not isinstance(value, list | tuple | Set):
         return _cell(to_json, value)
-    return [_cell(to_json, item) for item in value]
+    cells = _items(to_json, value)
+    return cells if len(_types_in(cells)) < 2 else _as_text(cells)
+
+
+def _items(to_json: Callable[[Any], str], values: Any) -> list[Any]:
+    return [_items(to_json, item) if isinstance(item, list | tuple) else _cell(to_json, item) for item in values]
+
+
+def _types_in(cells: list[Any]) -> set[type]:
+    return set().union(*(_types_in(cell) if isinstance(cell, list) else {type(cell)} for cell in cells)) - {NoneType}
+
+
+def _as_text(cells: list[Any]) -> list[Any]:
+    return [_as_text(cell) if isinstance(cell, list) else None if cell is None else str(cell) for cell in cells]

@@ -16,6 +16,8 @@ from pydantic_core import to_jsonable_python
 
 from millrace_consumer.modeltypes import Kind
 from millrace_consumer.sinks.base import RecordsRejected
+from millrace_consumer.sinks.holds import Hold
+from millrace_consumer.sinks.sqliteholds import hold_of, is_numeric
 from millrace_consumer.sinks.sqlrows import Rows
 from millrace_consumer.sinks.sqltable import Found, SqlTable, Upsert, quoted
 from millrace_consumer.sinks.upserting import Absent
@@ -73,6 +75,9 @@ class SqliteTable(SqlTable):
         """The columns that take JSON text."""
         return {name for name, column in self.columns.items() if "JSON" in column.type.upper()}
 
+    def hold_of(self, column: Found) -> Hold | None:
+        return hold_of(column.type)
+
     def drop_not_null(self, name: str) -> str:
         """SQLite has no statement for it."""
         return f"make the table anew with a DEFAULT for {quoted(name)}, or without its NOT NULL"
@@ -92,9 +97,7 @@ class SqliteTable(SqlTable):
         return Rows({name: _bound(values) for name, values in cells.items()})
 
     def _is_numeric(self, name: str) -> bool:
-        """Return True where SQLite makes numbers of text in a column, by its rules for the names of types."""
-        type = self.columns[name].type.upper()
-        return "INT" in type or (bool(type) and not any(part in type for part in ("CHAR", "CLOB", "TEXT", "BLOB")))
+        return is_numeric(self.columns[name].type)
 
     def is_ordered(self, upsert: Upsert) -> bool:
         """See `SqlTable.is_ordered`: what is a number in a column of numbers, and what sorts as text as it does."""

@@ -155,4 +155,4 @@ class SqlOptions(UpsertingSink):
 
     def _columns(self, table: SqlTable, names: list[str]) -> Columns:
         sparse = table.sparse(names, keeps=self.keeps)
-        return Columns(names, table.json, table.arrays, table.clocks, sparse, keeps=self.keeps)
+        return Columns(names, table.json, table.arrays, table.holds, sparse, keeps=self.keeps)

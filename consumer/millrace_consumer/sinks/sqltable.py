@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Self
 
 from millrace_consumer.matching import Match, Matching
 from millrace_consumer.modeltypes import Kind
+from millrace_consumer.sinks.holds import Hold
 from millrace_consumer.sinks.sqlcolumns import PLAIN, SqlColumn
 from millrace_consumer.sinks.sqlrows import Rows
 from millrace_consumer.sinks.upserting import BY_LETTERS
@@ -28,6 +30,8 @@ class Found(NamedTuple):
     """What kind of type it is, where the database tells."""
     base: str = ""
     """The type below any domain, where the database has those."""
+    modifier: int = -1
+    """What limits that type, as PostgreSQL numbers it."""
 
 
 class Upsert(NamedTuple):
@@ -115,10 +119,15 @@ class SqlTable(ABC):
         """The columns that take a list."""
         return ()
 
-    @property
-    def clocks(self) -> Collection[str]:
-        """The columns that take a time of day, and drop a zone without a word."""
-        return ()
+    @cached_property
+    def holds(self) -> Mapping[str, Hold]:
+        """What columns take without losing any of it, where the database itself would not say so."""
+        found = {name: self.hold_of(column) for name, column in self.columns.items()}
+        return {name: hold for name, hold in found.items() if hold is not None}
+
+    @abstractmethod
+    def hold_of(self, column: Found) -> Hold | None:
+        """Return what a column takes; None where the database sees to it."""
 
     def takes(self, there: Found, column: SqlColumn) -> bool:  # noqa: ARG002 - where types are no more than a hint
         """Whether what `column` holds can be written to the column that is there."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
+from types import NoneType
 from typing import Any, NamedTuple
 
 from millrace_pipeline.extras import need
+
+WHOLE_FLOATS = 2**53
+"""Up to here every whole number is a float."""
 
 
 class Frame(NamedTuple):
@@ -20,6 +25,8 @@ class Frame(NamedTuple):
     kind: str
     library: str = ""
     """What has to be installed for it, beyond what Millrace needs anyway."""
+    misfits: Callable[[list[Any]], dict[int, str]] = lambda _: {}
+    """By index the records of which the table would silently make something else, and why."""
 
 
 def _list_rows(result: Any) -> tuple[list[Any], None]:
@@ -51,7 +58,9 @@ def _pandas(records: list[Any]) -> Any:
         values = [record.get(name) for record in records]
         # Whole numbers stay whole where some record has none: pandas' own floats would make 3 of it 3.0.
         whole = None in values and all(map(_is_small_int, values)) and any(value is not None for value in values)
-        columns[name] = pandas.array(values, dtype="Int64") if whole else values
+        # Beside other values a number that no float holds stays itself.
+        kept = not whole and any(type(value) is int and abs(value) > WHOLE_FLOATS for value in values)
+        columns[name] = pandas.array(values, dtype="Int64" if whole else object) if whole or kept else values
     return pandas.DataFrame(columns, index=range(len(records)))
 
 
@@ -75,6 +84,47 @@ def _polars_rows(result: Any) -> tuple[list[Any], None]:
     if not isinstance(result, polars.DataFrame):
         raise TypeError(f"expected a polars.DataFrame, not {type(result).__qualname__}")
     return result.to_dicts(), None
+
+
+def _polars_misfits(records: list[Any]) -> dict[int, str]:
+    reasons: dict[int, str] = {}
+    for name in dict.fromkeys(name for record in _objects(records) for name in record):
+        values = [record.get(name) for record in records]
+        if len(kinds := set(map(type, values)) - {NoneType}) > 1 or kinds & {list, dict}:
+            for index in _not_held(values):
+                reasons.setdefault(
+                    index, f"{name}: the column can't hold it as it is beside what most records have there"
+                )
+    return reasons
+
+
+def _not_held(values: list[Any]) -> list[int]:
+    """The values that a polars column of all of them would make something else of."""
+    polars = need("polars", "polars", "a transform of polars.DataFrame")
+    there = [index for index, value in enumerate(values) if value is not None]
+    most = Counter(_kind(values[index]) for index in there).most_common(1)[0][0]
+    of_one = [index for index in there if _kind(values[index]) is most]
+    others = sorted({*there} - {*of_one})
+    try:
+        found = polars.from_dicts([{"": values[index]} for index in of_one], infer_schema_length=None)[""].to_list()
+    except (polars.exceptions.PolarsError, TypeError, ValueError, OverflowError):
+        return others  # to make the table says why
+    return [*others, *(index for index, cell in zip(of_one, found, strict=True) if not _is_same(values[index], cell))]
+
+
+def _kind(value: Any) -> type:
+    return float if type(value) is int or isinstance(value, float) else type(value)
+
+
+def _is_same(value: Any, cell: Any) -> bool:
+    """Return True where a cell holds a record's value; what an object lacks is null there."""
+    if isinstance(value, dict):
+        return isinstance(cell, dict) and all(_is_same(value.get(name), inner) for name, inner in cell.items())
+    if isinstance(value, list):
+        return isinstance(cell, list) and len(value) == len(cell) and all(map(_is_same, value, cell))
+    if isinstance(value, bool) or isinstance(cell, bool):
+        return value is cell
+    return bool(value == cell)
 
 
 def _objects(records: list[Any]) -> list[dict[str, Any]]:
@@ -107,7 +157,7 @@ LISTS = Frame(list, _list_rows, "list")
 FRAMES: dict[tuple[str, str], Frame] = {
     ("pyarrow", "Table"): Frame(_arrow, _arrow_rows, "pyarrow.Table"),
     ("pandas", "DataFrame"): Frame(_pandas, _pandas_rows, "pandas.DataFrame", "pandas"),
-    ("polars", "DataFrame"): Frame(_polars, _polars_rows, "polars.DataFrame", "polars"),
+    ("polars", "DataFrame"): Frame(_polars, _polars_rows, "polars.DataFrame", "polars", _polars_misfits),
 }
 """By the library's name and the class's."""
 

@@ -23,7 +23,7 @@ class Whole(Stage):
 
     def run(self, rows: Sequence[Row], failed: dict[int, Failed]) -> list[Row]:
         """What the rows became."""
-        rows = self._readable(rows, failed)
+        rows = self._held(self._readable(rows, failed), failed)
         while rows:
             try:
                 return self._called(rows)
@@ -44,6 +44,16 @@ class Whole(Stage):
             else:
                 readable.append(row)
         return readable
+
+    def _held(self, rows: Sequence[Row], failed: dict[int, Failed]) -> Sequence[Row]:
+        """The rows whose values the table holds as they are."""
+        try:
+            reasons = self._frame.misfits([opened(row.text)[0] for row in rows])
+        except TypeError:
+            return rows  # to make the table says why
+        for index, reason in reasons.items():
+            failed.setdefault(rows[index].origin, Failed(reason))
+        return [row for index, row in enumerate(rows) if index not in reasons]
 
     def _called(self, rows: Sequence[Row]) -> list[Row]:
         pairs = [opened(row.text) for row in rows]

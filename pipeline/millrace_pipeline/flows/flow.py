@@ -23,7 +23,7 @@ from millrace_pipeline.flows.alerts import Alert, NotifyOptions
 from millrace_pipeline.flows.component import Component, Several
 from millrace_pipeline.flows.document import Document, read_document
 from millrace_pipeline.flows.importpath import put_on_path
-from millrace_pipeline.flows.misfits import misfits, shared_keys
+from millrace_pipeline.flows.misfits import misfits, shared_keys, taken_by_partitions
 from millrace_pipeline.flows.options import (
     BatchOptions,
     DeadOptions,
@@ -38,6 +38,7 @@ from millrace_pipeline.flows.project import Part, Project
 from millrace_pipeline.flows.reference import Reference, load_model, load_transform
 from millrace_pipeline.flows.units import Duration
 from millrace_pipeline.flows.validation import did_you_mean, foreign_error, validate
+from millrace_pipeline.redis.slot import spread_keys
 
 PROJECT = re.compile(r"[\w.-]{1,100}")
 """What the project of a flows file may be called."""
@@ -95,6 +96,7 @@ class Flow(Options):
 
     _document: Document = PrivateAttr(default_factory=Document)
     _steps: Steps = PrivateAttr(default=())
+    _whole: Flow | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod
@@ -126,6 +128,30 @@ class Flow(Options):
         )
         file = document.folder / Path(document.file).name if document.folder else None
         return Project.of(_project(document), self.name, source, sink, file)
+
+    @property
+    def lists(self) -> list[Flow]:
+        """The flow, or the flows that are its partitions: `events.0`, `events.1` …, each with a list of its own."""
+        if self.queue.partitions == 1:
+            return [self]
+        keys = spread_keys(self.queue.key, self.queue.partitions)
+        queues = [self.queue.model_copy(update={"key": key, "partitions": 1, "by": None}) for key in keys]
+        parts = [
+            self.model_copy(update={"name": f"{self.name}.{index}", "queue": queue})
+            for index, queue in enumerate(queues)
+        ]
+        for part in parts:
+            part._whole = self
+        return parts
+
+    def in_partitions(self, count: int) -> Flow:
+        """Return the flow with so many partitions, 1 for none, whatever its file says."""
+        return self.model_copy(update={"queue": self.queue.model_copy(update={"partitions": count})})
+
+    @property
+    def whole(self) -> Flow | None:
+        """The flow that this is a partition of, if it is one."""
+        return self._whole
 
     def error(self, message: str, *steps: str | int) -> ConfigError:
         """Return what somebody else says of what `steps` lead to in this flow, with its place in the file."""
@@ -233,7 +259,10 @@ def load(
                 flows[name] = _flow(name, value, document)
         except ConfigError as error:
             errors.append(error)
-    found += shared_keys({name: flow.queue.key for name, flow in flows.items()}, document)
+    keys = {name: flow.queue.key for name, flow in flows.items()}
+    found += shared_keys(keys, document)
+    partitions = {part.name: part.queue.key for flow in flows.values() for part in flow.lists if part.whole}
+    found += taken_by_partitions(keys, partitions, document)
     errors = [config_error(document.file, found), *errors] if found else errors
     if examine:
         unsound = {problem.steps[1:2] for problem in found}

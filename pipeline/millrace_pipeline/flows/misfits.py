@@ -78,6 +78,17 @@ def shared_keys(keys: Mapping[str, str], document: Document) -> Iterator[Problem
                 yield document.problem(("flows", name, "queue", "key"), message)
 
 
+def taken_by_partitions(
+    keys: Mapping[str, str], partitions: Mapping[str, str], document: Document
+) -> Iterator[Problem]:
+    """Yield which flows have the list of a partition of another flow, both by name with their lists."""
+    owners = {key: name for name, key in partitions.items()}
+    for name, key in keys.items():
+        if key in owners:
+            message = f"is the list of the partition {owners[key]} already: expected a list of its own"
+            yield document.problem(("flows", name, "queue", "key"), message)
+
+
 def _stem(key: str) -> str:
     """Return what the names of the keys beside a list begin with, as `millrace_pipeline.queue.keys` makes them."""
     return key if "{" in key else f"{{{key}}}"

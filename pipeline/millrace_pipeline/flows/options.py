@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.units import Duration, Share, Size
 
 
@@ -34,6 +35,48 @@ class QueueOptions(Options):
         description="What waits until Redis says that it is on its disk: nothing (off); telling a source that forgets "
         "what it gave, such as sqs, that it is published (acknowledge); that, and writing a batch to the sink (write).",
     )
+
+    partitions: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="So many lists for one flow, which lie evenly over the nodes of a Redis Cluster. For sources whose "
+        "positions have an order.",
+    )
+    by: str | None = Field(
+        None,
+        min_length=1,
+        description="JSON pointer (/meta/domain) to what says which of the partitions a record goes to. Default: the "
+        "record's key.",
+    )
+    in_order: bool = Field(
+        False,
+        description="One batch of a list is with a consumer at a time, the oldest first: the sink gets what is on the "
+        "list in its order, whatever dies. Costs what batches that are written side by side gain.",
+    )
+
+    @property
+    def list_name(self) -> str:
+        """The name of the flow's one list. Raises ConfigError where it has partitions: then each has a list."""
+        if self.partitions > 1:
+            raise ConfigError(
+                f"{self.key} is kept in {self.partitions} partitions, and this works on one list. Name a partition: "
+                f"the flow's name with .0 … .{self.partitions - 1} behind it"
+            )
+        return self.key
+
+    @field_validator("by")
+    @classmethod
+    def _by_is_a_pointer(cls, by: str | None) -> str | None:
+        return _pointer(by)
+
+    @model_validator(mode="after")
+    def _partitions_fit(self) -> QueueOptions:
+        if self.by is not None and self.partitions == 1:
+            raise ValueError("`by` says which partition a record goes to: add `partitions: 8`, or leave it out")
+        if self.partitions > 1 and "{" in self.key:
+            raise ValueError("a list with partitions has a hash tag of its own in each: expected a key without braces")
+        return self
 
     @field_validator("key")
     @classmethod
@@ -63,9 +106,7 @@ class DedupeOptions(Options):
     @field_validator("key")
     @classmethod
     def _key_is_a_pointer(cls, key: str | None) -> str | None:
-        if key and re.search(r"~(?![01])", key):
-            raise ValueError("expected a JSON pointer such as /meta/id, in which ~ is written ~0")
-        return key
+        return _pointer(key)
 
 
 class BatchOptions(Options):
@@ -109,3 +150,9 @@ class TracesOptions(Options):
         from millrace_pipeline.web import checked_url  # what speaks HTTP is imported where somebody wants it
 
         return None if endpoint is None else checked_url(endpoint, "http://localhost:4318")
+
+
+def _pointer(text: str | None) -> str | None:
+    if text and re.search(r"~(?![01])", text):
+        raise ValueError("expected a JSON pointer such as /meta/id, in which ~ is written ~0")
+    return text

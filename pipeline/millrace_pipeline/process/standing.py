@@ -62,7 +62,7 @@ class Standing(Collector):
 
     def __init__(self, flows: Iterable[Flow], url: str, *, role: Role = "consumer") -> None:
         kind = _AsProducer if role == "producer" else _AsConsumer
-        self._flows = [kind(flow, url) for flow in flows]
+        self._flows = [kind(part, url) for flow in flows for part in flow.lists]
         self._wanted: queue.SimpleQueue[Future[list[Seen]] | None] = queue.SimpleQueue()
         self._under_way: Future[list[Seen]] | None = None
         self._lock = threading.Lock()

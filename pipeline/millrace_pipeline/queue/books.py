@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,12 @@ from millrace_pipeline.queue.pausing import Part, Pause, pauses_in
 from millrace_pipeline.queue.replies import milliseconds, pairs
 from millrace_pipeline.queue.session import Session
 from millrace_pipeline.redis.connection import Command
+
+COUNTED = (
+    *("published", "foreign", "delivered", "filtered", "ready", "in_flight", "dead", "discarded", "variants"),
+    *("foreign_waiting", "delayed", "astray", "bytes_in", "bytes_out"),
+)
+"""What the books count, and what may be added up."""
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -90,6 +96,23 @@ class Books(msgspec.Struct, frozen=True):
     def as_dict(self) -> dict[str, Any]:
         """Everything above as JSON can say it."""
         return {**msgspec.to_builtins(self), "lag": self.lag, "difference": self.difference}
+
+
+def sum_of(books: Sequence[Books]) -> Books:
+    """Return the books of a flow from those of its partitions, each of an instant of its own."""
+    if len(books) == 1:
+        return books[0]
+    counts = {name: sum(getattr(found, name) for found in books) for name in COUNTED}
+    unread = [found.unread for found in books if found.unread is not None]
+    return Books(
+        **counts,
+        oldest_seconds=max(found.oldest_seconds for found in books),
+        leases=[lease for found in books for lease in found.leases],
+        checkpoints={name: position for found in books for name, position in found.checkpoints.items()},
+        moment=min(found.moment for found in books),
+        unread=sum(unread) if unread else None,
+        paused={part: pause for found in books for part, pause in found.paused.items()},
+    )
 
 
 def age_of(line: bytes | None, now_ms: int) -> float:

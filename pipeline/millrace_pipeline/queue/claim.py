@@ -77,7 +77,7 @@ class Asking:
         """Return the commands that claim so many records, and `fetch` them.
 
         The first replies how many there are, or less than 0 where the batch is someone else's by now; whether some
-        lease has run out, and who paused the consumers, where they are.
+        lease has run out, who paused the consumers, where they are, and whether another batch must be done with first.
         """
         id, token = self.names(number)
         keys = self._session.keys
@@ -88,6 +88,7 @@ class Asking:
                 *(keys.batch(id), keys.steering),
             ],
             *(id, token, number, records, self._lease_ms, self._session.name, SESSION_SECONDS, attempts),
+            int(self._session.in_order),
         )
         return [claim, ("LRANGE", keys.batch(id), 0, -1)] if fetch else [claim]
 

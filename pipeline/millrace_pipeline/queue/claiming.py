@@ -14,6 +14,9 @@ from millrace_pipeline.queue.session import SESSION_SECONDS
 
 FULL_POLL_SECONDS = 0.25
 
+TURN_SECONDS = 0.1
+"""So often a consumer looks whether the batch before is done with, where a list is delivered in order."""
+
 
 class Claiming:
     """The consumer's half of a queue. One thread at a time claims."""
@@ -34,10 +37,10 @@ class Claiming:
 
         The record that ends the wait is moved to `woken`, which every claim takes from first. A record moved there for
         a consumer that died meanwhile is thus never out of reach, and each record wakes one consumer, not all.
-        While the consumers are paused it only lets the time pass.
+        While the consumers are paused, or another batch must be done with first, it only lets the time pass.
         """
-        if self.leases.paused.now is not None:
-            self.session.give_up.wait(seconds)
+        if self.leases.paused.now is not None or self.leases.behind:
+            self.session.give_up.wait(min(seconds, TURN_SECONDS) if self.leases.behind else seconds)
             return
         keys = self.session.keys
         try:
@@ -107,13 +110,16 @@ class Claiming:
         return int(added)
 
     def reclaim(self) -> Claim | None:
-        """Take over the batch whose lease ran out first, same id and same records; None where there is none."""
+        """Take over the batch whose lease ran out first, same id and same records; None where there is none.
+
+        In order it is the oldest batch, and None while its lease lasts.
+        """
         session, number = self.session, self._reclaims + 1
         token = f"{session.id}.reclaim.{number}"
         (found,) = session.ask_script(
             "reclaim",
             [session.keys.leases, session.keys.claims, session.key, session.keys.steering],
-            [token, number, self.leases.ms, session.name, SESSION_SECONDS],
+            [token, number, self.leases.ms, session.name, SESSION_SECONDS, int(session.in_order)],
         )
         self._reclaims = number
         if found is None:

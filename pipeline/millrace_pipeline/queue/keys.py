@@ -45,7 +45,7 @@ class Keys:
         self.history = self.beside("history")
         """hash: second since 1970 → how the counters stood then, as numbers with spaces between them"""
         self.project = self.beside("project")
-        """hash: whose list it is: name, flow, source, sink, place"""
+        """hash: whose list it is: name, flow, source, sink, place; in how many partitions the flow is kept"""
         self.steering = self.beside("steering")
         """hash: producers, consumers → who paused them, as JSON; `moves`: how often a checkpoint was set by hand"""
         self.changes = self.beside("changes")

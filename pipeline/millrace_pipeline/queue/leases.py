@@ -30,11 +30,14 @@ class Leases:
         """Whether some lease had run out when the last claim looked; at the start nobody knows."""
         self.paused = Paused("consumers", session.keys.ready)
         """Whether we are to stand still, as the last claim heard."""
+        self.behind = False
+        """Whether nothing may be taken before another batch is done with, as the last claim heard."""
 
-    def hear(self, overdue: int, paused: bytes | None = None) -> None:
+    def hear(self, overdue: int, paused: bytes | None = None, behind: int = 0) -> None:
         """Take note of what a claim was told beside its records."""
         self.overdue = bool(overdue)
         self.paused.hear(paused)
+        self.behind = bool(behind)
 
     def begin(self, claim: Claim) -> None:
         """Count the attempt of a batch that was claimed ahead, unless that is done. Raises LeaseLost."""

@@ -7,6 +7,7 @@ from msgspec import structs
 
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.project import Project
+from millrace_pipeline.queue.layout import refuse_partitions
 from millrace_pipeline.queue.session import Session
 
 log = structlog.get_logger(__name__)
@@ -28,8 +29,9 @@ def mark(session: Session, project: Project, *, take_over: bool = False) -> None
     A list with another's mark keeps it, unless `take_over`, and the log says so: it may be that both the flow's source
     and its sink were changed at once, or that two files with no name share a list on purpose.
 
-    Raises ConfigError where both have names, and they differ.
+    Raises ConfigError where both have names, and they differ, and where the flow is kept in partitions.
     """
+    refuse_partitions(session)
     while True:
         seen = mark_of(session)
         ours = seen is None or take_over or project.is_of(seen)

@@ -120,6 +120,15 @@ class Publishing:
         return published
 
     @property
+    def sessions(self) -> list[Session]:
+        """The sessions with the lists that are published to: the one."""
+        return [self.session]
+
+    def lag(self) -> int:
+        """How many records are ready or in flight."""
+        return self.session.lag()
+
+    @property
     def publishes(self) -> int:
         """The number of publishes that Redis has told us of."""
         return self._publishes

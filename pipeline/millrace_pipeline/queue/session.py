@@ -48,7 +48,8 @@ class Session:
     """Keys, connections, and the patience to get through: what every half of a queue is made with.
 
     `url` and `key` name the Redis and the list. What is published, and a batch that is taken, count only once so many
-    `replicas` of Redis hold them; `fsync` says what waits for Redis' disk. Set `give_up` to make a call that waits out
+    `replicas` of Redis hold them; `fsync` says what waits for Redis' disk; `in_order`, that nobody takes a batch while
+    another is taken. Set `give_up` to make a call that waits out
     an outage raise QueueUnavailable instead. Each thread that uses it has a connection of its own.
     """
 
@@ -59,10 +60,12 @@ class Session:
         *,
         replicas: int = 0,
         fsync: Fsync = "off",
+        in_order: bool = False,
         give_up: threading.Event | None = None,
     ) -> None:
         self.keys = Keys(key)
         self.fsync = fsync
+        self.in_order = in_order
         self.give_up = give_up or threading.Event()
         self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(5)}"
         self.key = self.keys.session(self.id)
@@ -77,8 +80,15 @@ class Session:
 
     @classmethod
     def of(cls, url: str, queue: QueueOptions, *, give_up: threading.Event | None = None) -> Session:
-        """Return a session about a flow's list, as the flow's `queue` says."""
-        return cls(url, queue.key, replicas=queue.replicas, fsync=queue.fsync, give_up=give_up)
+        """Return a session about a flow's list, as the flow's `queue` says. Raises ConfigError where it has several."""
+        return cls(
+            url,
+            queue.list_name,
+            replicas=queue.replicas,
+            fsync=queue.fsync,
+            in_order=queue.in_order,
+            give_up=give_up,
+        )
 
     def lag(self) -> int:
         """How many records are ready or in flight."""

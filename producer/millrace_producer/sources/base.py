@@ -90,6 +90,21 @@ class Source(BaseModel, ABC):
         trying again won't help. Any other exception counts as SourceUnavailable, and its traceback is logged.
         """
 
+    @property
+    def ordered(self) -> bool:
+        """True where each record has a position, and `is_behind` tells which of two comes first.
+
+        A flow with partitions needs that.
+        """
+        return False
+
+    def is_behind(self, position: Position, checkpoint: Position) -> bool:
+        """Return True where the record at this position was given before `read(checkpoint)` begins.
+
+        For a source that is `ordered`.
+        """
+        raise NotImplementedError
+
     def describe(self, position: Position) -> str:
         """Return in words where a read from this position begins: `after the event 7`, for people who look or move it.
 

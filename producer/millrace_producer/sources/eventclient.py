@@ -7,6 +7,7 @@ wire is all here. No message made here holds a header, a query string or a URL's
 
 from __future__ import annotations
 
+import codecs
 import http.client
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from sseclient import SSEClient
 
 from millrace_pipeline.auth import Auth
 from millrace_pipeline.failure import Failure
+from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.query import with_params
 from millrace_pipeline.web import is_not_now, shown, status_text, wait_asked_for
 from millrace_producer import trouble
@@ -29,6 +31,9 @@ from millrace_producer.sources.retry import Retry
 from millrace_producer.sources.webclient import WebClient
 
 CHUNK_BYTES = 65_536
+
+_OTHERS = {b"{": "JSON, maybe a record a line (NDJSON)", b"[": "JSON, an array", b"<": "XML or HTML"}
+"""By its first letter what is no event stream: no field's name begins so."""
 
 
 @dataclass(frozen=True)
@@ -179,12 +184,24 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
         return received or Failure("closed by the server")
 
     def _look_at_beginning(self, received: bytes) -> None:
-        """Raise SourceRefused for a stream in UTF-16 or UTF-32: no line of it would be one, and it would seem quiet."""
+        """Raise SourceRefused for a stream in UTF-16 or UTF-32: no line of it would be one, and it would seem quiet.
+
+        So it is with JSON and XML by the name of an event stream; the standard passes over such lines, so that is said.
+        """
         self._head = (self._head + received[:HEAD])[:HEAD]
         mark = marked(self._head)
         found = mark.name if mark and mark.is_wide else unmarked(self._head)
         if found:
             raise self._web.refused(f"sent {found.upper()}, and an event stream is UTF-8")
+        if other := _OTHERS.get(self._head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]):
+            repeats.warn(
+                "no_event_stream",
+                kind=shown(self.url),
+                url=shown(self.url),
+                found=other,
+                mend="an event stream has no such lines, and nothing comes of them: a source of type rest reads JSON, "
+                "a record a line too (format: jsonl)",
+            )
 
     def _disconnect(self) -> None:
         self._parser.finish()

@@ -23,7 +23,7 @@ from millrace_producer.sources.reading.csv import Dialect
 from millrace_producer.sources.reading.files import Files, LocalFiles, Objects
 from millrace_producer.sources.reading.format import WHOLE, Document, FileFormat, Layout
 from millrace_producer.sources.reading.packed import PACKED
-from millrace_producer.sources.reading.place import place_of
+from millrace_producer.sources.reading.place import is_behind, place_of
 from millrace_producer.sources.reading.tail import Tail
 from millrace_producer.sources.reading.walk import Manner, Order, Walk
 from millrace_producer.sources.recordoptions import RecordOptions
@@ -199,6 +199,15 @@ class FilesSource(CellOptions, RecordOptions, Source):
         """See `Source.probe`."""
         found = len(self._files.found())
         return f"{found:,} file{'' if found == 1 else 's'} there"
+
+    @property
+    def ordered(self) -> bool:
+        """See `Source.ordered`. A file that is followed has another name later, one that grows another time."""
+        return self.mode != "tail" and self.order == "name"
+
+    def is_behind(self, position: Position, checkpoint: Position) -> bool:
+        """See `Source.is_behind`."""
+        return is_behind(position, checkpoint)
 
     def describe(self, position: Position) -> str:
         """See `Source.describe`."""

@@ -58,6 +58,15 @@ class PythonSource(Source):
             raise ValueError(f"{self.function} is no function: it takes no arguments")
         return self
 
+    @property
+    def ordered(self) -> bool:
+        """See `Source.ordered`. What positions of the function's own mean only it knows."""
+        return self.counted
+
+    def is_behind(self, position: Position, checkpoint: Position) -> bool:
+        """See `Source.is_behind`."""
+        return bool(position <= checkpoint)
+
     def describe(self, position: Position) -> str:
         """See `Source.describe`."""
         if self._takes_position:

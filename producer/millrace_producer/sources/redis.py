@@ -132,6 +132,16 @@ class RedisSource(CellOptions, TimeOptions, Source):
             raise SourceRefused(f"key {self.key} is a {found} there, not a {self.kind}")
         return f"it answers; {self.key} is {'not there yet' if found == 'none' else f'a {found}'}"
 
+    @property
+    def ordered(self) -> bool:
+        """See `Source.ordered`."""
+        return self.kind == "stream" and self.group is None
+
+    def is_behind(self, position: Position, checkpoint: Position) -> bool:
+        """See `Source.is_behind`."""
+        at, up_to = ([*map(int, str(id).split("-"))] for id in (position, checkpoint))
+        return at <= up_to
+
     def describe(self, position: Position) -> str:
         """See `Source.describe`. Of a stream it is an entry's id; a list, and a group, keep their place themselves."""
         if self.kind != "stream" or self.group is not None:

@@ -14,7 +14,7 @@ from millrace_producer.sources.base import Source
 from millrace_producer.sources.cells import CellOptions
 from millrace_producer.sources.incremental import Incremental
 from millrace_producer.sources.jsonbody import put
-from millrace_producer.sources.pagination import Offset, PageNumber, Pagination
+from millrace_producer.sources.pagination import Cursor, Offset, PageNumber, Pagination
 from millrace_producer.sources.recordoptions import RecordOptions
 from millrace_producer.sources.restbody import BodyFormat, CsvLayout
 from millrace_producer.sources.timetable import Timed
@@ -110,8 +110,18 @@ class RestOptions(CellOptions, RecordOptions, Timed, WebOptions, Source):
                 if not isinstance(self.body, dict | list):
                     raise ValueError(f"{pointer} points into the body: expected method: POST, and a body that is JSON")
                 put(copy.deepcopy(self.body), pointer, None)
+        if asked_for[0] and asked_for[0] == asked_for[1] and not self._goes_by_the_last_record():
+            raise ValueError(
+                f"pagination.parameter and incremental.parameter are both {asked_for[0]!r}: one would take the other's "
+                "place, name different ones"
+            )
         self._places_in_the_url_are_filled()
         return self
+
+    def _goes_by_the_last_record(self) -> bool:
+        """Return True where the next page is asked for by what is new: by the same value either way."""
+        new = self.incremental.field if self.incremental else None
+        return isinstance(self.pagination, Cursor) and self.pagination.record == new is not None
 
     def _places_in_the_url_are_filled(self) -> None:
         paged = self.pagination.parameter if isinstance(self.pagination, PageNumber | Offset) else None

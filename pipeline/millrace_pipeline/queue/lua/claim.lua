@@ -6,13 +6,16 @@
 -- copies the tail slice in one go (O(want) at any depth), LTRIM cuts it off. Works at maxmemory (allow-oom), since a
 -- claim is what frees memory in the end.
 --
--- While the consumers are paused it takes nothing, and no lease counts as run out.
+-- While the consumers are paused it takes nothing, and no lease counts as run out. In order it takes nothing while
+-- any batch is there, whoever has it, and whether its lease has run out or not.
 --
 -- KEYS  1 ready  2 woken  3 leases  4 claims  5 counters  6 session  7 batch  8 steering
 -- ARGV  1 id  2 token  3 number  4 want  5 lease (ms)  6 consumer  7 session time to live (s)
 --       8 attempts to begin with: 1, or 0 for one that is claimed ahead of its time (begin counts it)
+--       9 1 for in order, else 0
 -- Returns {records now in the batch, 1 if some lease has run out else 0}, and where the consumers are paused who did it,
--- as JSON; records is -1 where this claim was made before and its batch is no longer ours.
+-- as JSON; behind that 1 where, in order, another batch must be done with first. records is -1 where this claim was made
+-- before and its batch is no longer ours.
 local ready, woken, leases, claims = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local counters, session, batch, steering = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local id, token, number, want = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -44,6 +47,9 @@ redis.call('LLEN', batch)
 local paused = redis.call('HGET', steering, 'consumers')
 if paused then
   return {0, 0, paused}
+end
+if ARGV[9] == '1' and redis.call('ZCOUNT', leases, '-inf', '+inf') > 0 then
+  return {0, overdue, false, 1}
 end
 
 -- A consumer that waited in BLMOVE left the record that woke it in `woken`: put those back, oldest last, so that one

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- reclaim: take over the batch whose lease ran out first.
+-- reclaim: take over the batch whose lease ran out first; in order, the oldest, once its lease has run out.
 --
 -- Guarantee: the same id and the same records as before, the attempt counted; whoever held it is fenced from here on.
 -- Once per (session, number): sent again after a lost reply it answers the same batch.
 --
 -- KEYS  1 leases  2 claims  3 session  4 steering
--- ARGV  1 token  2 number  3 lease (ms)  4 consumer  5 session time to live (s)
+-- ARGV  1 token  2 number  3 lease (ms)  4 consumer  5 session time to live (s)  6 1 for in order, else 0
 -- Returns {id, attempts, steps, records, 1 if it was put off and no sink has seen it, how many of its attempts put it
 -- off, why the last did}, or nothing where no lease has run out, or the consumers are paused.
 local leases, claims, session, steering = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -37,6 +37,20 @@ if not id then
   return false
 end
 local claim = cjson.decode(redis.call('HGET', claims, id))
+if ARGV[6] == '1' then
+  -- There are several where a batch was split, whose halves are as old as it was and named in their order, or from
+  -- before the list was to be in order.
+  local all = redis.call('ZRANGE', leases, '-inf', '+inf', 'BYSCORE', 'WITHSCORES')
+  for i = 1, #all, 2 do
+    local other = cjson.decode(redis.call('HGET', claims, all[i]))
+    if other.since < claim.since or (other.since == claim.since and all[i] < id) then
+      if tonumber(all[i + 1]) > now then
+        return false
+      end
+      id, claim = all[i], other
+    end
+  end
+end
 claim.token = token
 claim.consumer = ARGV[4]
 claim.attempts = claim.attempts + 1
