@@ -208,6 +208,7 @@ def six_nodes() -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.mark.timeout(120 + 10 * KILLS)
 def test_on_six_nodes_kills_and_moving_slots_never_break_the_order_of_a_key(six_nodes: Cluster, tmp_path: Path) -> None:
     with Place(tmp_path, six_nodes.nodes[0].url, "six") as place:
         place.module(WITHOUT_END.format(keys=KEYS))
