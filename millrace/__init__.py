@@ -16,9 +16,10 @@ class MySink(millrace.Sink): ...
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from millrace_pipeline.ondemand import on_demand
 
 if TYPE_CHECKING:
     from millrace.inline import run_inline
@@ -64,7 +65,6 @@ _HOMES = {
     "millrace_producer.sources.base": ("Source",),
     "millrace_producer.writer": ("Writer",),
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "WHOLE",
@@ -95,13 +95,7 @@ __all__ = [
     "writer",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    # Each name is imported when it is first asked for, so that no program pays for what it doesn't use (PEP 562).
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'millrace' has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(_HOME_OF[name]), name)
-    return found
+__getattr__ = on_demand(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

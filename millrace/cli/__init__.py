@@ -13,6 +13,7 @@ import typer
 
 from millrace.cli.commands import COMMANDS, GROUPS
 from millrace.cli.exits import FAILED, UNREACHED, WRONG
+from millrace.cli.held import asking, let_go
 from millrace.cli.lean import be_lean
 from millrace_pipeline.errors import ConfigError, MillraceError, QueueMisuse, QueueUnavailable, SinkUnavailable
 
@@ -85,7 +86,6 @@ def _files(arguments: Sequence[str]) -> list[str]:
 
 
 def _run(command: typer.Typer) -> None:
-    from millrace.cli.asked import asking, let_go
     from millrace_pipeline.process import logs
 
     logs.configure("pretty", "error")  # a service says otherwise when it starts

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from millrace.cli.services import FlowsOption, settings_with
+from millrace.cli.flowsfile import FlowsOption, settings_with
 from millrace_pipeline.errors import ConfigError
 
 app = typer.Typer()

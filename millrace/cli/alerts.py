@@ -15,8 +15,8 @@ from typer.core import TyperGroup
 from millrace.cli.asked import Asked
 from millrace.cli.completion import flow_names
 from millrace.cli.exits import FAILED
-from millrace.cli.services import FlowsOption, choose, choose_lists, settings_with
-from millrace.cli.status import JsonOption, NamesArgument
+from millrace.cli.flowsfile import FlowsOption, NamesArgument, choose, choose_lists, settings_with
+from millrace.cli.status import JsonOption
 from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.flow import Flow

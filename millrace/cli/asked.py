@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from millrace.cli.held import hold
 from millrace.ours import may_change
 from millrace.server import Server, server_of
 from millrace_pipeline.flows.flow import Flow
@@ -36,7 +37,7 @@ class Asked:
     def of(cls, settings: Settings) -> Asked:
         """Find it, and say on standard error which it is. Raises ConfigError, see `server_of`."""
         server = server_of(settings)
-        _held.append(server)
+        hold(server)
         sys.stderr.write(f"Redis: {server}\n")
         sys.stderr.flush()
         return cls(server, settings.with_redis_url(server.url))
@@ -89,18 +90,3 @@ class Asked:
         self._hold_to_layout(flow)
         queue.give_up.set()
         return queue
-
-
-def asking() -> bool:
-    """Return True in a command that asks a Redis, rather than one that works with it."""
-    return bool(_held)
-
-
-def let_go() -> None:
-    """Lets go of every Redis that this process asked: an embedded one that was started for it is stopped."""
-    while _held:
-        _held.pop().close()
-
-
-_held: list[Server] = []
-"""A command ends in many places; what it holds is held until then, or until the kernel takes it."""

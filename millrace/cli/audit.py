@@ -11,8 +11,8 @@ import typer
 from rich.markup import escape
 
 from millrace.cli.asked import Asked
-from millrace.cli.services import FlowsOption, choose_lists, settings_with
-from millrace.cli.status import JsonOption, NamesArgument
+from millrace.cli.flowsfile import FlowsOption, NamesArgument, choose_lists, settings_with
+from millrace.cli.status import JsonOption
 from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.queue.changes import Change, changes_of
 

@@ -13,10 +13,9 @@ import structlog
 import typer
 
 from millrace.cli.asked import Asked
+from millrace.cli.flowsfile import FlowsOption, NamesArgument, choose, settings_with
 from millrace.cli.scaler import AgeOption, CalmOption, IdleOption, MaxOption, MinOption, rules_from
-from millrace.cli.services import FlowsOption, choose, settings_with
 from millrace.cli.stack import FileOption, ProjectOption
-from millrace.cli.status import NamesArgument
 from millrace.control import RunGone
 from millrace_pipeline.process import logs
 from millrace_pipeline.process.signals import on_signal

@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from millrace.cli.asked import Asked
-from millrace.cli.services import choose_list, choose_lists, settings_with
+from millrace.cli.flowsfile import choose_list, choose_lists, settings_with
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue import Session

@@ -20,7 +20,7 @@ from typing import Annotated, Protocol
 import typer
 from rich.console import Console
 
-from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.flowsfile import FlowsOption, choose, settings_with
 from millrace.cli.tables import console_for_all
 from millrace.produced import is_produced
 from millrace_pipeline.errors import ConfigError

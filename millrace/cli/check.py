@@ -11,13 +11,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from millrace.cli.asked import Asked
 from millrace.cli.examine import build_all as build_all
 from millrace.cli.examine import doubts
 from millrace.cli.examine import load_all as load_all
 from millrace.cli.exits import FAILED
-from millrace.cli.services import FlowsOption, choose, settings_with
-from millrace.cli.status import NamesArgument
+from millrace.cli.flowsfile import FlowsOption, NamesArgument, choose, settings_with
 from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.flows.flow import Flow, Flows
 
@@ -55,6 +53,8 @@ def check(
         _tell(console, "warning", doubt)
     if not connect:
         return
+    from millrace.cli.asked import Asked
+
     asked = Asked.of(settings)
     well = _look_at_redis(console, asked.settings.url)
     well &= _try_all(console, chosen)

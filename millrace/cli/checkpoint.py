@@ -12,7 +12,7 @@ from millrace.checkpoints import checkpoint_of, meaning_of, move_checkpoint
 from millrace.cli.asked import AnyProjectOption
 from millrace.cli.changing import agreed, queue_to_change
 from millrace.cli.dead import DryOption, FlowArgument, YesOption, queue_to_look_at
-from millrace.cli.services import FlowsOption, choose_list, settings_with
+from millrace.cli.flowsfile import FlowsOption, choose_list, settings_with
 from millrace.cli.status import JsonOption
 from millrace_pipeline.errors import ConfigError
 

@@ -14,7 +14,7 @@ from millrace.cli.asked import AnyProjectOption
 from millrace.cli.changing import agreed, queue_to_change
 from millrace.cli.completion import flow_names
 from millrace.cli.dead import queue_to_look_at
-from millrace.cli.services import FlowsOption
+from millrace.cli.flowsfile import FlowsOption
 from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.queue import Session

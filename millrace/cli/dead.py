@@ -21,7 +21,7 @@ from rich.markup import escape
 
 from millrace.cli.asked import AnyProjectOption, Asked
 from millrace.cli.completion import flow_names
-from millrace.cli.services import FlowsOption, choose_list, choose_lists, settings_with
+from millrace.cli.flowsfile import FlowsOption, choose_list, choose_lists, settings_with
 from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.units import seconds

@@ -9,8 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from millrace.cli.services import FlowsOption, choose_lists, settings_with
-from millrace.cli.status import NamesArgument
+from millrace.cli.flowsfile import FlowsOption, NamesArgument, choose_lists, settings_with
 from millrace_pipeline.errors import ConfigError
 
 app = typer.Typer()

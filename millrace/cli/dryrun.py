@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from millrace.cli.completion import flow_names
-from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.flowsfile import FlowsOption, choose, settings_with
 from millrace.cli.status import JsonOption
 from millrace_pipeline.envelope import Record, is_envelope
 from millrace_pipeline.errors import ConfigError

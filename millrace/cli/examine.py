@@ -231,7 +231,6 @@ def _make_transforms(flow: Flow) -> None:
 
 
 def _make_sink(flow: Flow) -> None:
-    from millrace_consumer.fanout import sink_of
     from millrace_consumer.sinks import SINKS
     from millrace_consumer.sinks.base import Sink
 
@@ -239,6 +238,8 @@ def _make_sink(flow: Flow) -> None:
     for part in flow.sink.each:
         _check_sink(part, part.build(SINKS, Sink), model)
     if len(flow.sink.each) > 1:
+        from millrace_consumer.fanout import sink_of
+
         _check_sink(flow.sink, sink_of(flow), model)
 
 

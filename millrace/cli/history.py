@@ -12,7 +12,7 @@ from rich.filesize import decimal
 
 from millrace.cli.asked import Asked
 from millrace.cli.completion import flow_names
-from millrace.cli.services import FlowsOption, choose_list, settings_with
+from millrace.cli.flowsfile import FlowsOption, choose_list, settings_with
 from millrace.cli.status import JsonOption
 from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.errors import ConfigError

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from millrace.cli.asked import Asked
-from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.flowsfile import FlowsOption, choose, settings_with
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.flows.units import seconds, size_in_bytes

@@ -30,14 +30,17 @@ class _Without(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """See `Loader.exec_module`."""
-        hidden = [name for name in self._packages if name not in sys.modules]
+        hidden = {name: sys.modules.get(name) for name in self._packages}
         for name in hidden:
             sys.modules[name] = None  # type: ignore[assignment]  # what can't be imported
         try:
             self._loader.exec_module(module)
         finally:
-            for name in hidden:
-                del sys.modules[name]
+            for name, module_there in hidden.items():
+                if module_there is None:
+                    del sys.modules[name]
+                else:
+                    sys.modules[name] = module_there
 
 
 class _OnDemand(Loader):

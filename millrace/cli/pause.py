@@ -10,7 +10,7 @@ import typer
 from millrace.cli.asked import AnyProjectOption
 from millrace.cli.changing import queues_to_change
 from millrace.cli.completion import flow_names
-from millrace.cli.services import FlowsOption
+from millrace.cli.flowsfile import FlowsOption
 from millrace_pipeline.queue.pausing import PARTS, Part, pause, pauses_of, resume
 
 app = typer.Typer()

@@ -10,7 +10,7 @@ import typer
 from millrace.cli.asked import AnyProjectOption
 from millrace.cli.changing import agreed, queue_to_change, queues_to_change
 from millrace.cli.dead import DryOption, FlowArgument, YesOption
-from millrace.cli.services import FlowsOption
+from millrace.cli.flowsfile import FlowsOption
 from millrace.requeuing import requeue_batch
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.queue.purging import purge, ready_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from millrace.cli.services import FlowsOption, settings_with
+from millrace.cli.flowsfile import FlowsOption, settings_with
 from millrace_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:

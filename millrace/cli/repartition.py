@@ -11,7 +11,7 @@ from millrace.cli.asked import AnyProjectOption, Asked
 from millrace.cli.changing import agreed
 from millrace.cli.dead import DryOption, FlowArgument, YesOption
 from millrace.cli.examine import build_to_produce
-from millrace.cli.services import FlowsOption, choose, settings_with
+from millrace.cli.flowsfile import FlowsOption, choose, settings_with
 from millrace.ours import may_change
 from millrace.repartitioning import Repartitioning
 

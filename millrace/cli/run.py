@@ -21,13 +21,13 @@ from millrace.cli.books import read_books, read_books_each
 from millrace.cli.check import build_all
 from millrace.cli.endpoint import endpoint_for
 from millrace.cli.exits import PAUSED, TOO_MANY_DEAD
+from millrace.cli.flowsfile import FlowsOption, NamesArgument, choose, settings_with
 from millrace.cli.outcome import FailOnDeadOption, books_of, tell_outcome, tell_paused, too_many_dead
 from millrace.cli.practising import practising, say_practising
 from millrace.cli.reloading import Reloading
 from millrace.cli.running import RunningFlow
 from millrace.cli.screen import screen_for
-from millrace.cli.services import REDIS_PORT, FlowsOption, choose, leave, look_before, settings_with
-from millrace.cli.status import NamesArgument
+from millrace.cli.services import REDIS_PORT, leave, look_before
 from millrace.control import controlled
 from millrace.home import Home
 from millrace.produced import is_produced

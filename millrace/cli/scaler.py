@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import structlog
 import typer
 
-from millrace.cli.services import FlowsOption, choose, leave, settings_with
-from millrace.cli.status import NamesArgument
+from millrace.cli.flowsfile import FlowsOption, NamesArgument, choose, settings_with
+from millrace.cli.services import leave
 from millrace.server import server_of
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.extras import need

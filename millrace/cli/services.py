@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 import threading
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import structlog
@@ -17,10 +16,10 @@ from millrace.cli.asked import TakeOverOption
 from millrace.cli.completion import flow_names
 from millrace.cli.examine import build_to_consume, build_to_produce
 from millrace.cli.exits import PAUSED, TOO_MANY_DEAD
+from millrace.cli.flowsfile import FlowsOption, choose, choose_lists, settings_with
 from millrace.cli.outcome import FailOnDeadOption, tell_paused, too_many_dead
 from millrace.server import Server, server_of, server_to_begin_with
 from millrace_pipeline.errors import ConfigError, MillraceError, SourceRefused
-from millrace_pipeline.flows.flow import Flow, load
 from millrace_pipeline.process.service import Service
 from millrace_pipeline.process.settings import Settings
 
@@ -31,10 +30,6 @@ IDLE_PATIENCE_SECONDS = 2.0
 
 REDIS_PORT = 6379
 """The port that an embedded Valkey takes where it is free."""
-
-FlowsOption = Annotated[
-    Path | None, typer.Option("--flows", "-f", help="The flows file; else MILLRACE_FLOWS, else ./flows.yaml.")
-]
 
 
 @app.command(epilog="Example: `millrace produce wikipedia`")
@@ -161,61 +156,6 @@ def consume(
             tell_paused(consumer.flow.name, consumer.paused)
     wrong = any(isinstance(error, ConfigError) for error in errors)
     leave(2 if wrong else 1 if errors else TOO_MANY_DEAD if over else PAUSED if waits else 0)
-
-
-def settings_with(flows: Path | None) -> Settings:
-    """The environment's settings, with the flows file that the command line named."""
-    settings = Settings.load()
-    return settings.model_copy(update={"flows": flows}) if flows else settings
-
-
-def choose(settings: Settings, names: list[str]) -> list[Flow]:
-    """The flows of these names, or all. Raises ConfigError naming the ones there are."""
-    flows = load(settings.flows)
-    for name in names:
-        if name not in flows:
-            if any(part.name == name for flow in flows.values() for part in flow.lists):
-                whole = name.rpartition(".")[0]
-                raise ConfigError(f"{name} is a partition, and this is of all of the flow: name {whole}")
-            raise ConfigError(f"{settings.flows}: no flow {name!r}; there are: {', '.join(flows)}")
-    return [flows[name] for name in names or flows]
-
-
-def choose_lists(settings: Settings, names: list[str]) -> list[Flow]:
-    """The same, with its partitions in the place of a flow that has some, and a partition by its name, `events.3`.
-
-    Each has one list. Raises ConfigError.
-    """
-    flows = load(settings.flows)
-    parts = {part.name: part for flow in flows.values() for part in flow.lists if part is not flow}
-    return [
-        part
-        for name in names or flows
-        for part in ([parts[name]] if name in parts else choose(settings, [name])[0].lists)
-    ]
-
-
-def choose_shown(settings: Settings, names: list[str]) -> list[Flow]:
-    """The same as `choose_lists`, with each flow that has partitions before them, for what shows sums too."""
-    lists = choose_lists(settings, names)
-    named = [flow for flow in choose(settings, []) if not names or flow.name in names]
-    whole = {flow.name: flow for flow in named if flow.queue.partitions > 1}
-    shown: list[Flow] = []
-    for part in lists:
-        of = whole.pop(part.whole.name, None) if part.whole else None
-        shown += [part] if of is None else [of, part]
-    return shown
-
-
-def choose_list(settings: Settings, name: str) -> Flow:
-    """The one flow, or partition, of this name, for what can only be done to one list. Raises ConfigError."""
-    lists = choose_lists(settings, [name])
-    if len(lists) > 1:
-        raise ConfigError(
-            f"{name} has {len(lists)} partitions, and this works on one list: name a partition, "
-            f"{lists[0].name} … {lists[-1].name}"
-        )
-    return lists[0]
 
 
 def find(settings: Settings, *, begins: bool = False) -> Server:

@@ -15,8 +15,7 @@ from rich.console import Console
 from millrace.ages import age
 from millrace.cli.asked import Asked
 from millrace.cli.books import read_books, read_crawl_progress, read_crawls, read_missing, read_troubles
-from millrace.cli.completion import flow_names
-from millrace.cli.services import FlowsOption, choose_lists, choose_shown, settings_with
+from millrace.cli.flowsfile import FlowsOption, NamesArgument, choose_lists, choose_shown, settings_with
 from millrace.cli.tables import console_for_all, table
 from millrace.equation import crawl_line, delays
 from millrace_pipeline.flows.flow import Flow
@@ -25,9 +24,6 @@ from millrace_pipeline.queue import Books
 app = typer.Typer()
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-NamesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[FLOW]...", help="Default: every flow.", autocompletion=flow_names)
-]
 
 
 @app.command(epilog="Example: `millrace status --json | jq '.[].lag'`")

@@ -17,7 +17,7 @@ import typer
 
 from millrace.cli.asked import Asked
 from millrace.cli.completion import flow_names
-from millrace.cli.services import FlowsOption, choose_list, settings_with
+from millrace.cli.flowsfile import FlowsOption, choose_list, settings_with
 from millrace_pipeline.errors import ConfigError, QueueUnavailable
 from millrace_pipeline.process.signals import on_signal
 

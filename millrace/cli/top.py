@@ -17,9 +17,9 @@ from rich.live import Live
 
 from millrace.cli.asked import Asked
 from millrace.cli.columns import COLUMNS, WIDE, column_of, columns_for
+from millrace.cli.flowsfile import FlowsOption, NamesArgument, choose_lists, settings_with
 from millrace.cli.keyboard import keys
-from millrace.cli.services import FlowsOption, choose_lists, settings_with
-from millrace.cli.status import JsonOption, NamesArgument
+from millrace.cli.status import JsonOption
 from millrace.cli.tables import console_for_all
 from millrace.cli.topview import View, sentences_of, table_of
 from millrace.observing import FlowSeen, Observer, as_dict

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from millrace.cli.asked import Asked
-from millrace.cli.services import FlowsOption, choose_lists, settings_with
+from millrace.cli.flowsfile import FlowsOption, choose_lists, settings_with
 from millrace.server import Server, without_secrets
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.extras import need

@@ -24,7 +24,7 @@ from millrace.cli.dead import (
     queue_to_look_at,
     queues_to_look_at,
 )
-from millrace.cli.services import FlowsOption
+from millrace.cli.flowsfile import FlowsOption
 from millrace.cli.tables import console_for_all, table
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.queue import Variant, Variants

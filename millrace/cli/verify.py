@@ -16,8 +16,8 @@ import typer
 from millrace.cli.asked import Asked
 from millrace.cli.books import audit_books, not_looked_at, print_books, read_books, read_crawls, verdict
 from millrace.cli.exits import FAILED, UNREACHED, WRONG
-from millrace.cli.services import FlowsOption, choose_lists, choose_shown, settings_with
-from millrace.cli.status import JsonOption, NamesArgument
+from millrace.cli.flowsfile import FlowsOption, NamesArgument, choose_lists, choose_shown, settings_with
+from millrace.cli.status import JsonOption
 from millrace.cli.tables import console_for_all
 from millrace.equation import crawl_line
 from millrace_pipeline.errors import ConfigError, QueueUnavailable, SinkUnavailable

@@ -12,7 +12,7 @@ import typer
 from millrace.cli.asked import Asked
 from millrace.cli.completion import flow_names
 from millrace.cli.exits import FAILED, UNREACHED
-from millrace.cli.services import FlowsOption, choose_list, settings_with
+from millrace.cli.flowsfile import FlowsOption, choose_list, settings_with
 from millrace.cli.status import JsonOption
 from millrace.server import without_secrets
 

@@ -133,7 +133,8 @@ class Confirmation:
             return None
         with self._changed:
             self._last_seen = 0 if self._disputed else self._last
-        return self._publishing.publishes_on_disk(self._over) if confirms else self._publishing.publishes_known()
+        look = self._publishing.publishes_on_disk if confirms else self._publishing.publishes_known
+        return look(self._over)
 
     def _confirm(self, number: int) -> None:
         while self._unconfirmed and self._unconfirmed[0].number <= number:

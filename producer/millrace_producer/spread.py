@@ -115,9 +115,9 @@ class Spread:
         known = [one.publishes_on_disk(stop) for one in self.each]
         return None if None in known else self._least(known)
 
-    def publishes_known(self) -> int:
-        """Return how many flushes all partitions know of."""
-        return self._least([one.publishes_known() for one in self.each])
+    def publishes_known(self, stop: threading.Event) -> int:
+        """Return how many flushes all partitions know of. Raises as one of a single list."""
+        return self._least([one.publishes_known(stop) for one in self.each])
 
     def check_publishes(self) -> None:
         """Raise PublishesLost where a partition has forgotten publishes of ours."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import threading
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 import structlog
 
 from millrace_pipeline.errors import QueueError
 from millrace_pipeline.process.repeats import repeats
-from millrace_pipeline.queue import Session
-from millrace_pipeline.queue.troubles import end_trouble, tell_trouble
+
+if TYPE_CHECKING:
+    from millrace_pipeline.queue import Session
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +37,8 @@ class Trouble:
 
     def tell(self, reason: str) -> None:
         """It can't be read now."""
+        from millrace_pipeline.queue.troubles import tell_trouble
+
         with self._told:
             self.reason = reason
             try:
@@ -56,6 +60,8 @@ class Trouble:
         self._forget()
 
     def _forget(self) -> None:
+        from millrace_pipeline.queue.troubles import end_trouble
+
         try:
             end_trouble(self._queue)
         except QueueError as error:

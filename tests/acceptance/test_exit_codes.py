@@ -55,6 +55,7 @@ ASKING = {
     "crawl export": ["crawl", "export", "numbers"],
     "crawl dead": ["crawl", "dead", "ls", "numbers"],
     "crawl dead replay": ["crawl", "dead", "replay", "numbers", "--all"],
+    "repartition": ["repartition", "numbers", "--yes"],
     "variants ls": ["variants", "ls"],
     "variants export": ["variants", "export", "numbers"],
     "variants replay": ["variants", "replay", "numbers", "--all", "--yes"],

@@ -130,7 +130,7 @@ def test_numbers_in_narrower_nested_places_are_held_or_name_their_field(tmp_path
     batch = batch_of("b", [{"id": str(n), "inner": inner} for n, inner in enumerate(inners)], Model)
     refused = reasons(sink, batch)
     assert list(refused) == [1, 2]
-    assert "share: float can't hold" in refused[1]
+    assert "share: a number that float can't hold" in refused[1]
     assert "at: no time that is known" in refused[2]
     sink.write(batch.pick([0, 3]))
     found = pa.table(DeltaTable(tmp_path).scan().read_all()).to_pylist()

@@ -533,6 +533,33 @@ class TestClaimAhead:
             assert len(queue.books().leases) == 1 + DEEPER
             queue.close_all()
 
+    def test_one_that_is_closed_while_redis_is_away_waits_for_it_no_longer(self, key: str) -> None:
+        with Embedded(aof=True) as server:
+            queue = Queue(server.url, key, fsync="write")
+            queue.publish(lines(1))
+            taken(queue.claim(1))
+            watching = {one for one in threading.enumerate() if one.name == f"disk {queue.keys.ready}"}
+            assert watching
+            server.kill()
+            eventually(lambda: queue.outage)
+            queue.close_all()
+            eventually(lambda: not any(one.is_alive() for one in watching))
+
+    @pytest.mark.parametrize("look", ["publishes_on_disk", "publishes_known"])
+    def test_who_confirms_publishes_waits_no_longer_for_a_redis_that_is_away_once_told(
+        self, key: str, look: str
+    ) -> None:
+        stop = threading.Event()
+        with Embedded(aof=True) as server:
+            queue = Queue(server.url, key)
+            queue.publish(lines(1))
+            server.kill()
+            threading.Timer(0.2, stop.set).start()
+            with pytest.raises(QueueUnavailable):
+                getattr(queue, look)(stop)
+        assert stop.is_set()
+        queue.close_all()
+
     def test_taken_over_while_it_waited_it_cannot_be_begun(
         self, queue: Queue, client: redis.Redis, redis_url: str, key: str
     ) -> None:

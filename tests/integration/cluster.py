@@ -36,6 +36,14 @@ class Cluster:
                 client.execute_command("CLUSTER MEET", "127.0.0.1", self.nodes[0].port, self.buses[0])
         eventually(lambda: all(self.well(client) for client in self.clients))
 
+    def add_replica(self, node: Embedded, bus: int, primary: int) -> None:
+        """Have this node follow a primary."""
+        with redis.Redis.from_url(node.url) as client:
+            client.execute_command("CLUSTER MEET", "127.0.0.1", self.nodes[0].port, self.buses[0])
+            eventually(lambda: self.ids[primary] in str(client.execute_command("CLUSTER NODES")))
+            client.execute_command("CLUSTER REPLICATE", self.ids[primary])
+            eventually(lambda: client.info("replication").get("master_link_status") == "up")
+
     def well(self, client: redis.Redis) -> bool:
         said = client.execute_command("CLUSTER INFO")
         return (said["cluster_state"], said["cluster_slots_ok"]) == ("ok", str(SLOTS))
@@ -55,14 +63,16 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def three_primaries() -> Iterator[Cluster]:
-    """A cluster for as long as the block lasts."""
+def three_primaries(*, replicas: int = 0) -> Iterator[Cluster]:
+    """A cluster for as long as the block lasts, with so many replicas of each primary."""
     with contextlib.ExitStack() as stack:
         config = {"cluster-enabled": "yes", "cluster-node-timeout": 2000, "cluster-require-full-coverage": "no"}
-        buses = [free_port() for _ in range(3)]
+        buses = [free_port() for _ in range(3 + 3 * replicas)]
         nodes = [stack.enter_context(Embedded(config={**config, "cluster-port": bus})) for bus in buses]
-        cluster = Cluster(nodes, buses)
+        cluster = Cluster(nodes[:3], buses[:3])
         cluster.form()
+        for index in range(3, len(nodes)):
+            cluster.add_replica(nodes[index], buses[index], index % 3)
         yield cluster
         for client in cluster.clients:
             client.close()

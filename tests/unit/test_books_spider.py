@@ -14,7 +14,8 @@ from scrapy.http import HtmlResponse
 from scrapy.utils.test import get_crawler
 
 from millrace.practice import bookshop
-from millrace_producer.spiders.books import Book, BooksSpider
+from millrace_producer.spiders.books import BooksSpider
+from millrace_producer.spiders.models import Book
 from millrace_producer.spiders.money import money
 from tests.conftest import DATA
 

@@ -13,7 +13,8 @@ from scrapy.http import HtmlResponse
 from scrapy.utils.test import get_crawler
 
 from millrace.practice.site import LAST_PAGE, page
-from millrace_producer.spiders.quotes import Quote, QuotesSpider
+from millrace_producer.spiders.models import Quote
+from millrace_producer.spiders.quotes import QuotesSpider
 from tests.conftest import DATA
 
 URL = "https://quotes.example/page/2/"

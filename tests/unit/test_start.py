@@ -100,3 +100,16 @@ def test_every_group_is_in_the_table_with_what_it_is(name: str) -> None:
 def in_a_line(docs: str | None) -> str:
     """The first paragraph."""
     return " ".join((docs or "").split("\n\n")[0].split())
+
+
+def test_check_of_the_shipped_flows_loads_no_client_of_redis_and_no_spider() -> None:
+    code = (
+        "import contextlib, io\nfrom millrace import cli\nwith contextlib.redirect_stdout(io.StringIO()):\n"
+        "    cli.compose(['check'])(['check'], standalone_mode=False)\n"
+        "assert not {'redis', 'prometheus_client', 'rich.traceback'} & sys.modules.keys()"
+    )
+    assert loaded_by(code) == {"pyarrow", "numpy"}  # of the sink that writes Parquet, whose columns are looked at
+
+
+def test_a_bundled_model_is_had_without_scrapy() -> None:
+    assert loaded_by("from millrace.spiders import Book, Quote") == set()

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from millrace_pipeline.envelope import Envelope
-from millrace_pipeline.queue.claim import Claim
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from millrace_pipeline.queue.claim import Claim
 
 Role = Literal["producer", "consumer"]
 

@@ -142,7 +142,7 @@ class Claiming:
             self._watch.close()
 
     def _confirm(self, stop: threading.Event) -> list[Any] | None:
-        return self.session.persist(lambda: self._disk.confirm(stop=stop))
+        return self.session.persist(lambda: self._disk.confirm(stop=stop), over=stop)
 
     def _moment(self) -> int:
         return self._watch.moment() if self._watch else 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from millrace_pipeline.queue.replies import milliseconds, pairs
-from millrace_pipeline.queue.session import Session
+
+if TYPE_CHECKING:
+    from millrace_pipeline.queue.session import Session
 
 KEPT_SECONDS = 24 * 3600
 """How long one that was never heard of again is remembered: so long its next start counts as a restart."""

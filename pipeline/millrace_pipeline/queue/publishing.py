@@ -139,12 +139,13 @@ class Publishing:
         For a thread of its own; waits out an outage. Where Redis keeps no file, or can't say, nothing is waited for.
         """
         look = ("HGET", self.session.key, "published")
-        seen = self.session.persist(lambda: self._disk.confirm(look, stop=stop))
+        seen = self.session.persist(lambda: self._disk.confirm(look, stop=stop), over=stop)
         return None if seen is None else int(seen[0] or 0)
 
-    def publishes_known(self) -> int:
-        """Return how many publishes of ours Redis knows of."""
-        return int(self.session.ask(("HGET", self.session.key, "published"))[0] or 0)
+    def publishes_known(self, stop: threading.Event) -> int:
+        """Return how many publishes of ours Redis knows of. Raises QueueUnavailable once `stop` is set in an outage."""
+        look = ("HGET", self.session.key, "published")
+        return int(self.session.persist(lambda: self.session.connection.exchange(look), over=stop)[0] or 0)
 
     def check_publishes(self) -> None:
         """Raise PublishesLost, once, where Redis has forgotten publishes of ours. For the thread that publishes."""

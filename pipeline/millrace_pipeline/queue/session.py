@@ -179,8 +179,11 @@ class Session:
         """Return what confirms that things are on disk, for one thread."""
         return Disk(self.another_connection(), self.keys, replicas=self.replicas.wanted, give_up=self.give_up)
 
-    def persist(self, attempt: Callable[[], T]) -> T:
-        """Try until Redis answers or `give_up` is set; say once an outage that it is away, and that it is back."""
+    def persist(self, attempt: Callable[[], T], *, over: threading.Event | None = None) -> T:
+        """Try until Redis answers; say once an outage that it is away, and that it is back.
+
+        Raises QueueUnavailable once `give_up` is set, or soon after `over` is: nobody wants the answer any more.
+        """
         backoff = Backoff(first=self.retry_first_seconds, cap=RETRY_CAP_SECONDS)
         while True:
             try:
@@ -190,7 +193,7 @@ class Session:
             except QueueUnavailable as error:
                 self._outage.begins(error)
                 self.history.doubt()
-                if self.give_up.wait(backoff.next()):
+                if self.give_up.wait(backoff.next()) or (over is not None and over.is_set()):
                     raise
             else:
                 self._outage.ends()

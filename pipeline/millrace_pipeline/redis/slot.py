@@ -9,8 +9,6 @@ from functools import cache
 from itertools import count, product
 from string import ascii_lowercase
 
-from redis.crc import key_slot
-
 from millrace_pipeline.errors import ConfigError
 
 SLOTS = 16384
@@ -32,6 +30,8 @@ def spread_keys(key: str, count: int) -> list[str]:
 @cache
 def _tag(index: int, of: int) -> str:
     """The shortest tag for this one of so many that lies where it should."""
+    from redis.crc import key_slot  # here, as every command imports this file and few flows have partitions
+
     names = (f"{index}/{of}{''.join(letters)}" for size in count() for letters in product(ascii_lowercase, repeat=size))
     return next(name for name in names if key_slot(name.encode()) * of // SLOTS == index)
 

@@ -4,40 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator
-from decimal import Decimal
 from typing import Any
 
-from pydantic import BaseModel, Field
 from scrapy import Request, Spider
 from scrapy.exceptions import CloseSpider, IgnoreRequest
 from scrapy.http import Response, TextResponse
 from scrapy.spidermiddlewares.httperror import HttpError
 from twisted.python.failure import Failure
 
+from millrace_producer.spiders.models import Book
 from millrace_producer.spiders.money import money
 
 RATINGS = {"One": 1, "Two": 2, "Three": 3, "Four": 4, "Five": 5}
 
 _AVAILABLE = re.compile(r"\((\d+) available\)")
-
-
-class Book(BaseModel):
-    """A book as the shop shows it; `url` is its own page.
-
-    The catalogue doesn't tell all of it: without the books' own pages `upc`, `category`, `description` and `available`
-    are not known, but for a book that is out of stock.
-    """
-
-    title: str = Field(min_length=1)
-    price: Decimal = Field(ge=0, max_digits=12, decimal_places=2)
-    currency: str
-    rating: int = Field(ge=1, le=5)
-    in_stock: bool
-    available: int | None = None
-    upc: str | None = None
-    category: str | None = None
-    description: str | None = None
-    url: str
 
 
 class BooksSpider(Spider):

@@ -6,21 +6,14 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from parsel import Selector
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 from scrapy import Request, Spider
 from scrapy.exceptions import CloseSpider, IgnoreRequest
 from scrapy.http import Response, TextResponse
 from scrapy.spidermiddlewares.httperror import HttpError
 from twisted.python.failure import Failure
 
-
-class Quote(BaseModel):
-    """A quote as the site shows it; `url` is the page that it stands on."""
-
-    text: str = Field(min_length=1)
-    author: str = Field(min_length=1)
-    tags: list[str]
-    url: str
+from millrace_producer.spiders.models import Quote
 
 
 class QuotesSpider(Spider):
