@@ -19,6 +19,9 @@ TRAPS = """<a href="/trap/1">on and on</a> <a href="/round/1">round</a> <a href=
 <a href="//[">?</a>"""
 
 
+TURNS = 50
+"""A connection is accepted in one turn of the server's loop, and a request on it read in another."""
+
 STAMP = """
 import time
 from twisted.web import _newclient
@@ -80,9 +83,13 @@ class LinkedSite:
 
     def stand_still(self, seconds: float) -> None:
         """Have the server hear nothing for so long, and then what has come meanwhile."""
-        done = threading.Event()
-        self._loop.call_soon_threadsafe(lambda: (time.sleep(seconds), done.set()))
-        done.wait()
+
+        async def sleep() -> None:
+            time.sleep(seconds)  # the loop is what stands still
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+
+        asyncio.run_coroutine_threadsafe(sleep(), self._loop).result()
 
     def refetched(self) -> int:
         """How many fetches of pages were not the first."""
