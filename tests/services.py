@@ -151,6 +151,12 @@ class Place:
             if service.running:
                 service.kill()
 
+    def at(self, redis_url: str, folder: Path | None = None) -> Place:
+        """The same place with another Redis, or in another folder. What is started there ends with this one."""
+        other = Place(folder or self.folder, redis_url, self.key)
+        other.services = self.services
+        return other
+
     def flow(self, name: str = "numbers", **options: Any) -> None:
         """Writes this flow into `flows.yaml`; by default its source is nowhere and its sink JSON lines."""
         self.flows[name] = {
