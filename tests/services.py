@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +22,7 @@ from millrace_pipeline.envelope import Record
 from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Books
 from tests.conftest import eventually
+from tests.forkserver import Command
 from tests.queues import Queue
 
 NOWHERE = {"type": "sse", "url": "http://127.0.0.1:9/"}
@@ -46,14 +46,7 @@ class Service:
         self.log_path = folder / f"{number:02d}-{self.arguments[0]}.log"
         self.output_path = self.log_path.with_suffix(".out")
         with self.log_path.open("wb") as log, self.output_path.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "millrace", *self.arguments],
-                cwd=folder,
-                env=dict(environ),
-                stdin=stdin,
-                stdout=output,
-                stderr=log,
-            )
+            self.process = Command(self.arguments, folder, environ, stdin=stdin, stdout=output, stderr=log)
 
     @property
     def pid(self) -> int:
@@ -157,6 +150,12 @@ class Place:
         for service in self.services:
             if service.running:
                 service.kill()
+
+    def at(self, redis_url: str, folder: Path | None = None) -> Place:
+        """The same place with another Redis, or in another folder. What is started there ends with this one."""
+        other = Place(folder or self.folder, redis_url, self.key)
+        other.services = self.services
+        return other
 
     def flow(self, name: str = "numbers", **options: Any) -> None:
         """Writes this flow into `flows.yaml`; by default its source is nowhere and its sink JSON lines."""

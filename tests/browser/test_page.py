@@ -131,7 +131,7 @@ def test_three_thousand_dead_letters_go_back_by_one_answer(shop: Place, ui: Ui, 
 def test_redis_away_is_said_and_the_page_is_right_again_by_itself(place: Place, opened: Open) -> None:
     place.flow("orders")
     with Embedded() as server:
-        own = Place(place.folder, server.url, place.key)
+        own = place.at(server.url)
         own.publish(range(12), "orders")
         ui = Ui(own)
         page, letters = opened(f"{ui.address}flows/orders"), opened(f"{ui.address}flows/orders/dead")

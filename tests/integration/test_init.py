@@ -45,7 +45,7 @@ def passes_its_own_test(folder: Path) -> None:
 def test_each_template_passes_its_check_and_its_own_test(place: Place, template: str) -> None:
     said = ran(place, "init", "new", "--template", template)
     assert "Next: cd new && millrace check && millrace run" in said
-    inside = Place(place.folder / "new", place.redis_url, place.key)
+    inside = place.at(place.redis_url, place.folder / "new")
     assert "1 flow OK" in ran(inside, "check")
     passes_its_own_test(place.folder / "new")
 
@@ -114,7 +114,7 @@ TRICKY: list[dict[str, Any]] = [
 def test_a_model_made_of_jsonl_takes_each_of_its_records(place: Place) -> None:
     (place.folder / "tricky.jsonl").write_text("".join(json.dumps(one) + "\n" for one in TRICKY))
     ran(place, "init", "new", "--from", "tricky.jsonl")
-    inside = Place(place.folder / "new", place.redis_url, place.key)
+    inside = place.at(place.redis_url, place.folder / "new")
     assert "1 flow OK" in ran(inside, "check")
     passes_its_own_test(place.folder / "new")
     ran(inside, "run", "tricky", "--until-empty", "--fail-on-dead")

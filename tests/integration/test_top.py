@@ -237,7 +237,7 @@ def test_many_consumers_speak_more_rarely(place: Place, monkeypatch: pytest.Monk
 def test_a_user_without_the_right_consumes_all_the_same(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulse, "EVERY_SECONDS", 0.05)
     with Embedded() as server:
-        own = Place(place.folder, server.url, place.key)
+        own = place.at(server.url)
         own.flow()
         own.publish(range(5))
         with redis.Redis.from_url(server.url) as admin:
@@ -255,7 +255,7 @@ def test_a_user_without_the_right_consumes_all_the_same(place: Place, monkeypatc
 def test_a_reader_may_look_and_nobody_there_ends_it_with_4(place: Place) -> None:
     place.flow()
     with Embedded() as server:
-        own = Place(place.folder, server.url, place.key)
+        own = place.at(server.url)
         own.publish(range(7))
         with redis.Redis.from_url(server.url) as admin:
             rules = READER.rules([own.key_of()], version=version_of(server)).split()
@@ -361,7 +361,7 @@ def test_a_supervised_consumer_keeps_its_name_over_its_restarts(place: Place) ->
 def test_on_a_terminal_it_says_that_redis_is_away_and_goes_on_when_it_is_back(place: Place) -> None:
     place.flow()
     with Embedded() as server:
-        own = Place(place.folder, server.url, place.key)
+        own = place.at(server.url)
         own.publish(range(12))
         top = Terminal(place.folder, "--interval", "200ms", url=server.url)
         try:

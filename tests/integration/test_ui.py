@@ -110,7 +110,7 @@ def test_what_stays_as_it_is_is_not_sent_again(place: Place) -> None:
 
 def test_viewers_share_one_look_and_where_nobody_looks_redis_is_left_alone(place: Place) -> None:
     with Embedded() as server, redis.Redis.from_url(server.url) as client:
-        own = Place(place.folder, server.url, place.key)
+        own = place.at(server.url)
         own.flow()
         ui = Ui(own)
         others = [ui.events("/live") for _ in range(5)]
@@ -139,7 +139,7 @@ def test_viewers_share_one_look_and_where_nobody_looks_redis_is_left_alone(place
 def test_redis_away_is_said_with_what_was_there_and_the_page_goes_on(place: Place) -> None:
     place.flow()
     with Embedded() as server:
-        own = Place(place.folder, server.url, place.key)
+        own = place.at(server.url)
         own.publish(range(12))
         ui = Ui(own)
         stream = ui.events("/live?flow=numbers")
@@ -163,7 +163,7 @@ def test_redis_away_is_said_with_what_was_there_and_the_page_goes_on(place: Plac
 def test_a_redis_that_is_slow_keeps_no_page_waiting(place: Place) -> None:
     place.flow()
     with Embedded() as server:
-        own = Place(place.folder, server.url, place.key)
+        own = place.at(server.url)
         own.publish(range(12))
         ui = Ui(own)
         assert "published 12" in text_of(ui.page("/flows/numbers"))
@@ -207,7 +207,7 @@ def test_sigterm_ends_it_at_once_though_somebody_looks_on(place: Place) -> None:
 def test_a_reader_is_enough_to_look_at_everything(place: Place) -> None:
     place.flow()
     with Embedded() as server:
-        own = Place(place.folder, server.url, place.key)
+        own = place.at(server.url)
         own.publish(range(7))
         with own.queue() as queue:
             claim = queue.claim(2)

@@ -257,7 +257,7 @@ def test_no_secret_is_on_a_page_or_in_the_log(place: Place) -> None:
     )
     letter = a_letter(place)
     with Embedded() as server:
-        own = Place(place.folder, server.url, place.key)
+        own = place.at(server.url)
         with redis.Redis.from_url(server.url) as admin:
             admin.execute_command("ACL", "SETUSER", "op", "on", f">{SECRET}", "+@all", "~*", "&*")
         url = f"redis://op:{SECRET}@127.0.0.1:{server.port}/0"

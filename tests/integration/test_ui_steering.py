@@ -70,7 +70,7 @@ def test_no_such_part_and_no_such_verb(place: Place) -> None:
 def test_an_operator_is_enough_to_change_all_and_a_reader_changes_nothing(place: Place) -> None:
     place.flow()
     with Embedded() as server:
-        own = Place(place.folder, server.url, place.key)
+        own = place.at(server.url)
         letters = [a_letter(own, b'{"n": %d}' % number) for number in range(3)]
         for number in range(2):
             a_variant(own, {"n": number}, f"misfit {number}", id=f"v-{number}")

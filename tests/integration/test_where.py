@@ -222,7 +222,7 @@ def test_nothing_is_changed(place: Place, client: redis.Redis) -> None:
 
 def test_a_reader_may_ask_and_nobody_there_ends_it_with_4(place: Place) -> None:
     with Embedded() as server:
-        own = Place(place.folder, server.url, place.key)
+        own = place.at(server.url)
         known = Known(own)
         with redis.Redis.from_url(server.url) as admin:
             rules = READER.rules([known.mark], version=version_of(server)).split()
