@@ -68,7 +68,10 @@ def tell_paused(flow: str, paused: str | None) -> None:
 
 
 def too_many_dead(flow: Flow, dead: int, records: int, *, fail_on_dead: bool) -> bool:
-    """Log it, and return True, where so many dead letters of so many records are more than are allowed."""
+    """Log it, and return True, where so many dead letters of so many records are more than are allowed.
+
+    `records` are all that came, the dead letters among them, without those that were left out as duplicates.
+    """
     if SUPERVISED in os.environ:
         return False  # `millrace run` judges all of it
     limit = 0.0 if fail_on_dead else flow.dead.fail_above

@@ -74,6 +74,36 @@ def test_a_consumer_and_a_producer_by_themselves_end_with_3_too(place: Place) ->
     assert (told["dead"], told["records"], told["share"]) == (10, 100, "10.0%")
 
 
+@pytest.mark.parametrize("words", [("run", "--until-empty"), ("run", "--inline"), ("produce", "numbers")])
+@pytest.mark.parametrize(("lines", "code"), [("{no\n" * 3, TOO_MANY_DEAD), ("{no\n" * 3 + '{"n": 1}\n' * 2, 0)])
+def test_the_share_of_dead_letters_is_one_for_run_inline_and_produce(
+    place: Place, words: tuple[str, ...], lines: str, code: int
+) -> None:
+    """A dead letter is published too, and counts once: three of three are 100%, and three of five are 60%."""
+    (place.folder / "in.jsonl").write_text(lines)
+    place.flow(source={"type": "files", "path": "in.jsonl"}, dead={"fail_above": "60%"})
+    service = place.start(*words)
+    assert service.wait() == code, service.said
+    told = [(event["dead"], event["records"], event["share"]) for event in service.events("too_many_dead")]
+    assert told == ([(3, 3, "100.0%")] if code else [])
+
+
+@pytest.mark.parametrize(
+    "words", [("run", "--until-empty"), ("run", "--inline"), ("consume", "numbers", "--until-empty")]
+)
+@pytest.mark.parametrize(("share", "code"), [("9.9%", TOO_MANY_DEAD), ("10%", 0)])
+def test_the_share_of_dead_letters_is_one_for_run_inline_and_consume(
+    place: Place, words: tuple[str, ...], share: str, code: int
+) -> None:
+    of_lines(place, dead={"fail_above": share})
+    if words[0] == "consume":
+        assert place.produce().wait() == 0
+    service = place.start(*words)
+    assert service.wait() == code, service.said
+    told = [(event["dead"], event["records"], event["share"]) for event in service.events("too_many_dead")]
+    assert told == ([(10, 100, "10.0%")] if code else [])
+
+
 def test_a_redirected_log_is_json_lines_each_with_its_flow_and_service(place: Place) -> None:
     of_lines(place)
     run = place.start("run", "--until-empty", "--consumers", "2")
