@@ -21,6 +21,7 @@ from millrace_pipeline.alerting.watcher import Watcher
 from millrace_pipeline.errors import LeaseLost, QueueError, QueueUnavailable, SinkUnavailable
 from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.killpoints import killpoint
+from millrace_pipeline.process.ending import where_to_look
 from millrace_pipeline.process.pulse import Progress, Pulse
 from millrace_pipeline.process.traces import traces_of
 from millrace_pipeline.process.watchdog import Watchdog
@@ -114,7 +115,7 @@ class Consumer:
             self._renewal.close()
             self._writer.close()
             counts = {name: getattr(self._writer, name) for name in ("delivered", "filtered", "dead")}
-            log.info("consumer_done", flow=self.flow.name, **counts)
+            log.info("consumer_done", flow=self.flow.name, **counts, **where_to_look(self.flow.name, counts["dead"]))
 
     @property
     def delivered(self) -> int:

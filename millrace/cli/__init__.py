@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from itertools import chain
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from millrace.cli.exits import FAILED, UNREACHED, WRONG
 from millrace.cli.held import asking, let_go
 from millrace.cli.lean import be_lean
 from millrace_pipeline.errors import ConfigError, MillraceError, QueueMisuse, QueueUnavailable, SinkUnavailable
+
+if TYPE_CHECKING:
+    from millrace_pipeline.process import logs
 
 app = typer.Typer(
     name="millrace",
@@ -26,6 +29,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+
+SERVICES = frozenset({"run", "produce", "consume"})
+"""The commands whose standard error is a log. Others print for people."""
 
 COMPLETION = frozenset({"--install-completion", "--show-completion"})
 
@@ -81,7 +87,7 @@ def main() -> None:
 
 def _files(arguments: Sequence[str]) -> list[str]:
     """The files of the command that is asked for; none for help, and for a word that is no command."""
-    asked = next((word for word in arguments if not word.startswith("-")), None)
+    asked = _asked(arguments)
     return [name for name in (*COMMANDS, *GROUPS) if asked in COMMANDS.get(name, (name,))]
 
 
@@ -91,17 +97,53 @@ def _run(command: typer.Typer) -> None:
     logs.configure("pretty", "error")  # a service says otherwise when it starts
     try:
         command(prog_name="millrace")
-    except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(WRONG)
-    except QueueMisuse as error:
-        sys.stderr.write(f"millrace: {error}\n")
-        sys.exit(WRONG)
-    except (QueueUnavailable, SinkUnavailable) as error:
-        sys.stderr.write(f"millrace: {error}\n")
-        sys.exit(UNREACHED if asking() else FAILED)
     except MillraceError as error:
-        sys.stderr.write(f"millrace: {error}\n")
+        _say_why(error)
+        sys.exit(_exit_code(error))
+    except Exception as error:
+        if not _logs_for_programs():
+            raise
+        _say_why(error)
         sys.exit(FAILED)
     finally:
         let_go()
+
+
+def _exit_code(error: MillraceError) -> int:
+    if isinstance(error, ConfigError | QueueMisuse):
+        return WRONG
+    return UNREACHED if isinstance(error, QueueUnavailable | SinkUnavailable) and asking() else FAILED
+
+
+def _asked(arguments: Sequence[str]) -> str | None:
+    return next((word for word in arguments if not word.startswith("-")), None)
+
+
+def _logs_for_programs() -> bool:
+    """Whether this is a service whose log is lines of JSON: then its last words are one, too."""
+    from millrace_pipeline.process import logs
+
+    return _asked(sys.argv[1:]) in SERVICES and not logs.is_pretty(_style())
+
+
+def _style() -> logs.Style:
+    from millrace_pipeline.process.settings import Settings
+
+    try:
+        return Settings.load().log
+    except ConfigError:  # which may be what is to be said
+        return "auto"
+
+
+def _say_why(error: Exception) -> None:
+    """Say why the command ends: on standard error, or in the log where it is one for programs."""
+    from millrace_pipeline.process import logs
+    from millrace_pipeline.process.supervisor import SERVICE
+
+    if _logs_for_programs():
+        expected = isinstance(error, MillraceError)
+        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        service = os.environ.get(SERVICE) or str(_asked(sys.argv[1:]))
+        logs.say_last_words(_style(), service, reason, error=None if expected else error)
+    else:
+        sys.stderr.write(f"{error}\n" if isinstance(error, ConfigError) else f"millrace: {error}\n")

@@ -12,6 +12,7 @@ import typer
 from millrace.cli.books import read_books
 from millrace_pipeline.errors import QueueError
 from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.process.ending import where_to_look
 from millrace_pipeline.process.settings import Settings
 from millrace_pipeline.process.supervisor import SUPERVISED
 from millrace_pipeline.queue import Books
@@ -52,8 +53,7 @@ def tell_outcome(
             "dead": dead,
             "left": now.lag,
         }
-        mend = {"look": f"millrace dead ls {flow.name}"} if dead > 0 else {}
-        log.info("flow_done", flow=flow.name, **counts, **mend)
+        log.info("flow_done", flow=flow.name, **counts, **where_to_look(flow.name, dead))
         if now.lag:
             it = f"{now.lag:,} records wait" if now.lag > 1 else "1 record waits"
             go_on = f"`millrace consume {flow.name} --until-empty` delivers what is there, and so does the next run"
@@ -68,7 +68,10 @@ def tell_paused(flow: str, paused: str | None) -> None:
 
 
 def too_many_dead(flow: Flow, dead: int, records: int, *, fail_on_dead: bool) -> bool:
-    """Log it, and return True, where so many dead letters of so many records are more than are allowed."""
+    """Log it, and return True, where so many dead letters of so many records are more than are allowed.
+
+    `records` are all that came, the dead letters among them, without those that were left out as duplicates.
+    """
     if SUPERVISED in os.environ:
         return False  # `millrace run` judges all of it
     limit = 0.0 if fail_on_dead else flow.dead.fail_above

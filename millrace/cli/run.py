@@ -254,17 +254,25 @@ def _run_inline(settings: Settings, flows: list[Flow], records: int | None, *, f
     running = Inline(flows[0], records=records)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, running.stop)
-    code = 0
+    code, for_people = 0, logs.is_pretty(settings.log)
     try:
         running.run()
     except MillraceError as error:
-        sys.stderr.write(f"millrace: {error}\n")
+        if for_people:
+            sys.stderr.write(f"millrace: {error}\n")
+        else:
+            log.error("inline_failed", flow=flows[0].name, reason=str(error))
         code = 2 if isinstance(error, ConfigError) else 1
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        if for_people:
+            traceback.print_exc()
+        else:
+            log.exception("inline_failed", flow=flows[0].name, reason=f"{type(error).__name__}: {error}")
         code = 1
     counts = {name: getattr(running, name) for name in ("read", "delivered", "filtered", "duplicates")}
-    log.info("inline_done", flow=flows[0].name, **counts, dead=len(running.dead), variants=len(running.variants))
+    counts |= {name: len(getattr(running, name)) for name in ("dead", "variants")}
+    look = {"look": f"`millrace run {flows[0].name}` keeps them"} if running.dead else {}
+    log.info("inline_done", flow=flows[0].name, **counts, **look)
     over = too_many_dead(flows[0], len(running.dead), running.read - running.duplicates, fail_on_dead=fail_on_dead)
     return code or (TOO_MANY_DEAD if over else 0)
 

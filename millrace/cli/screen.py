@@ -69,9 +69,9 @@ class Screen:
 class PrettyScreen(Screen):
     """The same for people: a service's line behind its name, and of a busy flow's batches one now and then."""
 
-    def __init__(self) -> None:
+    def __init__(self, level: str) -> None:
         super().__init__()
-        self._lines = logs.Lines()
+        self._lines = logs.Lines(level)
 
     def _text(self, name: str, line: str) -> str | None:
         event = event_in(line)
@@ -83,7 +83,7 @@ class TableScreen(PrettyScreen):
     """The lines, and below them a table: a row a flow, with its services, its books and its rate."""
 
     def __init__(self, live: Live, settings: Settings) -> None:
-        super().__init__()
+        super().__init__(settings.log_level)
         self._live = live
         self._settings = settings
         self._shown_at = 0.0
@@ -184,7 +184,7 @@ def screen_for(settings: Settings) -> Iterator[Screen]:
         yield Screen()
         return
     if not sys.stderr.isatty():
-        yield PrettyScreen()
+        yield PrettyScreen(settings.log_level)
         return
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     with Live(Text(), console=console, auto_refresh=False, redirect_stdout=False) as live:

@@ -72,8 +72,8 @@ def produce(
         except MillraceError as error:
             log.error("producer_failed", flow=flow, reason=str(error))
             code = 2 if isinstance(error, ConfigError | SourceRefused) else 1
-        counts = producer.counts
-        if too_many_dead(chosen, counts["dead"], sum(counts.values()), fail_on_dead=fail_on_dead):
+        counts = producer.counts  # what is published holds the dead letters too
+        if too_many_dead(chosen, counts["dead"], counts["published"], fail_on_dead=fail_on_dead):
             code = code or TOO_MANY_DEAD
     leave(code)
 

@@ -62,7 +62,8 @@ class Publisher:
     records of each publish, once they are on the list, and on Redis' disk where the queue's `fsync` says so; with their
     data taken from them, where it needs none (`acknowledges_data`); what it raises is raised once, as a SourceError,
     from the next `put`, `flush` or `close`. `published`, `duplicates` and
-    `dead` count records of this publisher; a dead letter counts as published too.
+    `dead` count records of this publisher; a dead letter counts as published too. `acknowledged` counts those that the
+    source was told of, and is None where it is told of none.
 
     An error that waiting won't mend ends the thread; it is `error` then, and raised from the next `put`, `flush` or
     `close`. Where Redis has forgotten earlier publishes that is PublishesLost, if the source can give them again: its
@@ -126,6 +127,7 @@ class Publisher:
         self.published = 0
         self.duplicates = 0
         self.dead = 0
+        self.acknowledged: int | None = None if acknowledge is None else 0
         tell = None if acknowledge is None else lambda records: self._tell(acknowledge, records)
         self._confirmation = Confirmation(publishing, tell=tell, forgotten=self._look_again)
         self._thread = threading.Thread(target=self._run, name=f"publish {flow}", daemon=True)
@@ -383,6 +385,7 @@ class Publisher:
             log.exception("acknowledge_failed", flow=self._flow)
             self._unacknowledged = SourceUnavailable(f"{type(error).__name__}: {error}")
         else:
+            self.acknowledged = (self.acknowledged or 0) + len(records)
             killpoint("producer.after_acknowledge")
 
     def _wait_for_room_on_the_list(self) -> None:

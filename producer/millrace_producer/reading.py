@@ -16,6 +16,7 @@ from millrace_pipeline.process import metrics
 from millrace_pipeline.process.traces import traces_of
 from millrace_pipeline.queue import Leading, Publishing
 from millrace_pipeline.queue.marks import mark
+from millrace_producer.advance import Advance
 from millrace_producer.contract import Contract
 from millrace_producer.crawlprogress import CrawlWatch
 from millrace_producer.leadership import Leadership
@@ -32,7 +33,8 @@ DEDUPE_SECONDS = 600.0
 LOOK_SECONDS = 0.2
 
 FAILURES_BEFORE_GIVING_UP = 10
-"""So many failures in a row without a single record, and the producer stops with an error that everybody sees."""
+"""So many failures in a row of readings that came no further than those before them, as `Advance` has it, and the
+producer stops with an error that everybody sees."""
 
 
 class Reading:
@@ -78,6 +80,9 @@ class Reading:
         self._stopping = stopping
         self._abandoned = threading.Event()
         self._error: MillraceError | None = None
+        self._advance = Advance()
+        self._before = 0  # so many records were put by the readings before
+        self._position: Position | None = None  # the last that this reading put
 
     def start(self) -> None:
         """Read from here on, in a thread of its own."""
@@ -153,12 +158,16 @@ class Reading:
         log.info("source_opened", flow=self.flow.name, resume_from=resume_from)
         reading = self._source.read(resume_from)
         put, is_over, trouble = self.publisher.put, self._is_over, self._trouble
-        before = self.publisher.taken
+        before = self._before = self.publisher.taken
+        self._position = None
+        self._advance.begin(resume_from)
         try:
             for record in reading:
                 put(record)
-                if backoff.failures or trouble.reason:
-                    backoff.reset()
+                if record.position is not None:
+                    self._position = record.position
+                # What fails again and again is not well because it gives once more what it gave before.
+                if trouble.reason and (backoff.failures < 2 or self._advance.is_further(*self._reached)):
                     trouble.over()
                 if is_over():
                     break
@@ -169,6 +178,11 @@ class Reading:
         finally:
             if callable(close := getattr(reading, "close", None)):  # a mere iterator has none, and holds nothing
                 close()
+
+    @property
+    def _reached(self) -> tuple[int, Position | None, int | None]:
+        """How far the reading has come, as `Advance` is told it."""
+        return self.publisher.taken - self._before, self._position, self.publisher.acknowledged
 
     def _await_resume(self) -> bool:
         """Return True once the producers are not paused; False if we are to stop first."""
@@ -199,7 +213,7 @@ class Reading:
         expected = isinstance(error, SourceError)
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
         self._trouble.tell(reason)
-        if getattr(error, "worked", False):
+        if self._advance.end(*self._reached) or getattr(error, "worked", False):
             backoff.reset()
         wait = backoff.next(at_least=getattr(error, "retry_after", None) or 0.0)
         if backoff.failures >= FAILURES_BEFORE_GIVING_UP:

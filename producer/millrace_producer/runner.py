@@ -18,6 +18,7 @@ from millrace_pipeline.errors import (
     SourceError,
 )
 from millrace_pipeline.flows.flow import Flow
+from millrace_pipeline.process.ending import where_to_look
 from millrace_pipeline.process.pulse import Progress, Pulse
 from millrace_pipeline.queue import Leading, Publishing, Session
 from millrace_pipeline.queue.layout import hold_to_layout
@@ -93,7 +94,8 @@ class Producer:
         finally:
             self._pulse.close()
             self._watcher.close()
-            log.info("producer_done", flow=self.flow.name, **self._published, ended=self.ended.is_set())
+            look = where_to_look(self.flow.name, self._published["dead"])
+            log.info("producer_done", flow=self.flow.name, **self._published, ended=self.ended.is_set(), **look)
             self._part(self.source.close)
         self._part(reading.leadership.resign)
         if reading.error is not None and not self._stopping.is_set():

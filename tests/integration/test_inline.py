@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from millrace_pipeline import errors
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.flow import Flow, load
 from millrace_pipeline.process.settings import Settings
-from tests.services import Place
+from tests.services import Place, Service
 
 NOBODY = "redis://127.0.0.1:1/0"
 
@@ -157,8 +159,7 @@ def test_an_error_of_the_source_ends_it_with_its_traceback_and_what_was_read_bef
     flow(folder, source={"type": "theirs:Numbers", "fails_at": 13})
     run = folder.start("run", "--inline", REDIS_URL=NOBODY)
     assert run.wait() == 1
-    assert "theirs.py" in run.said
-    assert "ValueError: the source has a bug" in run.said
+    failed_in_theirs(run, "ValueError: the source has a bug")
     assert folder.numbers() == [0, 1, 2, 7, 9, 10, 11, 12]
 
 
@@ -166,8 +167,22 @@ def test_an_error_of_the_sink_ends_it_with_its_traceback(folder: Place) -> None:
     flow(folder, sink={"type": "theirs:Broken"})
     run = folder.start("run", "--inline", REDIS_URL=NOBODY)
     assert run.wait() == 1
-    assert "theirs.py" in run.said
-    assert "KeyError: 'no such column'" in run.said
+    failed_in_theirs(run, "KeyError: 'no such column'")
+
+
+def failed_in_theirs(run: Service, reason: str) -> None:
+    """Its log is lines of JSON, one of which says why it failed, with the traceback inside."""
+    events = [json.loads(line) for line in run.said.splitlines()]
+    (failed,) = [event for event in events if event["event"] == "inline_failed"]
+    assert (failed["level"], failed["reason"], failed["flow"]) == ("error", reason, "numbers")
+    assert any("theirs.py" in frame["filename"] for part in failed["exception"] for frame in part["frames"])
+
+
+def test_an_error_is_a_traceback_for_people(folder: Place) -> None:
+    flow(folder, sink={"type": "theirs:Broken"})
+    run = folder.start("run", "--inline", REDIS_URL=NOBODY, MILLRACE_LOG="pretty")
+    assert run.wait() == 1
+    assert re.search(r"^Traceback.*theirs\.py.*^KeyError: 'no such column'$", run.said, re.DOTALL | re.MULTILINE)
 
 
 def all_kinds_of(error: type[errors.MillraceError]) -> list[type[errors.MillraceError]]:
@@ -190,7 +205,7 @@ def test_what_is_expected_ends_it_with_its_message_alone(
     )
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
-        code = run._run_inline(Settings(), [known], None, fail_on_dead=False)
+        code = run._run_inline(Settings(log="pretty"), [known], None, fail_on_dead=False)
     finally:
         for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
             signal.signal(number, handler)

@@ -8,18 +8,22 @@ import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import redis
 import structlog
 
-from millrace import awaiting
+from millrace import awaiting, cli
 from millrace.cli.exits import TOO_MANY_DEAD
 from millrace.embedded import Embedded
 from millrace_pipeline.errors import QueueUnavailable
 from tests.conftest import eventually
 from tests.integration.ports import free_port
 from tests.services import PATIENCE, Place
+
+if TYPE_CHECKING:
+    import typer
 
 SOME_FIT = """\
 from pydantic import BaseModel
@@ -74,6 +78,36 @@ def test_a_consumer_and_a_producer_by_themselves_end_with_3_too(place: Place) ->
     assert (told["dead"], told["records"], told["share"]) == (10, 100, "10.0%")
 
 
+@pytest.mark.parametrize("words", [("run", "--until-empty"), ("run", "--inline"), ("produce", "numbers")])
+@pytest.mark.parametrize(("lines", "code"), [("{no\n" * 3, TOO_MANY_DEAD), ("{no\n" * 3 + '{"n": 1}\n' * 2, 0)])
+def test_the_share_of_dead_letters_is_one_for_run_inline_and_produce(
+    place: Place, words: tuple[str, ...], lines: str, code: int
+) -> None:
+    """A dead letter is published too, and counts once: three of three are 100%, and three of five are 60%."""
+    (place.folder / "in.jsonl").write_text(lines)
+    place.flow(source={"type": "files", "path": "in.jsonl"}, dead={"fail_above": "60%"})
+    service = place.start(*words)
+    assert service.wait() == code, service.said
+    told = [(event["dead"], event["records"], event["share"]) for event in service.events("too_many_dead")]
+    assert told == ([(3, 3, "100.0%")] if code else [])
+
+
+@pytest.mark.parametrize(
+    "words", [("run", "--until-empty"), ("run", "--inline"), ("consume", "numbers", "--until-empty")]
+)
+@pytest.mark.parametrize(("share", "code"), [("9.9%", TOO_MANY_DEAD), ("10%", 0)])
+def test_the_share_of_dead_letters_is_one_for_run_inline_and_consume(
+    place: Place, words: tuple[str, ...], share: str, code: int
+) -> None:
+    of_lines(place, dead={"fail_above": share})
+    if words[0] == "consume":
+        assert place.produce().wait() == 0
+    service = place.start(*words)
+    assert service.wait() == code, service.said
+    told = [(event["dead"], event["records"], event["share"]) for event in service.events("too_many_dead")]
+    assert told == ([(10, 100, "10.0%")] if code else [])
+
+
 def test_a_redirected_log_is_json_lines_each_with_its_flow_and_service(place: Place) -> None:
     of_lines(place)
     run = place.start("run", "--until-empty", "--consumers", "2")
@@ -111,7 +145,83 @@ def test_without_a_redis_a_service_ends_with_1_and_a_reason(place: Place, words:
     service = place.start(*words, REDIS_URL=url, MILLRACE_REDIS_SECONDS="2")
     assert service.wait() == 1
     assert len(service.events("redis_unavailable")) == 1
-    assert f"no Redis at {url} for 2 s" in service.said
+    last = [json.loads(line) for line in service.said.splitlines()][-1]
+    assert (last["event"], last["level"]) == ("command_failed", "error")
+    assert f"no Redis at {url} for 2 s" in last["reason"]
+
+
+@pytest.mark.parametrize("words", [("produce", "numbers"), ("consume", "--until-empty"), ("run", "--until-empty")])
+@pytest.mark.parametrize("style", ["auto", "json"])
+def test_what_is_wrong_with_the_flows_is_an_event_of_a_service(
+    place: Place, words: tuple[str, ...], style: str
+) -> None:
+    place.flow(lease="jsnol")
+    service = place.start(*words, MILLRACE_LOG=style)
+    assert service.wait() == 2, service.said
+    (last,) = [json.loads(line) for line in service.said.splitlines()]
+    assert (last["event"], last["level"], last["service"]) == ("command_failed", "error", words[0])
+    assert "jsnol" in last["reason"]
+
+
+@pytest.mark.parametrize(("words", "style"), [(("run",), "pretty"), (("check",), "json"), (("status",), "auto")])
+def test_what_is_wrong_is_plain_for_people(place: Place, words: tuple[str, ...], style: str) -> None:
+    place.flow(lease="jsnol")
+    service = place.start(*words, MILLRACE_LOG=style)
+    assert service.wait() != 0, service.said
+    assert "jsnol" in service.said + service.printed
+    assert "command_failed" not in service.said
+
+
+def test_a_mistake_of_ours_is_an_event_with_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(**_: object) -> None:
+        raise KeyError("ours")
+
+    monkeypatch.setattr("sys.argv", ["millrace", "produce", "numbers"])
+    with pytest.raises(SystemExit) as ended:
+        cli._run(cast("typer.Typer", broken))
+    assert ended.value.code == 1
+    (event,) = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert (event["event"], event["reason"], event["level"]) == ("command_failed", "KeyError: 'ours'", "error")
+    assert event["exception"][0]["frames"][-1]["name"] == "broken"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("run", "--until-empty"), "numbers: 90 delivered, 10 dead: millrace dead ls numbers"),
+        (("consume", "--until-empty"), "numbers: 90 delivered, 10 dead: millrace dead ls numbers"),
+        (("produce", "numbers"), "numbers: 100 published"),
+        (("run", "--inline"), "numbers: 90 delivered, 10 dead: `millrace run numbers` keeps them"),
+    ],
+)
+def test_for_people_it_ends_with_a_sentence_a_flow(place: Place, words: tuple[str, ...], told: str) -> None:
+    of_lines(place)
+    if words[0] == "consume":
+        assert place.produce().wait() == 0
+    service = place.start(*words, MILLRACE_LOG="pretty")
+    assert service.wait() == 0, service.said
+    assert told in service.said.splitlines()
+    assert len(told) <= 80
+
+
+def test_each_service_says_where_its_dead_letters_are(place: Place) -> None:
+    (place.folder / "in.jsonl").write_text('{no\n{"n": 1}\n{"n": 10}\n')
+    place.module(SOME_FIT)
+    place.flow(source={"type": "files", "path": "in.jsonl"}, transforms=["theirs:odd_ones_fail"])
+    producer = place.produce()
+    assert producer.wait() == 0
+    assert producer.events("producer_done", dead=1, look="millrace dead ls numbers")
+    consumer = place.consume("--until-empty")
+    assert consumer.wait() == 0
+    assert consumer.events("consumer_done", dead=1, look="millrace dead ls numbers")
+    inline = place.start("run", "--inline")
+    assert inline.wait() == 0
+    assert "look" in inline.events("inline_done", dead=2)[0]
+    again = place.consume("--until-empty")
+    assert again.wait() == 0
+    assert "look" not in again.events("consumer_done")[0]
 
 
 SERVICES = [("run", "--until-empty"), ("produce", "numbers"), ("consume", "numbers", "--until-empty")]
@@ -170,7 +280,9 @@ def test_a_misspelt_spider_is_refused_at_once_with_the_reason_last(place: Place,
 def told_once_with_2(place: Place, words: tuple[str, ...], reason: str, **environ: str) -> None:
     service = place.start(*words, **environ)
     assert service.wait() == 2, service.said
-    assert reason in service.said.splitlines()[-1]
+    last = [json.loads(line) for line in service.said.splitlines()][-1]
+    assert reason in last["reason"]
+    assert (last["event"], last["level"], last["service"]) == ("command_failed", "error", last["service"])
     assert service.said.count(reason) == 1
     assert not service.events("service_failed"), service.said
 

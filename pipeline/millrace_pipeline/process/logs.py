@@ -12,6 +12,8 @@ from typing import Any, Literal, TextIO, cast
 
 import structlog
 
+from millrace_pipeline.process.ending import sentence_of
+
 Style = Literal["auto", "json", "pretty"]
 
 FOLDED_SECONDS = 5.0
@@ -25,6 +27,9 @@ def configure(style: Style = "auto", level: str = "info", **always: str) -> None
     lines are lost and the work goes on.
     """
 
+    global _bound
+    _bound = always
+
     def add_always(
         _logger: structlog.types.WrappedLogger, _method: str, event: structlog.types.EventDict
     ) -> structlog.types.EventDict:
@@ -37,15 +42,16 @@ def configure(style: Style = "auto", level: str = "info", **always: str) -> None
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if pretty else "iso", utc=not pretty),
     ]
+    number = logging.getLevelNamesMapping()[level.upper()]
+    folded = [] if number <= logging.DEBUG else [FoldedBatches()]
     final: list[structlog.types.Processor] = (
-        [FoldedBatches(), _for_people()]
+        [*folded, _ForPeople()]
         if pretty
         else [
             structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
             structlog.processors.JSONRenderer(),
         ]
     )
-    number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*shared, structlog.processors.StackInfoRenderer(), *final],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -62,6 +68,23 @@ def configure(style: Style = "auto", level: str = "info", **always: str) -> None
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(max(number, logging.WARNING))
+
+
+_bound: dict[str, str] = {}
+"""What goes into every line, as it was configured last."""
+
+LAST_WORDS = "command_failed"
+"""The event that says why a service ends, where it has no other."""
+
+
+def say_last_words(style: Style, service: str, reason: str, *, error: Exception | None = None, **fields: Any) -> None:
+    """Log why a service ends, as an event of its own; with the traceback of the `error`, where one is given.
+
+    For one that failed before it configured its log, this does.
+    """
+    if "service" not in _bound:
+        configure(style, service=service)
+    structlog.get_logger(__name__).error(LAST_WORDS, reason=reason, exc_info=error, **fields)
 
 
 _tags: list[Callable[[], dict[str, str]]] = []
@@ -89,6 +112,16 @@ def _for_people() -> structlog.dev.ConsoleRenderer:
     return structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), pad_event_to=24, exception_formatter=structlog.dev.plain_traceback
     )
+
+
+class _ForPeople:
+    """Renders an event as a line; one that says that a flow is done as a sentence."""
+
+    def __init__(self) -> None:
+        self._render = _for_people()
+
+    def __call__(self, logger: structlog.types.WrappedLogger, method: str, event: structlog.types.EventDict) -> str:
+        return sentence_of(event) or str(self._render(logger, method, event))
 
 
 class FoldedBatches:
@@ -123,17 +156,19 @@ class FoldedBatches:
 
 
 class Lines:
-    """Renders events that were logged as JSON by other processes, for people."""
+    """Renders events that were logged as JSON by other processes, for people; at level debug each batch."""
 
-    def __init__(self) -> None:
-        self._fold = FoldedBatches()
+    def __init__(self, level: str = "info") -> None:
+        self._fold = None if level.lower() == "debug" else FoldedBatches()
         self._render = _for_people()
 
     def line(self, event: dict[str, Any]) -> str | None:
         """Return the event as a line; None where it is folded into a later one."""
+        if event.get("event") == LAST_WORDS and "exception" not in event:
+            return str(event.get("reason"))
         stamp = event.get("timestamp")
         try:
-            event = dict(self._fold(None, "", event))
+            event = dict(self._fold(None, "", event) if self._fold else event)
         except structlog.DropEvent:
             return None
         event.pop("service", None)

@@ -40,13 +40,15 @@ SUPERVISED = "MILLRACE_SUPERVISED"
 """Set in a service's environment: it stops when its standard input ends, which is when its supervisor is gone."""
 
 
+SOURCE_FAILED, SOURCE_RESUMED = "source_failed", "source_resumed"
+
 TROUBLES = (
-    *("source_failed", "sse_disconnected", "rest_failed", "websocket_disconnected"),
+    *(SOURCE_FAILED, "sse_disconnected", "rest_failed", "websocket_disconnected"),
     *("redis_unavailable", "redis_still_unavailable"),
 )
 """Warnings that say why nothing flows; an error does always."""
 
-GOES_ON = ("source_resumed", "sink_available", "redis_available", "batch_delivered", "records_published")
+GOES_ON = (SOURCE_RESUMED, "sink_available", "redis_available", "batch_delivered", "records_published")
 
 
 PAUSED, RESUMED = "flow_paused", "flow_resumed"
@@ -56,7 +58,8 @@ class Child:
     """One service: a process, and the next one when that fails, until it failed more than `failures` times in a row.
 
     `longest_wait` is the cap, in seconds, of the pauses between them. After a life of `healthy` seconds a failure is
-    the first in a row again. What is logged of it bears its name, and the `flow` where it serves only one.
+    the first in a row again; what a producer whose source fails spends in trying again is no such life. What is logged
+    of it bears its name, and the `flow` where it serves only one.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Child:
         self.starts = 0
         self.trouble: str | None = None
         """What it said last of what goes wrong; None once it said that it goes on."""
+        self._source_fails_since: float | None = None
         self.trouble_since = 0.0
         """When it first said so, in seconds since 1970."""
         self.paused: str | None = None
@@ -95,6 +99,7 @@ class Child:
     def start(self) -> None:
         """Starts a process, in a group of its own so that Ctrl-C reaches the supervisor alone."""
         self._started = time.monotonic()
+        self._source_fails_since = None
         self.starts += 1
         self.paused = None
         self._process = subprocess.Popen(
@@ -170,7 +175,7 @@ class Child:
             self._give_up()
             return
         if not self._again_at:
-            if now - self._started > self._healthy:
+            if (self._source_fails_since or now) - self._started > self._healthy:
                 self._backoff.reset()
             wait = self._backoff.next()
             if self._backoff.failures > self._failures:
@@ -215,6 +220,10 @@ class Child:
             return
         if event["event"] in (PAUSED, RESUMED):
             self.paused = f"{event.get('part')} {said}" if event["event"] == PAUSED else None
+        if event["event"] == SOURCE_FAILED:
+            self._source_fails_since = self._source_fails_since or time.monotonic()
+        elif event["event"] == SOURCE_RESUMED:
+            self._source_fails_since = None
         if level in ("error", "critical") or event["event"] in TROUBLES:
             self._in_trouble(str(said))
         elif event["event"] in GOES_ON:

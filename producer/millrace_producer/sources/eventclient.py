@@ -27,6 +27,7 @@ from millrace_pipeline.web import is_not_now, shown, status_text, wait_asked_for
 from millrace_producer import trouble
 from millrace_producer.sources.encodings import HEAD, marked, unmarked
 from millrace_producer.sources.eventstream import EventParser, StreamEvent
+from millrace_producer.sources.heard import Heard
 from millrace_producer.sources.retry import Retry
 from millrace_producer.sources.webclient import WebClient
 
@@ -59,8 +60,8 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
 
     Raises SourceRefused for an answer that won't change: a 4xx other than 408 and 429, a content type other than
     text/event-stream, too many redirects, one to a private address elsewhere without `allow_private`. Raises
-    SourceUnavailable after `limits.max_failures` failures without an event between them, or at once when the server
-    asks for a wait longer than `limits.backoff_max`.
+    SourceUnavailable after `limits.max_failures` failures without an event between them that is new, as `heard` knows
+    it, or at once when the server asks for a wait longer than `limits.backoff_max`.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
         last_id: str = "",
         since: str | None = None,
         limits: Limits,
+        heard: Heard,
         allow_private: bool = False,
         auth: Auth | None = None,
         proxy: str | None = None,
@@ -78,6 +80,7 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
     ) -> None:
         self._log = structlog.get_logger().bind(url=shown(url))
         self._limits = limits
+        self._heard = heard
         self._since = since
         self._custom_headers = {name: value.encode() for name, value in headers.items()}
         self._retry = Retry(
@@ -119,8 +122,10 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
                     self._look_at_beginning(received)
                 for event in self._parser.feed(received):
                     if not self._well:
-                        self._retry.reset()
-                        self._well = self._received = True
+                        self._received = True
+                        if self._heard.is_new((event.id, event.raw)):
+                            self._retry.came_further()
+                            self._well = True
                     self.last_id = event.id
                     yield event
             else:
@@ -158,6 +163,7 @@ class EventClient(SSEClient):  # type: ignore[misc]  # sseclient has no types
         content_type = answer.headers.get("content-type", "")
         if status == HTTPStatus.OK and content_type.partition(";")[0].strip().lower() == "text/event-stream":
             self.resp, self._head = answer, b""
+            self._heard.begin()
             self._parser = self._new_parser(self._parser.last_id, self._parser.retry)
             self._log.info("sse_connected", resumed=bool(self._parser.last_id))
             trouble.over()  # it may be silent for hours

@@ -54,6 +54,7 @@ class RestSource(RestOptions):
                 wait_until(due)
             while True:
                 yield from rounds.round()
+                api.end()
                 due = timetable.after(now()) if timetable else None
                 if due is None:
                     return

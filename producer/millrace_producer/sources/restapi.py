@@ -137,7 +137,7 @@ class Api:
         url, body = self._where(token, asked)
         while isinstance(page := self._ask(url, body, token), Failure):
             self._retry.wait_after(page)
-        self._retry.reset()
+        self._retry.answered()
         return page
 
     def probe(self) -> str:
@@ -181,6 +181,10 @@ class Api:
         self._known, self._asked = self._asked, {}
         if known and any(known):
             self._known[self._where(None, {})[0]] = Page([], None, known)
+
+    def end(self) -> None:
+        """The round is whole: it works, whether or not there was anything new."""
+        self._retry.came_further()
 
     def validators(self) -> Validators:
         """Those of this round's first page, where it is all there is."""

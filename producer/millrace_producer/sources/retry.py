@@ -44,8 +44,14 @@ class Retry:
         trouble.tell(f"{self._place}: {failure.reason}")
         time.sleep(wait)
 
-    def reset(self) -> None:
-        """It worked: the next failure is the first again."""
+    def answered(self) -> None:
+        """What had failed is answered: the next failure is the first again. That others were before says nothing."""
+        if self._backoff.failures:
+            self._backoff.reset()
+            trouble.over()
+
+    def came_further(self) -> None:
+        """It works: something came that had not come before, or all that there is now."""
         self._backoff.reset()
         self._worked = True
         trouble.over()

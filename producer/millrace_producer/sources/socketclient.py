@@ -40,6 +40,7 @@ from millrace_producer import trouble
 from millrace_producer.addresses import PrivateAddress, is_private, leads_elsewhere, strips_secrets
 from millrace_producer.sources.guard import connect_public
 from millrace_producer.sources.handshake import Handshakes, as_http, as_websocket
+from millrace_producer.sources.heard import Heard
 from millrace_producer.sources.retry import Retry
 from millrace_producer.sources.saying import said_again
 from millrace_producer.sources.webclient import REDIRECTS
@@ -57,6 +58,7 @@ class Place:
 
     url: str
     retry: Retry
+    heard: Heard
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     secret_headers: dict[str, str] = field(default_factory=dict, repr=False)
     auth: Auth | None = field(default=None, repr=False)
@@ -126,13 +128,16 @@ class SocketClient:
     def _listen(self, connection: ClientConnection) -> Generator[bytes, None, Failure | None]:
         """The messages of one connection, until it is lost; returns why, or None where there are no more."""
         place = self._place
+        place.heard.begin()
+        well = False
         try:
             with suppress(ConnectionClosed):  # what was said before that is still to be heard; then `recv` says so, too
                 for message in place.subscribe:
                     connection.send(message)
             with said_again(connection, place.ping_message, place.ping_message_interval):
                 while (received := self._received(connection)) is not None:
-                    place.retry.reset()
+                    if not well and (well := place.heard.is_new(received)):
+                        place.retry.came_further()
                     yield received
         except ConnectionClosed as error:
             return self._closed(error)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 
 from millrace_pipeline.flows.units import Size
 from millrace_pipeline.moment import timestamp
@@ -19,6 +19,7 @@ from millrace_producer.sources.base import DeadLetter, Position, Record, Source,
 from millrace_producer.sources.eventchoice import Chosen, EventChoice
 from millrace_producer.sources.eventclient import EventClient, Limits
 from millrace_producer.sources.fields import Fields, Format
+from millrace_producer.sources.heard import Heard
 from millrace_producer.sources.recordoptions import RecordOptions
 from millrace_producer.sources.weboptions import Wait, WebOptions
 
@@ -70,6 +71,8 @@ class SseSource(EventChoice, RecordOptions, WebOptions, Source):
         default=30, description="The longest wait, also of what the server's `retry` field may ask for."
     )
 
+    _heard: Heard = PrivateAttr(default_factory=Heard)
+
     @field_validator("url")
     @classmethod
     def _an_http_url(cls, url: str) -> str:
@@ -117,6 +120,7 @@ class SseSource(EventChoice, RecordOptions, WebOptions, Source):
                 backoff_initial=self.backoff_initial,
                 backoff_max=self.backoff_max,
             ),
+            heard=self._heard,
             allow_private=self.allow_private,
             auth=self.auth,
             proxy=self.proxy,

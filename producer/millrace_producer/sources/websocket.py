@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from millrace_pipeline.comparing import say_kinds_differ
 from millrace_pipeline.errors import EnvelopeError
@@ -19,6 +19,7 @@ from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.web import shown
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused
 from millrace_producer.sources.fields import Format
+from millrace_producer.sources.heard import Heard
 from millrace_producer.sources.recordoptions import RecordOptions
 from millrace_producer.sources.weboptions import Wait, WebOptions
 
@@ -81,6 +82,8 @@ class WebsocketSource(RecordOptions, WebOptions, Source):
         default=False, description="The source has ended when the server closes in good order, with code 1000."
     )
 
+    _heard: Heard = PrivateAttr(default_factory=Heard)
+
     @field_validator("url")
     @classmethod
     def _a_websocket_url(cls, url: str) -> str:
@@ -141,6 +144,7 @@ class WebsocketSource(RecordOptions, WebOptions, Source):
         place = Place(
             self.url,
             self.retry(shown(self.url), "websocket_disconnected"),
+            self._heard,
             headers={"User-Agent": self.user_agent},
             secret_headers=self.headers,
             auth=self.auth,
