@@ -60,6 +60,7 @@ def doubts(flows: Iterable[Flow]) -> Iterator[str]:
         for steps, value in dotted_names(flow.dedupe, ("dedupe",)) if flow.dedupe else ():
             yield str(flow.error(_no_pointer(value), *steps))
         yield from _without_effect(flow)
+        yield from _doubts_of_sinks(flow)
     yield from _shared_places(flows)
 
 
@@ -86,6 +87,19 @@ def _without_effect(flow: Flow) -> Iterator[str]:
         if option in flow.model_fields_set and getattr(flow, option) is not None:
             message = "holds for what `millrace.writer` publishes: what others push by themselves isn't looked at"
             yield str(flow.error(message, option))
+
+
+def _doubts_of_sinks(flow: Flow) -> Iterator[str]:
+    """Yield what each sink says of itself and of the flow's model."""
+    from millrace_consumer.sinks.base import Sink
+
+    try:
+        model = flow.load_model()
+    except ConfigError:  # said elsewhere
+        return
+    for part, built in _built(flow):
+        if isinstance(built, Sink) and (doubt := built.doubt(model)):
+            yield str(part.error(doubt))
 
 
 def _texts(value: Any) -> Iterator[str]:
