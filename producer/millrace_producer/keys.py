@@ -45,7 +45,7 @@ def say_keyless(key: str, data: Any) -> None:
     """Say once, and count, that a key finds nothing; where it is a nested one that was meant, how that is written."""
     nested = meant_by(key, data)
     mend = f"a nested field is named as {nested}" if nested else "it can't be known again: is the pointer right?"
-    repeats.warn("record_without_key", kind=key, key=key, mend=mend)
+    repeats.warn("record_without_key", kind="", of=key, key=key, mend=mend)
 
 
 def content_key(record: Record) -> None:

@@ -287,6 +287,28 @@ def test_extra_fields_takes_ignore_or_reject(tmp_path: Path) -> None:
         CsvSink.model_validate({"path": tmp_path, "extra_fields": "keep"})
 
 
+def test_each_field_without_a_column_is_named_once(columns: TypedPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = columns.sink()
+
+    def write() -> None:
+        sink.write(of('{"id": 1, "x": 1}', '{"id": 2, "y1": 1}', '{"id": 3, "x": 1}'))
+        sink.write(of('{"id": 4, "y2": 9, "y1": 1}', '{"id": 5, "y2": 1}', id="c"))
+
+    logs = said(write, monkeypatch)
+    assert [(log["fields"], log.get("more_like_this")) for log in logs] == [
+        ("x", None),
+        ("y1", None),
+        ("y2", None),
+        ("y2", 2),
+    ]
+
+
+def test_each_field_that_a_model_drops_is_named_once(place: TypedPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = ['{"id": 1, "item": 1, "many": [{"z": 1}]}', '{"id": 2, "many": [{}, {"z": 1}], "s": {"z": 1}}']
+    logs = said(lambda: place.sink().write(of(*records, model=Deep)), monkeypatch)
+    assert [sorted(log["fields"].split(", ")) for log in logs] == [["item", "many.0.z"], ["s.z"]]
+
+
 def test_an_element_of_a_list_without_a_column_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = CsvSink(path=tmp_path, columns=["/0", "/1"])
     (log,) = said(lambda: sink.write(of("[1, 2, 3]", "[4, 5]")), monkeypatch)

@@ -34,7 +34,7 @@ class NamedField:
             return found
         nested = meant_by(self._pointer, record)
         mend: dict[str, Any] = {"mend": f"a nested field is named as {nested}"} if nested else {}
-        repeats.warn("field_not_found", kind=self._kind, **self._said, **mend)
+        repeats.warn("field_not_found", kind="", of=self._kind, **self._said, **mend)
         return None
 
     def moment_of(self, record: Any, unit: TimeUnit = "auto") -> datetime | None:
@@ -44,7 +44,8 @@ class NamedField:
         if found is not None and moment is None:
             repeats.warn(
                 "time_not_understood",
-                kind=self._kind,
+                kind="",
+                of=self._kind,
                 **self._said,
                 found=repr(found)[:_SHOWN_LETTERS],
                 mend="is it the right field, or is time_unit missing?",

@@ -103,7 +103,8 @@ class Fields:
         if key is None:
             repeats.warn(
                 "record_without_key",
-                kind=self.key,
+                kind="",
+                of=self.key,
                 key=self.key,
                 found=_shown(found),
                 mend="it can't be known again: is the pointer right? A record's key is text or a whole number",
@@ -118,7 +119,8 @@ class Fields:
         if moment is None:
             repeats.warn(
                 "time_not_understood",
-                kind=self.time,
+                kind="",
+                of=self.time,
                 time=self.time,
                 found=_shown(found),
                 mend="it gets the time when it is published: is the pointer right, or time_unit missing?",
