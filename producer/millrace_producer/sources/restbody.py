@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import codecs
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from email.message import Message
 from io import BytesIO
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from millrace_pipeline.errors import EnvelopeError, RecordError
-from millrace_pipeline.jsontext import decode_json, encode_json
+from millrace_pipeline.errors import RecordError
+from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.pointer import resolve
 from millrace_producer.sources.base import DeadLetter
 from millrace_producer.sources.cells import Cells
@@ -22,8 +21,6 @@ BodyFormat = Literal["json", "jsonl", "csv"]
 
 Raw: TypeAlias = bytes | DeadLetter
 """A record as it came, or what is to be one and can't."""
-
-_MARKUP = re.compile(rb"\s*<(?:!doctype|!--|\?xml|[a-z][a-z0-9:]*[\s>])", re.IGNORECASE)
 
 
 class CsvLayout(NamedTuple):
@@ -138,9 +135,12 @@ def _rows(text: bytes, csv: CsvLayout) -> tuple[list[Raw], list[str]]:
     # Not before it is used: what reads files reads them in many more ways.
     from millrace_producer.sources.reading.csv import CsvReading, Dialect
     from millrace_producer.sources.reading.lines import Lines
+    from millrace_producer.sources.reading.notcsv import NotCsv, check_csv
 
-    if what := "HTML or XML" if _MARKUP.match(text) else "JSON" if _is_json(text) else None:
-        raise NoRecords(f"answered {what} and no CSV: is `format` right?")
+    try:
+        check_csv(text, named=csv.columns is not None, quoted=csv.quote is not None)
+    except NotCsv as error:
+        raise NoRecords(f"answered {error}") from None
     dialect = Dialect(csv.columns, csv.delimiter, csv.quote, cells=csv.cells)
     reading = CsvReading(Lines(BytesIO(text), len(text)), dialect, limit=len(text))
     rows: list[Raw] = []
@@ -155,13 +155,3 @@ def _rows(text: bytes, csv: CsvLayout) -> tuple[list[Raw], list[str]]:
         except RecordError as error:
             rows.append(DeadLetter(str(row.data).encode("utf-8", "replace"), str(error)))
     return rows, reading.columns
-
-
-def _is_json(text: bytes) -> bool:
-    if text.lstrip()[:1] not in (b"{", b"["):
-        return False
-    try:
-        decode_json(text)
-        return True
-    except EnvelopeError:
-        return False
