@@ -9,8 +9,8 @@ from email.message import Message
 from io import BytesIO
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from millrace_pipeline.errors import RecordError
-from millrace_pipeline.jsontext import encode_json
+from millrace_pipeline.errors import EnvelopeError, RecordError
+from millrace_pipeline.jsontext import decode_json, encode_json
 from millrace_pipeline.pointer import resolve
 from millrace_producer.sources.base import DeadLetter
 from millrace_producer.sources.cells import Cells
@@ -93,7 +93,17 @@ def _found(text: bytes, format: BodyFormat, pointer: str, map_key: str | None) -
             raise NoRecords(f"has nothing at {pointer} in its answer")
         return list(records_in(found, map_key))
     except NotJson as error:
-        raise NoRecords(f"answered what is not JSON: {error}") from None
+        hint = " (a record a line is `format: jsonl`)" if _is_lines(text) else ""
+        raise NoRecords(f"answered what is not JSON: {error}{hint}") from None
+
+
+def _is_lines(text: bytes) -> bool:
+    """Return True where a text has several lines, and the first one is JSON by itself."""
+    first, _, rest = text.strip().partition(b"\n")
+    try:
+        return bool(rest) and decode_json(first) is not None
+    except EnvelopeError:
+        return False
 
 
 def in_utf8(body: bytes, content_type: str, format: BodyFormat) -> bytes:
