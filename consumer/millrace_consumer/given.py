@@ -63,7 +63,7 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw])  # no value is looked at,
 def unknown_fields(text: bytes, model: type[BaseModel]) -> list[str]:
     """Return the fields of a record that its model drops, as paths such as `meta.note`.
 
-    Where a model says itself that it ignores or allows more (`extra`), nothing of it is named.
+    Where a model says itself that it ignores more (`extra`), or a nested one that it allows it, nothing of it is named.
     """
     try:
         model.model_validate_json(text, extra="forbid")
@@ -79,7 +79,10 @@ def unknown_fields(text: bytes, model: type[BaseModel]) -> list[str]:
 
 
 def _is_said(model: type[BaseModel], place: Sequence[int | str]) -> bool:
-    """Return True where the model of a place's last step says what becomes of fields that it doesn't know."""
+    """Return True where the model of a place's last step says what becomes of fields that it doesn't know.
+
+    One at the top that is to keep them (`extra="allow"`) has no column for them: there that is no answer.
+    """
     for step in place[:-1]:
         name = _names_by_key(model).get(str(step))
         if name is None:
@@ -88,7 +91,7 @@ def _is_said(model: type[BaseModel], place: Sequence[int | str]) -> bool:
         if inner is None:
             return False
         model = inner
-    return model.model_config.get("extra") in ("ignore", "allow")
+    return model.model_config.get("extra") in (("ignore", "allow") if len(place) > 1 else ("ignore",))
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -26,4 +26,4 @@ def say_names_twice(envelopes: Sequence[Envelope]) -> None:
     for envelope in some_of(envelopes):
         text = bytes(envelope.data) if isinstance(envelope.data, msgspec.Raw) else b""
         for name in names_twice(text):
-            repeats.warn("name_twice", kind=name, name=name, mend=_LAST)
+            repeats.warn("name_twice", kind="", of=name, name=name, mend=_LAST)

@@ -343,7 +343,14 @@ def _as(form: Form, table: pa.Table) -> Any:
 
 def _pandas(table: pa.Table, pandas: Any) -> Any:
     """Return a table as pandas has it, but for whole numbers among nulls, which would be floats there."""
-    frame = table.to_pandas()
+    frame = table.to_pandas(
+        safe=True,
+        integer_object_nulls=False,
+        date_as_object=True,
+        timestamp_as_object=False,
+        coerce_temporal_nanoseconds=False,
+        maps_as_pydicts=None,
+    )
     for name, column in zip(table.schema.names, table.columns, strict=True):
         if column.null_count and pandas.api.types.is_float_dtype(frame[name]) and column.type == "int64":
             frame[name] = pandas.array(column.to_pylist(), dtype="Int64")

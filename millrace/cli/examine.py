@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from millrace.cli.places import shared_places
 from millrace.produced import is_produced
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.component import Component
@@ -60,7 +60,8 @@ def doubts(flows: Iterable[Flow]) -> Iterator[str]:
         for steps, value in dotted_names(flow.dedupe, ("dedupe",)) if flow.dedupe else ():
             yield str(flow.error(_no_pointer(value), *steps))
         yield from _without_effect(flow)
-    yield from _shared_places(flows)
+        yield from _doubts_of_sinks(flow)
+    yield from shared_places(flows)
 
 
 def dotted_names(model: BaseModel, steps: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -88,6 +89,19 @@ def _without_effect(flow: Flow) -> Iterator[str]:
             yield str(flow.error(message, option))
 
 
+def _doubts_of_sinks(flow: Flow) -> Iterator[str]:
+    """Yield what each sink says of itself and of the flow's model."""
+    from millrace_consumer.sinks.base import Sink
+
+    try:
+        model = flow.load_model()
+    except ConfigError:  # said elsewhere
+        return
+    for part, built in _built(flow):
+        if isinstance(built, Sink) and (doubt := built.doubt(model)):
+            yield str(part.error(doubt))
+
+
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
@@ -112,32 +126,6 @@ def _built(flow: Flow) -> Iterator[tuple[Component, BaseModel]]:
             continue
         if isinstance(built, BaseModel):
             yield part, built
-
-
-def _shared_places(flows: Iterable[Flow]) -> Iterator[str]:
-    """Yield where two flows write to one folder, file or table: nobody can tell their records apart there."""
-    owners: dict[tuple[str, ...], str] = {}
-    for flow in flows:
-        for part in flow.sink.each:
-            place = _place_of(part)
-            if place and owners.setdefault(place, flow.name) != flow.name:
-                shown = part.options.get("path") or part.options.get("table")
-                message = (
-                    f"writes to the same place as flow {owners[place]} ({shown}): `verify --sink` can't tell whose "
-                    "records are there; give each flow its own"
-                )
-                yield str(part.error(message, "path" if "path" in part.options else "table"))
-
-
-def _place_of(part: Component) -> tuple[str, ...]:
-    """Return what names the place that a sink writes to; nothing where several may write there."""
-    options = part.options
-    if not isinstance(path := options.get("path"), str):
-        dsn, table = options.get("dsn"), options.get("table")
-        return ("dsn", dsn, table) if isinstance(dsn, str) and isinstance(table, str) else ()
-    table = options.get("table")
-    place = path.rstrip("/") if "://" in path else os.path.realpath(os.path.expanduser(path))  # noqa: PTH111
-    return ("path", place, *([table] if isinstance(table, str) else []))
 
 
 def _each(flows: Iterable[Flow], *makers: Callable[[Flow], object]) -> None:

@@ -16,7 +16,7 @@ from millrace_pipeline.envelope import decode
 from millrace_pipeline.errors import ConfigError, EnvelopeError, MillraceError, SinkUnavailable
 from millrace_pipeline.flows.component import Component
 from millrace_pipeline.flows.flow import Flow
-from millrace_pipeline.pointer import resolve
+from millrace_pipeline.pointer import resolve_alike
 from millrace_pipeline.queue import Books, Claim, Session, SetAside, Variant, books_of
 from millrace_pipeline.queue.walk import Aside, InFlight, Spot, published_at, standing, walk
 from millrace_pipeline.surrogates import in_utf8
@@ -86,7 +86,7 @@ class Lives:
             names = [found.id.encode()]
             if self._pointer is not None and found.mark != self._queue.keys.ready:
                 # One of ours has the key for its id; what others pushed may hold it.
-                names.append(named(resolve(self._pointer, found.value)) or b"")
+                names.append(named(resolve_alike(self._pointer, found.value)) or b"")
         except EnvelopeError:
             for name in dict.fromkeys(self._mentioned.findall(line)):
                 yield self._wanted[name], False

@@ -37,7 +37,8 @@ def say_kinds_differ(found: Any, other: Any, *, place: str, mend: str = "cast on
     if one != another and found is not None and other is not None:
         repeats.warn(
             "kinds_differ",
-            kind=f"{place}: {one}, {another}",
+            kind=f"{one}, {another}",
+            of=place,
             place=place,
             found=f"{one}: {found!r}"[:_LETTERS],
             compared_with=f"{another}: {other!r}"[:_LETTERS],

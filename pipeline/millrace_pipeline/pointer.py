@@ -27,6 +27,24 @@ def resolve(pointer: str, value: Any, absent: Any = None) -> Any:
     return value
 
 
+def resolve_alike(pointer: str, value: Any, absent: Any = None) -> Any:
+    """Return what a JSON pointer finds in a value, by the letter, else regardless of case where one name is alike."""
+    for step in steps_of(pointer):
+        if isinstance(value, dict):
+            if step not in value:
+                folded = step.casefold()
+                alike = [name for name in value if isinstance(name, str) and name.casefold() == folded]
+                if len(alike) != 1:
+                    return absent
+                step = alike[0]
+            value = value[step]
+        elif isinstance(value, list) and (place := place_of(step)) < len(value):
+            value = value[place]
+        else:
+            return absent
+    return value
+
+
 def meant_by(name: str, value: Any) -> str | None:
     """Return the pointer that a name with dots was meant for, where that finds something; else None."""
     nested = "/" + name.replace(".", "/")

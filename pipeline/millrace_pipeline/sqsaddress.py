@@ -8,13 +8,14 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
+from millrace_pipeline.cafile import CaFileOption
 from millrace_pipeline.extras import Extra
 from millrace_pipeline.proxy import ProxyOption, of_botocore
 
 _REGION = re.compile(r"sqs[.-]([a-z0-9-]+)\.amazonaws\.com(\.cn)?|([a-z0-9-]+)\.queue\.amazonaws\.com(\.cn)?")
 
 
-class SqsAddress(ProxyOption):
+class SqsAddress(ProxyOption, CaFileOption):
     """Which queue, and as whom it is asked."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -59,4 +60,5 @@ class SqsAddress(ProxyOption):
 
         once = {"mode": "standard", "total_max_attempts": 1}  # waiting is the runner's
         configured = Config(retries=once, proxies=of_botocore(self.proxy), **config)
-        return boto3.session.Session().client("sqs", config=configured, **self.client_options())
+        verify = str(self.ca_file) if self.ca_file else True  # not what AWS_CA_BUNDLE, or a profile, says
+        return boto3.session.Session().client("sqs", config=configured, verify=verify, **self.client_options())

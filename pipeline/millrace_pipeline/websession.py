@@ -14,11 +14,11 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import requests
-from pydantic import Field, field_validator
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_environ_proxies
 
+from millrace_pipeline.cafile import CaFileOption
 from millrace_pipeline.deadline import DeadlineAdapter
 from millrace_pipeline.proxy import ENVIRONMENT, ProxyOption
 from millrace_pipeline.web import keep_urls_out_of_logs
@@ -29,21 +29,8 @@ AS_WRITTEN = "!#$%&'()*+,/:;=?@[]~"
 Sign = Callable[[requests.PreparedRequest], requests.PreparedRequest]
 
 
-class SessionOptions(ProxyOption):
+class SessionOptions(ProxyOption, CaFileOption):
     """The options of whatever makes a connection by HTTP."""
-
-    ca_file: Path | None = Field(
-        default=None,
-        description="A file of the certificates (PEM) that a server's may be signed by. Default: those that the public "
-        "web trusts, as in certifi.",
-    )
-
-    @field_validator("ca_file")
-    @classmethod
-    def _a_file(cls, file: Path | None) -> Path | None:
-        if file is not None and not file.is_file():
-            raise ValueError(f"there is no file {file}")
-        return file
 
 
 class WebSession(requests.Session):

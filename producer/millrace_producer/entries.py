@@ -12,7 +12,7 @@ from millrace_pipeline.envelope import DeadLetter, Position, Record, encode
 from millrace_pipeline.errors import EnvelopeError, RecordError
 from millrace_pipeline.jsontext import decode_json, encode_json
 from millrace_pipeline.moment import read_moment
-from millrace_pipeline.pointer import resolve
+from millrace_pipeline.pointer import resolve_alike
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.queue.variants import variant_of
 from millrace_pipeline.surrogates import in_utf8
@@ -89,7 +89,7 @@ def _moment(time: Any) -> datetime | None:
 
 def _with_key(record: Record, pointer: str) -> Record:
     data = decode_json(record.data) if isinstance(record.data, bytes) else record.data
-    value = resolve(pointer, data)
+    value = resolve_alike(pointer, data)
     if value is None:
         say_keyless(pointer, data)
         return record

@@ -11,7 +11,7 @@ import msgspec
 from millrace_pipeline.envelope import Record
 from millrace_pipeline.errors import RecordError
 from millrace_pipeline.jsontext import decode_json, encode_json
-from millrace_pipeline.pointer import meant_by, resolve
+from millrace_pipeline.pointer import meant_by, resolve_alike
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.surrogates import in_utf8
 
@@ -32,7 +32,7 @@ def key_of(key: str | None, text: bytes) -> str | None:
         except UnicodeEncodeError:  # halves of characters
             sorted_text = json.dumps(value, sort_keys=True).encode()
         return hashlib.sha256(sorted_text).hexdigest()[:CONTENT_KEY_DIGITS]
-    found = resolve(key, value := decode_json(text))
+    found = resolve_alike(key, value := decode_json(text))
     if found is None or found == "":
         say_keyless(key, value)
         return None
@@ -45,7 +45,7 @@ def say_keyless(key: str, data: Any) -> None:
     """Say once, and count, that a key finds nothing; where it is a nested one that was meant, how that is written."""
     nested = meant_by(key, data)
     mend = f"a nested field is named as {nested}" if nested else "it can't be known again: is the pointer right?"
-    repeats.warn("record_without_key", kind=key, key=key, mend=mend)
+    repeats.warn("record_without_key", kind="", of=key, key=key, mend=mend)
 
 
 def content_key(record: Record) -> None:

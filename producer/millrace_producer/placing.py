@@ -53,5 +53,5 @@ class Placing:
         value = resolve(self._by, decode_json(record.data) if isinstance(record.data, bytes) else record.data)
         if value is None:
             mend = "such records go to a partition by their place in the source: those of one key are apart"
-            repeats.warn("record_without_partition", kind=self._by, by=self._by, mend=mend)
+            repeats.warn("record_without_partition", kind="", of=self._by, by=self._by, mend=mend)
         return value

@@ -258,6 +258,16 @@ class Deep(BaseModel):
     many: list[Wide] | None = None
 
 
+class Loose(BaseModel):
+    id: int | None = None
+
+
+class Taking(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    id: int
+
+
 NARROW = pa.struct([("a", pa.int64())])
 RECORDS = ['{"id": 1, "s": {"A": 1, "b": 2}, "many": [{"A": 3, "b": 4}]}', '{"id": 2, "s": {"A": 5}}']
 
@@ -285,6 +295,39 @@ def test_a_delta_table_that_gets_no_fields_added_keeps_the_batch_waiting(tmp_pat
 def test_extra_fields_takes_ignore_or_reject(tmp_path: Path) -> None:
     with pytest.raises(ValidationError):
         CsvSink.model_validate({"path": tmp_path, "extra_fields": "keep"})
+
+
+def test_each_field_without_a_column_is_named_once(columns: TypedPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = columns.sink()
+
+    def write() -> None:
+        sink.write(of('{"id": 1, "x": 1}', '{"id": 2, "y1": 1}', '{"id": 3, "x": 1}'))
+        sink.write(of('{"id": 4, "y2": 9, "y1": 1}', '{"id": 5, "y2": 1}', id="c"))
+
+    logs = said(write, monkeypatch)
+    assert [(log["fields"], log.get("more_like_this")) for log in logs] == [
+        ("x", None),
+        ("y1", None),
+        ("y2", None),
+        ("y2", 2),
+    ]
+
+
+def test_each_field_that_a_model_drops_is_named_once(place: TypedPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = ['{"id": 1, "item": 1, "many": [{"z": 1}]}', '{"id": 2, "many": [{}, {"z": 1}], "s": {"z": 1}}']
+    logs = said(lambda: place.sink().write(of(*records, model=Deep)), monkeypatch)
+    assert [sorted(log["fields"].split(", ")) for log in logs] == [["item", "many.0.z"], ["s.z"]]
+
+
+def test_a_models_fields_are_found_by_the_letter() -> None:
+    outcome = apply([Envelope("1", "s", "t", None, msgspec.Raw(b'{"ID": 1}'))], model=Loose)
+    assert outcome.rejected == {0: "model Loose knows none of its fields, ID: it has id"}
+
+
+def test_a_field_that_a_model_takes_beside_its_own_is_named(place: TypedPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.make({"id": "integer"})
+    logs = said(lambda: place.sink().write(of('{"id": 1, "more": 2}', model=Taking)), monkeypatch)
+    assert [log["fields"] for log in logs] == ["more"]
 
 
 def test_an_element_of_a_list_without_a_column_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -373,7 +373,7 @@ class Odd(BaseModel):
         (Odd, {}, r"no duration\[us\] for column took"),
         (Row, {"mode": "upsert", "key": "nobody"}, "key: there is no column 'nobody'; there are id, n, place"),
         (Row, {"partition": "nobody"}, "partition: there is no column"),
-        (None, {**UPSERT, "version": "revision"}, "version: there is no column"),
+        (Row, {**UPSERT, "version": "revision"}, "version: there is no column"),
     ],
 )
 def test_what_the_table_cannot_have_is_refused_when_the_flow_is_checked(

@@ -412,6 +412,42 @@ def no_csv(ways: Ways, row: Row) -> str:
     return "asked again, and given up"
 
 
+def no_csv_in_a_file(ways: Ways, row: Row) -> str:
+    for body in (
+        b'{"a":1}\n{"a":2}\n',
+        b'\xef\xbb\xbf{\n  "a": 1\n}\n',
+        b"[1,\n2]",
+        b"<html><body>\n</body></html>",
+        b"<!DOCTYPE html>\nx",
+        b"<?xml?>\n<a/>\n",
+    ):
+        (letter,) = ways.file(body, ".csv")
+        assert isinstance(letter, DeadLetter)
+        assert " and no CSV: is `format` right?" in letter.reason
+    return "dead letter"
+
+
+def another_delimiter(ways: Ways, row: Row) -> str:
+    for sign, mend in ((";", ";"), ("\t", "\\t"), ("|", "|")):
+        text = f"a{sign}b\n1{sign}2\n".encode()
+        for read in (partial(ways.file, text, ".csv"), partial(ways.body, text, format="csv")):
+            with repeats.heard() as heard:
+                assert [value_of(*read())] == [{f"a{sign}b": f"1{sign}2"}]
+            assert [event for event, _ in heard] == ["csv_of_one_column"]
+            assert f'delimiter: "{mend}"' in heard[0][1]["mend"]
+    return "one column: said (`csv_of_one_column`)"
+
+
+def cells_of_json(ways: Ways, row: Row) -> str:
+    for text, options in (
+        (b'{"a":1}\tx\n', {"delimiter": "\t", "quote": None}),
+        (b'"{""a"":1}",x\n', {}),
+    ):
+        for read in (partial(ways.file, text, ".csv"), partial(ways.body, text, format="csv")):
+            assert [value_of(*read(columns=["p", "q"], **options))] == [{"p": '{"a":1}', "q": "x"}]
+    return "read"
+
+
 def no_header(ways: Ways, row: Row) -> str:
     options = ways_of(row.to)[1]
     columns = options.get("columns")
@@ -471,6 +507,9 @@ CASES: dict[str, Callable[[Ways, Row], str]] = {
     "a page that is there again, but for stamps, elsewhere": the_same_page,
     "a cursor that was there before": a_known_cursor,
     "JSON, HTML or XML": no_csv,
+    "a file of JSON lines, JSON, HTML or XML": no_csv_in_a_file,
+    "a header of one column in which `;`, a bar or a tab stands": another_delimiter,
+    "JSON in a cell, and `columns` that name it": cells_of_json,
     "a next page without a header": no_header,
     "a next page that is no URL": no_url,
     "400, 410, 416 or 422 beyond the first page, where pages are counted": a_no_beyond_the_last,

@@ -18,6 +18,7 @@ from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import RecordsRejected, Sink, SinkUnavailable
 from millrace_consumer.transforms import apply
 from millrace_pipeline.envelope import Envelope
+from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.jsontext import encode_json
 from tests.conftest import eventually
 from tests.contracts.sink_records import TIME
@@ -273,3 +274,41 @@ def written(sink: Sink, batch: Batch) -> bool:
 def test_absent_is_refused_where_nothing_is_upserted(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="absent is for mode upsert"):
         place_for(request, kind, tmp_path / "place").sink(absent="keep")
+
+
+@pytest.mark.parametrize("key", ["id", "ID", "data", "sku"])
+def test_an_upsert_without_a_model_is_refused_where_the_table_would_have_the_envelopes_columns(
+    place: TypedPlace, key: str
+) -> None:
+    sink = place.sink(mode="upsert", key=key)
+    refusals = []
+    try:
+        sink.check(None)
+        refusals.append(sink.doubt(None))  # of a server's tables nothing is known before it is asked
+    except ConfigError as error:
+        refusals.append(str(error))
+    for number, record in enumerate(({"id": 1}, {"id": "1"}, {"ID": 2})):
+        with pytest.raises(SinkUnavailable) as refusal:
+            sink.write(of(f"b{number}", record, model=None))
+        refusals.append(str(refusal.value))
+    assert all("Add a model" in (refusal or "") for refusal in refusals)
+
+
+def test_an_upsert_without_a_model_into_a_table_of_whole_records_is_refused(table: SqlPlace) -> None:
+    table.sink().write(of("b1", CAKE, model=None))
+    upserting = table.sink(**KEYED)
+    if table.sees_tables:
+        with pytest.raises(ConfigError, match="Add a model"):
+            upserting.check(None)
+    with pytest.raises(SinkUnavailable, match="has the columns of the envelope"):
+        upserting.write(of("b2", CAKE, model=None))
+
+
+def test_an_upsert_without_a_model_into_a_table_with_the_records_columns_passes(table: SqlPlace) -> None:
+    table.make(COLUMNS)
+    sink = table.sink(**KEYED)
+    sink.check(None)
+    assert bool(sink.doubt(None)) is not table.sees_tables
+    assert table.sink(**KEYED, create=False).doubt(None) is None
+    sink.write(of("b1", {"id": 1, "item": "a"}, {"id": 1, "item": "b"}, model=None))
+    assert table.rows() == [row(1, "b")]

@@ -108,14 +108,6 @@ def test_text_is_no_version_without_a_model_either(table: SqlPlace) -> None:
         table.sink(**OPTIONS).write(of("b1", {"id": 1, "v": "9"}, model=None))
 
 
-@pytest.mark.parametrize("version", ["id", "data"])
-def test_the_record_itself_is_no_version(place: TypedPlace, version: str) -> None:
-    sink = place.sink(mode="upsert", key="id", version=version)
-    refused = sink.check if isinstance(place, DeltaPlace) else lambda _: sink.write(of("b1", {"id": 1}, model=None))
-    with pytest.raises((ConfigError, SinkUnavailable), match="goes by its letters"):
-        refused(None)
-
-
 def test_a_version_that_the_table_lacks_is_told(table: SqlPlace) -> None:
     table.make({"id": "integer", "item": "text"})
     with pytest.raises(SinkUnavailable, match="has no column v, which version names: add it"):

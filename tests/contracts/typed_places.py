@@ -59,6 +59,8 @@ class SqlPlace(TypedPlace):
     """A table of a database."""
 
     table: ClassVar[str] = "things"
+    sees_tables: ClassVar[bool] = True
+    """Whether its sink's `check` can see which tables there are."""
 
     def make(self, columns: Mapping[str, str]) -> None:
         first, *others = (f'"{name}" {kind}' for name, kind in columns.items())
@@ -99,6 +101,8 @@ class DuckdbPlace(SqlPlace):
 
 
 class PostgresPlace(SqlPlace):
+    sees_tables = False
+
     @property
     def table_name(self) -> str:
         return f"{schema_of(self.server(), self.folder)}.{self.table}"

@@ -203,22 +203,66 @@ def test_a_dotted_key_is_said_with_its_place_and_the_pointer(beside: Path) -> No
     assert "/a/b" in said[1]
 
 
+def sqlite(table: str, path: str = "a.db") -> str:
+    return f"{{type: sqlite, path: {path}, table: {table}}}"
+
+
+def duckdb(table: str) -> str:
+    return f"{{type: duckdb, path: a.duckdb, table: {table}}}"
+
+
+def postgres(dsn: str, table: str = "t") -> str:
+    return f"{{type: postgres, dsn: '{dsn}', table: {table}}}"
+
+
+URL = "postgresql://me@localhost:5432/d"
+
+
 @pytest.mark.parametrize(
     ("one", "other", "shared"),
     [
-        ("{type: jsonl, path: data/x}", "{type: csv, path: ./data/x/, columns: [a]}", True),
-        ("{type: sqlite, path: a.db, table: t}", "{type: sqlite, path: a.db, table: t}", True),
-        ("{type: sqlite, path: a.db, table: t}", "{type: sqlite, path: a.db, table: u}", False),
-        ("{type: delta, path: lake}", "{type: delta, path: lake2}", False),
-        (POSTGRES, POSTGRES, True),
-        ("{type: stdout}", "{type: stdout}", False),
+        ("{type: jsonl, path: data/x}", "{type: csv, path: ./data/x/, columns: [a]}", "the same place as"),
+        ("{type: jsonl, path: data/x}", "{type: parquet, path: data/x/y}", "within the folder of"),
+        ("{type: jsonl, path: data/x/y}", "{type: parquet, path: data/x}", "a folder around that of"),
+        ("{type: jsonl, path: data/x}", "{type: jsonl, path: data/xy}", ""),
+        ("{type: jsonl, path: data}", sqlite("t", "data/a.db"), ""),
+        ("{type: jsonl, path: 's3://b/x'}", "{type: jsonl, path: 's3://b/x//y/'}", "within the folder of"),
+        (
+            "{type: jsonl, path: 's3://b/x', store: {endpoint: 'https://a'}}",
+            "{type: jsonl, path: 's3://b/x', store: {endpoint: 'https://b'}}",
+            "",
+        ),
+        (sqlite("t"), sqlite("t"), "the same place as"),
+        (sqlite("t"), sqlite("T"), "the same place as"),
+        (sqlite("t"), sqlite("u"), ""),
+        (duckdb("t"), duckdb("main.T"), "the same place as"),
+        (duckdb("t"), duckdb("other.t"), ""),
+        ("{type: delta, path: lake}", "{type: delta, path: lake2}", ""),
+        (postgres(URL), postgres(URL), "the same place as"),
+        (postgres(URL), postgres(URL, "public.t"), "the same place as"),
+        (postgres(URL), postgres("postgres://you:secret@127.0.0.1/d?application_name=x"), "the same place as"),
+        (postgres(URL), postgres("host=localhost dbname=d user=x"), "the same place as"),
+        (postgres(URL), postgres("dbname=d port=5432"), "the same place as"),
+        (postgres(URL), postgres("postgresql://LOCALHOST/d?options=-csearch_path%3Dmine"), ""),
+        (postgres("user=d"), postgres("dbname=d"), "the same place as"),
+        (postgres(URL), postgres(URL, "T"), ""),
+        (postgres(URL), postgres(URL, "other.t"), ""),
+        (postgres(URL), postgres("postgresql://localhost:5433/d"), ""),
+        (postgres(URL), postgres("postgresql://elsewhere/d"), ""),
+        (postgres(URL), postgres("postgresql://localhost/e"), ""),
+        ("{type: redis, key: k}", "{type: redis, key: k}", ""),
+        ("{type: stdout}", "{type: stdout}", ""),
     ],
 )
-def test_two_flows_that_write_to_one_place_are_doubted(beside: Path, one: str, other: str, shared: bool) -> None:
+def test_two_flows_that_write_to_one_place_are_doubted(
+    beside: Path, monkeypatch: pytest.MonkeyPatch, one: str, other: str, shared: str
+) -> None:
+    for name in ("PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PGOPTIONS"):
+        monkeypatch.delenv(name, raising=False)
     path = beside / "flows.yaml"
     path.write_text(f"flows:\n  a:\n    {SOURCE}\n    sink: {one}\n  b:\n    {SOURCE}\n    sink: {other}\n")
     said = list(doubts(load_all(path).values()))
-    assert [": flows.b.sink." in line and "same place as flow a" in line for line in said] == [True] * shared
+    assert [": flows.b.sink." in line and f"{shared} flow a (" in line for line in said] == [True] * bool(shared)
 
 
 def millrace(*arguments: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -213,6 +213,7 @@ def test_the_records_are_where_the_pointer_says(pointer: str, body: Any, records
         (b'{"error": "later"}', "has nothing at /data"),
         (b"[1]", "has nothing at /data"),
         (b"<html>", "not JSON"),
+        (b'{"a": 1}\n{"a": 2}\n', "a record a line is `format: jsonl`"),
         (b"nothing", "not JSON"),
         (b'{"data": [1, 2', "not JSON"),
     ],

@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from millrace_consumer.sinks.http import HttpSink
+from millrace_consumer.sinks.sqs import SqsSink
+from millrace_pipeline.alerting.notice import Notice
+from millrace_pipeline.alerting.targets import NotTold, targets_of
 from millrace_pipeline.errors import SinkUnavailable, SourceUnavailable
+from millrace_pipeline.flows.alerts import NotifyOptions
 from millrace_producer.sources.rest import RestSource
+from millrace_producer.sources.sqs import SqsSource
 from millrace_producer.sources.sse import SseSource
 from millrace_producer.sources.websocket import WebsocketSource
 from tests.contracts.sink_records import batch_of
@@ -43,9 +48,25 @@ def http_sink(url: str, **options: Any) -> None:
     HttpSink(url=url, connect_timeout=5, timeout=5, **options).write(batch_of("one", [{"n": 1}]))
 
 
+NOW = "2026-11-29T00:00:00Z"
+NOTICE = Notice(id="1", state="raised", text="f waits", flow="f", alert="age", rule="age >2m", since=NOW, at=NOW)
+
+
+def webhook(url: str, **options: Any) -> None:
+    targets_of(NotifyOptions(webhook=SecretStr(url), **options))["webhook"](NOTICE)
+
+
 Ask = Callable[..., None]
-SAID: dict[Ask, bytes] = {rest: PAGE, sse: EVENTS, websocket: NO_WEBSOCKET, http_sink: answer("200 OK")}
+SAID: dict[Ask, bytes] = {
+    rest: PAGE,
+    sse: EVENTS,
+    websocket: NO_WEBSOCKET,
+    http_sink: answer("200 OK"),
+    webhook: answer("200 OK", "Set-Cookie: seen=1; Path=/"),
+}
 MEMBERS = list(SAID)
+ASKED_TO = [ask for ask in MEMBERS if ask is not webhook]
+"""Those whose flow says what they say beside their URL."""
 SOURCES = [rest, sse, websocket]
 
 
@@ -71,7 +92,7 @@ def test_nothing_is_said_that_only_the_surroundings_say(ask: Ask) -> None:
         assert server.asked[0].headers["host"] == server.url.split("/")[2], "no proxy stands between"
 
 
-@pytest.mark.parametrize("ask", MEMBERS)
+@pytest.mark.parametrize("ask", ASKED_TO)
 def test_what_the_flow_says_is_not_replaced(ask: Ask) -> None:
     options = [{"headers": {"authorization": "Bearer mine"}}]
     options += [{"auth": {"type": "bearer", "token": "mine"}}]
@@ -113,10 +134,11 @@ def test_nor_does_the_link_to_a_next_page() -> None:
 @pytest.mark.parametrize("ask", MEMBERS)
 def test_a_cookie_is_not_kept(ask: Ask) -> None:
     again = answer("302 Found", "Location: /events\nSet-Cookie: seen=1; Path=/")
-    script = [SAID[ask], SAID[ask]] if ask is http_sink else [again, SAID[ask]]
+    posts = ask in (http_sink, webhook)
+    script = [SAID[ask], SAID[ask]] if posts else [again, SAID[ask]]
     with ScriptedServer(*script) as server:
         ask(server.url)
-        if ask is http_sink:
+        if posts:
             ask(server.url)
         assert len(server.asked) == 2
         assert all("cookie" not in asked.headers for asked in server.asked)
@@ -142,11 +164,27 @@ def test_a_server_is_trusted_by_the_certificates_that_the_flow_names(ask: Ask, t
         port = int(server.url.split(":")[2].split("/")[0])
         with contextlib.closing(Terminator(port, authority.certify("server"))) as tls:
             url = f"https://127.0.0.1:{tls.port}/events"
-            with contextlib.suppress(SourceUnavailable, SinkUnavailable):
+            with contextlib.suppress(SourceUnavailable, SinkUnavailable, NotTold):
                 ask(url)
             assert server.asked == [], "nobody else vouches for it"
             ask(url, ca_file=authority.file)
             assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("kind", [SqsSink, SqsSource])
+def test_a_queue_of_sqs_is_trusted_by_the_certificates_that_the_flow_names(
+    kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path, "ours")
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.file))
+    with ScriptedServer(PAGE, PAGE) as server:
+        port = int(server.url.split(":")[2].split("/")[0])
+        with contextlib.closing(Terminator(port, authority.certify("server"))) as tls:
+            as_whom = {"region": "eu-west-1", "access_key": "a", "secret_key": "b"}
+            for trusted in ({}, {"ca_file": authority.file}):
+                with contextlib.suppress(Exception):  # the answer is none of SQS
+                    kind(url=f"https://127.0.0.1:{tls.port}/1/q", **as_whom, **trusted).probe()
+                assert bool(server.asked) is bool(trusted)
 
 
 AS_WRITTEN = "/a%2fb/%7Eme;v=1/é?a=1&a=2&name=%E9&low=%e9&flag&;x&b=c+d%20e&f[]=1&plus=%2B&z="

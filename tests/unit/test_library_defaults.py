@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import datetime
+import gzip
 import inspect
 import io
 from pathlib import Path
 from typing import Any
 
+import boto3
+import polars
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import structlog
 from deltalake import write_deltalake
+from redis.connection import AbstractConnection, Connection
 from websockets.sync.client import connect
 
 from millrace.testing import read
@@ -59,6 +63,13 @@ CALLS: dict[str, Any] = {
     "delta": write_deltalake,
     "websockets": connect,
     "psycopg": psycopg.connect,
+    "polars": polars.from_dicts,
+    "polars of arrow": polars.from_arrow,
+    "pandas": pa.Table.to_pandas,
+    "redis": AbstractConnection.__init__,
+    "redis by TCP": Connection.__init__,
+    "boto3": boto3.session.Session.client,
+    "gzip": gzip.open,
 }
 
 
@@ -67,7 +78,7 @@ def test_every_parameter_of_a_call_is_decided_on(call: str) -> None:
     """Python's `sqlite3.connect` is C, and says none of its parameters."""
     parameters = inspect.signature(CALLS[call]).parameters.values()
     named = {one.name for one in parameters if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)}
-    ours = {"self", "where", "schema", "table", "table_or_uri", "data", "uri", "conninfo"}
+    ours = {"self", "where", "schema", "table", "table_or_uri", "data", "uri", "conninfo", "filename"}
     assert {name for name in named - ours if f"`{name}`" not in PAGE} == set()
 
 

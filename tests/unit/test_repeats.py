@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from structlog.testing import capture_logs
 
-from millrace_pipeline.process.repeats import AGAIN_SECONDS, KINDS, Repeats
+from millrace_pipeline.process.repeats import AGAIN_SECONDS, KINDS, NAMES, Repeats
 
 
 def test_one_of_a_kind_is_said_and_the_others_are_counted() -> None:
@@ -54,3 +54,39 @@ def test_reasons_without_end_take_no_more_memory_than_some() -> None:
         repeats.summarise()
     assert len(said) == KINDS + 2
     assert said[-1]["more_like_this"] == 499
+
+
+def test_names_that_differ_in_digits_alone_are_kinds_of_their_own() -> None:
+    repeats = Repeats(clock=lambda: 0.0)
+    with capture_logs() as said:
+        for name in ("a1", "a2", "a1", "'a'", "'b'"):
+            repeats.warn("name_twice", kind="", of=name, name=name)
+        repeats.summarise()
+    assert [(line["name"], line.get("more_like_this")) for line in said] == [
+        ("a1", None),
+        ("a2", None),
+        ("'a'", None),
+        ("'b'", None),
+        ("a1", 1),
+    ]
+
+
+def named(*records: list[str]) -> list[tuple[str, int | None]]:
+    repeats = Repeats(clock=lambda: 0.0)
+    with capture_logs() as said:
+        for names in records:
+            repeats.warn_of("lost", dict(zip(names, names, strict=True)), kind="t", says="fields")
+        repeats.summarise()
+    return [(line["fields"], line.get("more_like_this")) for line in said]
+
+
+def test_each_name_of_a_kind_is_named_once() -> None:
+    assert named(["x"], ["x", "y1"], ["y1"], ["y2", "x"]) == [("x", None), ("y1", None), ("y2", None), ("y2", 1)]
+
+
+def test_no_more_names_are_named_than_some() -> None:
+    (first, _), *others = named([f"f{number}" for number in range(NAMES + 9)], ["g"], ["h"])
+    assert first == ", ".join(
+        [*(f"f{number}" for number in range(NAMES)), f"and more: {NAMES} are named, and no others"]
+    )
+    assert others == [("h", 2)]

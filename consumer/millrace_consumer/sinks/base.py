@@ -100,6 +100,13 @@ class Sink(BaseModel, ABC):
         For what can be known on this machine. Asks no network, changes nothing, and is quick.
         """
 
+    def doubt(self, model: type[BaseModel] | None) -> str | None:  # noqa: ARG002 - most have none
+        """Return what is likely to be a mistake, though it may be right: `millrace check` warns of it.
+
+        Called as `check` is. None where nothing is.
+        """
+        return None
+
     def probe(self) -> str | None:
         """Connect as `write` would, write nothing, and return what answered, for `millrace check --connect`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -11,9 +12,11 @@ from pydantic import Field
 from millrace_consumer.batch import Batch
 from millrace_consumer.given import unknown_fields
 from millrace_consumer.looking import some_of
-from millrace_consumer.matching import Match, Matching, listed, no_column
+from millrace_consumer.matching import Match, Matching, listed, no_column, shown
 from millrace_consumer.sinks.base import RecordsRejected, Sink
 from millrace_pipeline.process.repeats import repeats
+
+_PLACES_IN_LISTS = re.compile(r"\.\d+(?=\.|$)")
 
 
 class ColumnedSink(Sink):
@@ -43,17 +46,18 @@ class ColumnedSink(Sink):
             raise RecordsRejected(dict(sorted(reasons.items())))
 
     def say_dropped(self, batch: Batch) -> None:
-        """Say once, and count, which fields the flow's model has dropped. Some records of the batch are asked."""
+        """Name each field that the flow's model has dropped, once, and count. Some records of the batch are asked."""
         model = batch.model
         if model is None or self.extra_fields == "reject":
             return
         for envelope in some_of(batch.envelopes):
             if left := unknown_fields(envelope.text, model):
-                repeats.warn(
+                repeats.warn_of(
                     "fields_not_written",
+                    {_PLACES_IN_LISTS.sub(".…", name): shown(name) for name in left},
                     kind=model.__name__,
+                    says="fields",
                     flow=batch.flow,
-                    fields=listed(left),
                     mend=f"model {model.__name__} doesn't have them: add them to it, or say there that it ignores "
                     'others: model_config = ConfigDict(extra="ignore")',
                 )
@@ -82,14 +86,15 @@ class ColumnedSink(Sink):
         return None
 
     def say_left(self, batch: Batch, matches: Sequence[Match], place: str) -> None:
-        """Say once, and count, which fields of a batch have no column in a place."""
+        """Name each field of a batch that has no column in a place, once, and count the records."""
         left = Counter(match.left for match in matches if match.left)
         for fields, times in left.items():
-            repeats.warn(
+            repeats.warn_of(
                 "fields_not_written",
+                {name: shown(name) for name in fields},
                 kind=place,
+                says="fields",
                 times=times,
                 flow=batch.flow,
-                fields=listed(fields),
                 mend=f"{place} has no columns for them: add some, or say extra_fields: reject",
             )

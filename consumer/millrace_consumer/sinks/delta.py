@@ -14,15 +14,14 @@ from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, model_valid
 from millrace_consumer.arrow import schema_of
 from millrace_consumer.batch import Batch
 from millrace_consumer.matching import alike, listed
-from millrace_consumer.modeltypes import Kind, shapes_of
+from millrace_consumer.modeltypes import shapes_of
 from millrace_consumer.readback import ENVELOPE_ID, WHOLE, Readback
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
 from millrace_consumer.sinks.dated import DatedSink
 from millrace_consumer.sinks.deltafit import fitted, names_in
 from millrace_consumer.sinks.deltaupsert import append, merged_by_key, upsert
 from millrace_consumer.sinks.places.writable import check_folder
-from millrace_consumer.sinks.sqlcolumns import PLAIN
-from millrace_consumer.sinks.upserting import BY_LETTERS, UpsertingSink
+from millrace_consumer.sinks.upserting import BY_LETTERS, WITHOUT_MODEL, UpsertingSink
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.extras import Extra
 from millrace_pipeline.killpoints import killpoint
@@ -97,6 +96,8 @@ class DeltaSink(UpsertingSink, DatedSink):
 
     def check(self, model: type[BaseModel] | None) -> None:
         """Refuses columns that the table can't have, and options that name others than there are."""
+        if self.upserts and model is None:
+            raise ConfigError(WITHOUT_MODEL)
         if not is_url(self.path):
             check_folder(Path(self.path))
         schema = self.columns(model)
@@ -111,7 +112,8 @@ class DeltaSink(UpsertingSink, DatedSink):
                     raise ConfigError(f"{option}: there is no column {name!r}; there are {', '.join(schema.names)}")
                 if pa.types.is_nested(schema.field(name).type):
                     raise ConfigError(f"{option}: column {name!r} is no plain value")
-        self.check_version(self._kinds(model), model.__name__ if model else "records without a model")
+        if model is not None:
+            self.check_version({name: shape.kind for name, shape in shapes_of(model).items()}, model.__name__)
 
     def columns(self, model: type[BaseModel] | None) -> pa.Schema:
         """The columns that a flow's records make. Raises ConfigError."""
@@ -120,12 +122,6 @@ class DeltaSink(UpsertingSink, DatedSink):
             if name in EVENT_TIME and name not in schema.names:
                 schema = schema.append(pa.field(name, EVENT_TIME[name]))
         return schema
-
-    def _kinds(self, model: type[BaseModel] | None) -> dict[str, Kind]:
-        """What each column holds, where it is not one that the table is partitioned by."""
-        if model is None:
-            return {name: column.kind for name, column in PLAIN.items()}
-        return {name: shape.kind for name, shape in shapes_of(model).items()}
 
     def probe(self) -> str | None:
         """See `Sink.probe`."""
@@ -140,6 +136,8 @@ class DeltaSink(UpsertingSink, DatedSink):
         """Commits the batch, unless the table has it."""
         if not len(batch):
             return
+        if self.upserts and batch.model is None:
+            raise SinkUnavailable(f"the table at {self.path}: {WITHOUT_MODEL}")
         killpoint("sink.before_write")
         self.hold_to_model(batch)
         rows = self._rows(batch)

@@ -26,6 +26,7 @@ class DuckdbSink(SqlSink):
 
     extra: ClassVar[Extra | None] = Extra("duckdb", module="duckdb")
     longest_name: ClassVar[int] = 1000
+    in_a_file: ClassVar[bool] = True
 
     def check(self, model: type[BaseModel] | None) -> None:
         """Refuses a path that can't be written."""

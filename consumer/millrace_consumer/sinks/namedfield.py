@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from millrace_pipeline.moment import TimeUnit, read_moment
-from millrace_pipeline.pointer import meant_by, place_of, steps_of
+from millrace_pipeline.pointer import meant_by, resolve_alike
 from millrace_pipeline.process.repeats import repeats
 
 _ABSENT = object()
@@ -21,20 +21,17 @@ class NamedField:
 
     def __init__(self, option: str, pointer: str) -> None:
         self._pointer = pointer
-        self._steps = steps_of(pointer)
         self._said: dict[str, Any] = {"option": option, "field": pointer}
         self._kind = f"{option} {pointer}"
 
     def of(self, record: Any) -> Any:
         """Return what the record has there."""
-        found = record
-        for step in self._steps:
-            found = _inner(found, step)
+        found = resolve_alike(self._pointer, record, _ABSENT)
         if found is not _ABSENT:
             return found
         nested = meant_by(self._pointer, record)
         mend: dict[str, Any] = {"mend": f"a nested field is named as {nested}"} if nested else {}
-        repeats.warn("field_not_found", kind=self._kind, **self._said, **mend)
+        repeats.warn("field_not_found", kind="", of=self._kind, **self._said, **mend)
         return None
 
     def moment_of(self, record: Any, unit: TimeUnit = "auto") -> datetime | None:
@@ -44,21 +41,10 @@ class NamedField:
         if found is not None and moment is None:
             repeats.warn(
                 "time_not_understood",
-                kind=self._kind,
+                kind="",
+                of=self._kind,
                 **self._said,
                 found=repr(found)[:_SHOWN_LETTERS],
                 mend="is it the right field, or is time_unit missing?",
             )
         return moment
-
-
-def _inner(holder: Any, step: str) -> Any:
-    if isinstance(holder, dict):
-        if step in holder:
-            return holder[step]
-        folded = step.casefold()
-        alike = [name for name in holder if isinstance(name, str) and name.casefold() == folded]
-        return holder[alike[0]] if len(alike) == 1 else _ABSENT
-    if isinstance(holder, list) and (place := place_of(step)) < len(holder):
-        return holder[place]
-    return _ABSENT

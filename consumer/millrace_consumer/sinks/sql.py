@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, PrivateAttr
 
@@ -18,11 +18,16 @@ from millrace_consumer.sinks.sqldatabase import Database
 from millrace_consumer.sinks.sqloptions import SqlOptions
 from millrace_consumer.sinks.sqltable import SqlTable
 from millrace_consumer.sinks.tablereadback import Reading, TableReadback
+from millrace_consumer.sinks.upserting import A_TABLE_THAT_IS_THERE
+from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.killpoints import killpoint
 
 
 class SqlSink(SqlOptions):
     """One transaction a batch: its records, and its id in a ledger beside them."""
+
+    in_a_file: ClassVar[bool] = False
+    """Whether the database is a file, which can be looked at without asking a server."""
 
     _refusals: Refusals = PrivateAttr(default_factory=Refusals)
     _database: Database | None = PrivateAttr(None)
@@ -40,6 +45,34 @@ class SqlSink(SqlOptions):
         if self._database is None:
             self._database = self.connect()
         return self._database
+
+    def check(self, model: type[BaseModel] | None) -> None:
+        """Refuses an upsert of whole records: into a table that would be made, where that can be seen from here."""
+        super().check(model)
+        if self._makes_of_records(model) and self.in_a_file and self._lacks_table():
+            raise ConfigError(A_TABLE_THAT_IS_THERE)
+
+    def doubt(self, model: type[BaseModel] | None) -> str | None:
+        """See `Sink.doubt`: whether there is a table on a server isn't known before it is asked."""
+        if self._makes_of_records(model) and not self.in_a_file:
+            return (
+                f"if there is no table {self.table} yet, nothing will be written: {A_TABLE_THAT_IS_THERE} "
+                "(create: false says that it is)"
+            )
+        return None
+
+    def _makes_of_records(self, model: type[BaseModel] | None) -> bool:
+        return model is None and self.upserts and self.create
+
+    def _lacks_table(self) -> bool:
+        """Return True where there is no table, or one of whole records; False also where that can't be seen now."""
+        with suppress(SinkUnavailable, OSError):
+            if not self.database.exists():
+                return True
+            with self.database.looking() as connection:
+                table = connection and self.database.find(connection, self.table)
+                return connection is not None and (table is None or table.is_plain(self.record_id))
+        return False
 
     def probe(self) -> str | None:
         """See `Sink.probe`. It looks for the table, and asks for its own rights to it."""
@@ -149,6 +182,8 @@ class SqlSink(SqlOptions):
             if database.find(connection, self._ledger) is None:
                 database.run(connection, database.make_ledger(self._ledger))
             table = database.find(connection, self.table)
+            if table is None and self._makes_of_records(batch.model):
+                raise SinkUnavailable(f"{database.place}: there is no table {self.table}: {A_TABLE_THAT_IS_THERE}")
             if table is None and self.create:
                 database.run(connection, database.make_table(self.table, self.columns(batch.model), self.key))
                 table = database.find(connection, self.table)

@@ -27,6 +27,7 @@ class SqliteSink(SqlSink):
     timeout: Annotated[Wait, Field(description="How long to wait for the turn to write.")] = 60
 
     longest_name: ClassVar[int] = 1000
+    in_a_file: ClassVar[bool] = True
     by_letters: ClassVar[frozenset[Kind]] = SqlSink.by_letters | {Kind.DECIMAL, Kind.DURATION}
 
     def check(self, model: type[BaseModel] | None) -> None:

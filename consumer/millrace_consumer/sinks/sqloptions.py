@@ -14,7 +14,7 @@ from millrace_consumer.sinks.base import RecordsRejected
 from millrace_consumer.sinks.sqlcells import Columns, cells_of_models, cells_of_records, objects, plain_cells
 from millrace_consumer.sinks.sqlcolumns import PLAIN, SqlColumn, columns_of
 from millrace_consumer.sinks.sqltable import SqlTable, Upsert
-from millrace_consumer.sinks.upserting import Absent, ColumnName, UpsertingSink
+from millrace_consumer.sinks.upserting import A_TABLE_THAT_IS_THERE, Absent, ColumnName, UpsertingSink
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.units import Duration
 
@@ -101,7 +101,10 @@ class SqlOptions(UpsertingSink):
     def drift(self, table: SqlTable, model: type[BaseModel] | None) -> str | None:
         """What must be mended before the flow's records can be written to this table; None where nothing must."""
         wanted: dict[str, SqlColumn | None] = dict(self.columns(model))
-        if model is None and not table.is_plain(self.record_id):
+        is_plain = model is None and table.is_plain(self.record_id)
+        if is_plain and self.upserts:
+            return f"has the columns of the envelope, and {A_TABLE_THAT_IS_THERE}"
+        if model is None and not is_plain:
             wanted = dict.fromkeys(table.fillable()) | ({self.record_id: wanted["id"]} if self.record_id else {})
         if found := table.drift(wanted, self.key):
             return found

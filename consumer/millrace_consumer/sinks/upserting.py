@@ -18,6 +18,15 @@ BY_LETTERS = 'goes by its letters, "9" after "10": make it a number or a time'
 """What is wrong with text as a version, and how to mend it."""
 
 
+WITHOUT_MODEL = (
+    "mode upsert has no model, and a table that is made without one has the envelope's columns, id, time and data: its "
+    "key would be no field of the records, and no row ever replaced. Add a model"
+)
+"""What is wrong with an upsert into a table of whole records, and how to mend it."""
+
+A_TABLE_THAT_IS_THERE = f"{WITHOUT_MODEL}, or a table that is there with the records' columns"
+
+
 class Absent(NamedTuple):
     """In the place of a value that a record doesn't have; `default` is what its model says then."""
 

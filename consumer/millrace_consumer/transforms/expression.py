@@ -82,7 +82,7 @@ class _Strict(TreeInterpreter):  # type: ignore[misc]
         found = self.visit(node["children"][0], value)
         if isinstance(found, str) and found.strip().lower() in _WORDS_FOR_NO:
             mend = "text that isn't empty holds, whatever it says: compare it, or cast it to bool before"
-            repeats.warn("text_holds", kind=self._text, place=self._text, found=found, mend=mend)
+            repeats.warn("text_holds", kind="", of=self._text, place=self._text, found=found, mend=mend)
         return found
 
     def visit_comparator(self, node: Any, value: Any) -> Any:

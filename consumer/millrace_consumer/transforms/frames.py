@@ -76,7 +76,9 @@ def _pandas_rows(result: Any) -> tuple[list[Any], list[int] | None]:
 
 def _polars(records: list[Any]) -> Any:
     polars = need("polars", "polars", "a transform of polars.DataFrame")
-    return polars.from_dicts(_objects(records), infer_schema_length=None) if records else polars.DataFrame()
+    return (
+        polars.from_dicts(_objects(records), infer_schema_length=None, strict=True) if records else polars.DataFrame()
+    )
 
 
 def _polars_rows(result: Any) -> tuple[list[Any], None]:
@@ -106,7 +108,9 @@ def _not_held(values: list[Any]) -> list[int]:
     of_one = [index for index in there if _kind(values[index]) is most]
     others = sorted({*there} - {*of_one})
     try:
-        found = polars.from_dicts([{"": values[index]} for index in of_one], infer_schema_length=None)[""].to_list()
+        found = polars.from_dicts([{"": values[index]} for index in of_one], infer_schema_length=None, strict=True)[
+            ""
+        ].to_list()
     except (polars.exceptions.PolarsError, TypeError, ValueError, OverflowError):
         return others  # to make the table says why
     return [*others, *(index for index, cell in zip(of_one, found, strict=True) if not _is_same(values[index], cell))]

@@ -70,7 +70,7 @@ def say_absent(pointer: str, record: Any, place: str) -> None:
         mend = f"there is {alike}, in other letters"
     else:
         mend = "is it the right name, or pointer?"
-    repeats.warn("field_not_found", kind=f"{place} {pointer}", place=place, field=pointer, mend=mend)
+    repeats.warn("field_not_found", kind="", of=f"{place} {pointer}", place=place, field=pointer, mend=mend)
 
 
 def _alike(pointer: str, record: Any) -> str | None:

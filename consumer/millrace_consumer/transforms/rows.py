@@ -83,4 +83,4 @@ class Sample(KeepingTransform):
 
 
 def _say_keyless(key: str, so: str) -> None:
-    repeats.warn("record_without_key", kind=key, key=key, mend=f"{so}: is the pointer right?")
+    repeats.warn("record_without_key", kind="", of=key, key=key, mend=f"{so}: is the pointer right?")

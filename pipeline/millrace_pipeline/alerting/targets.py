@@ -79,7 +79,9 @@ class Webhook:
 
         assert self._notify.webhook is not None
         if self._session is None:
-            self._session = WebSession(headers=ANSWER_SECONDS, answer=ANSWER_SECONDS, proxy=self._notify.proxy)
+            self._session = WebSession(
+                headers=ANSWER_SECONDS, answer=ANSWER_SECONDS, proxy=self._notify.proxy, ca_file=self._notify.ca_file
+            )
         url, body = self._notify.webhook.get_secret_value(), msgspec.json.encode(notice)
         failure = None
         try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, get_args
 
 from pydantic import Field, PlainValidator, SecretStr, WithJsonSchema, field_validator, model_validator
 
+from millrace_pipeline.cafile import checked_ca_file
 from millrace_pipeline.flows.options import Options
 from millrace_pipeline.flows.units import Duration, Share, duration_text, seconds
 from millrace_pipeline.proxy import checked_proxy
@@ -160,6 +162,12 @@ class NotifyOptions(Options):
     )
     proxy: str | None = Field(None, repr=False, description="The URL of a proxy to the webhook; or environment.")
 
+    ca_file: Path | None = Field(
+        None,
+        description="A file of the certificates (PEM) that the webhook's may be signed by. Default: those that the "
+        "public web trusts, as in certifi.",
+    )
+
     @field_validator("webhook")
     @classmethod
     def _an_http_url(cls, url: SecretStr | None) -> SecretStr | None:
@@ -184,6 +192,11 @@ class NotifyOptions(Options):
     @classmethod
     def _a_proxy(cls, proxy: str | None) -> str | None:
         return checked_proxy(proxy)
+
+    @field_validator("ca_file")
+    @classmethod
+    def _a_file(cls, file: Path | None) -> Path | None:
+        return checked_ca_file(file)
 
 
 def _said(duration: float) -> str:

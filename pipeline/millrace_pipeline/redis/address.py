@@ -84,6 +84,7 @@ class Address:
                 server,
                 client_name=name,
                 protocol=2,
+                decode_responses=False,
                 retry=Retry(NoBackoff(), 0),
                 socket_timeout=REPLY_SECONDS,
                 socket_read_size=READ_BYTES,

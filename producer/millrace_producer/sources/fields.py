@@ -12,7 +12,7 @@ import msgspec
 from millrace_pipeline.errors import EnvelopeError, RecordError
 from millrace_pipeline.jsontext import checked_text, decode_json
 from millrace_pipeline.moment import TimeUnit, read_moment
-from millrace_pipeline.pointer import resolve, steps_of
+from millrace_pipeline.pointer import resolve_alike, steps_of
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.surrogates import in_utf8
 from millrace_producer.sources.base import DeadLetter, Position, Record
@@ -72,10 +72,10 @@ class Fields:
         """The record of JSON bytes whose value is known."""
         return Record(
             raw,
-            key=self.as_key(resolve(self.key, value)) if self.key else None,
+            key=self.as_key(resolve_alike(self.key, value)) if self.key else None,
             position=position,
             type=type,
-            time=self.as_time(resolve(self.time, value)) if self.time else None,
+            time=self.as_time(resolve_alike(self.time, value)) if self.time else None,
         )
 
     def names(self, text: bytes) -> tuple[str | None, datetime | None]:
@@ -103,7 +103,8 @@ class Fields:
         if key is None:
             repeats.warn(
                 "record_without_key",
-                kind=self.key,
+                kind="",
+                of=self.key,
                 key=self.key,
                 found=_shown(found),
                 mend="it can't be known again: is the pointer right? A record's key is text or a whole number",
@@ -118,7 +119,8 @@ class Fields:
         if moment is None:
             repeats.warn(
                 "time_not_understood",
-                kind=self.time,
+                kind="",
+                of=self.time,
                 time=self.time,
                 found=_shown(found),
                 mend="it gets the time when it is published: is the pointer right, or time_unit missing?",
@@ -160,7 +162,7 @@ def _lookup(key: str | None, time: str | None) -> Lookup:
 
     def by_value(text: bytes) -> tuple[Any, Any]:
         value = decode_json(text)
-        return (resolve(key, value) if key else None), (resolve(time, value) if time else None)
+        return (resolve_alike(key, value) if key else None), (resolve_alike(time, value) if time else None)
 
     paths = [steps_of(pointer) for pointer in (key, time) if pointer]
     if len(paths) == 2 and any(long[: len(short)] == short != long for long, short in (paths, paths[::-1])):
@@ -179,7 +181,10 @@ def _lookup(key: str | None, time: str | None) -> Lookup:
             parts = decode(text)
         except (msgspec.DecodeError, ValueError, RecursionError):
             return by_value(text)
-        return (key_of(parts) if key_of else None), (time_of(parts) if time_of else None)
+        found_key, found_time = (key_of(parts) if key_of else None), (time_of(parts) if time_of else None)
+        if (key_of and found_key is None) or (time_of and found_time is None):
+            return by_value(text)  # it may be there in other letters
+        return found_key, found_time
 
     return by_struct
 

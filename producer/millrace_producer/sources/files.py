@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.units import Duration, Size
 from millrace_pipeline.objectstore import StoreOptions, is_url
-from millrace_pipeline.pointer import resolve
+from millrace_pipeline.pointer import resolve_alike
 from millrace_producer.keys import CONTENT, content_key
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source
 from millrace_producer.sources.cells import CellOptions
@@ -246,6 +246,6 @@ class FilesSource(CellOptions, RecordOptions, Source):
             content_key(record)
         if isinstance(record.data, dict):
             if self.key and self.key != CONTENT:
-                record.key = fields.as_key(resolve(self.key, record.data))
+                record.key = fields.as_key(resolve_alike(self.key, record.data))
             if self.time:
-                record.time = fields.as_time(resolve(self.time, record.data))
+                record.time = fields.as_time(resolve_alike(self.time, record.data))

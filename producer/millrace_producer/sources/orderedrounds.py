@@ -84,7 +84,7 @@ class OrderedRounds:
                     break
                 if ask.is_coarse() and not by_page:
                     by_page = True
-                    repeats.warn("rest_goes_by_page", kind=self._incremental.field, why=_COARSE)
+                    repeats.warn("rest_goes_by_page", kind="", of=self._incremental.field, why=_COARSE)
                 if not by_page and (following := self._next_ask(ask)) is not None:
                     break
             ask = following

@@ -40,7 +40,9 @@ class RestAnswer:
         """
         for pointer in pointers:
             if self.count and not self._has(pointer):
-                repeats.warn("field_not_found", kind=pointer, field=pointer, url=shown, mend=_IS_IT_THE_ONLY_PAGE)
+                repeats.warn(
+                    "field_not_found", kind="", of=pointer, field=pointer, url=shown, mend=_IS_IT_THE_ONLY_PAGE
+                )
 
 
 def may_be_cut(answer: requests.Response) -> bool:

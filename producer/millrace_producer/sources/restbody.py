@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from email.message import Message
@@ -22,8 +21,6 @@ BodyFormat = Literal["json", "jsonl", "csv"]
 
 Raw: TypeAlias = bytes | DeadLetter
 """A record as it came, or what is to be one and can't."""
-
-_MARKUP = re.compile(rb"\s*<(?:!doctype|!--|\?xml|[a-z][a-z0-9:]*[\s>])", re.IGNORECASE)
 
 
 class CsvLayout(NamedTuple):
@@ -96,7 +93,17 @@ def _found(text: bytes, format: BodyFormat, pointer: str, map_key: str | None) -
             raise NoRecords(f"has nothing at {pointer} in its answer")
         return list(records_in(found, map_key))
     except NotJson as error:
-        raise NoRecords(f"answered what is not JSON: {error}") from None
+        hint = " (a record a line is `format: jsonl`)" if _is_lines(text) else ""
+        raise NoRecords(f"answered what is not JSON: {error}{hint}") from None
+
+
+def _is_lines(text: bytes) -> bool:
+    """Return True where a text has several lines, and the first one is JSON by itself."""
+    first, _, rest = text.strip().partition(b"\n")
+    try:
+        return bool(rest) and decode_json(first) is not None
+    except EnvelopeError:
+        return False
 
 
 def in_utf8(body: bytes, content_type: str, format: BodyFormat) -> bytes:
@@ -138,9 +145,12 @@ def _rows(text: bytes, csv: CsvLayout) -> tuple[list[Raw], list[str]]:
     # Not before it is used: what reads files reads them in many more ways.
     from millrace_producer.sources.reading.csv import CsvReading, Dialect
     from millrace_producer.sources.reading.lines import Lines
+    from millrace_producer.sources.reading.notcsv import NotCsv, check_csv
 
-    if what := "HTML or XML" if _MARKUP.match(text) else "JSON" if _is_json(text) else None:
-        raise NoRecords(f"answered {what} and no CSV: is `format` right?")
+    try:
+        check_csv(text, named=csv.columns is not None, quoted=csv.quote is not None)
+    except NotCsv as error:
+        raise NoRecords(f"answered {error}") from None
     dialect = Dialect(csv.columns, csv.delimiter, csv.quote, cells=csv.cells)
     reading = CsvReading(Lines(BytesIO(text), len(text)), dialect, limit=len(text))
     rows: list[Raw] = []
@@ -155,13 +165,3 @@ def _rows(text: bytes, csv: CsvLayout) -> tuple[list[Raw], list[str]]:
         except RecordError as error:
             rows.append(DeadLetter(str(row.data).encode("utf-8", "replace"), str(error)))
     return rows, reading.columns
-
-
-def _is_json(text: bytes) -> bool:
-    if text.lstrip()[:1] not in (b"{", b"["):
-        return False
-    try:
-        decode_json(text)
-        return True
-    except EnvelopeError:
-        return False

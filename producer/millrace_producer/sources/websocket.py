@@ -175,7 +175,7 @@ class WebsocketSource(RecordOptions, WebOptions, Source):
         if isinstance(found, str | int | float) and not isinstance(found, bool):
             return found
         field, mend = self.resume.field, "the server can't be asked for what follows: is the pointer right?"
-        repeats.warn("message_without_position", kind=field, field=field, mend=mend)
+        repeats.warn("message_without_position", kind="", of=field, field=field, mend=mend)
         return before
 
     def _is_ignored(self, message: bytes) -> bool:

@@ -11,6 +11,7 @@ from millrace_producer.sources.base import DeadLetter, Record
 from millrace_producer.sources.cells import Cells
 from millrace_producer.sources.reading.base import SHOWN_BYTES, ByLines, not_encoded, too_long
 from millrace_producer.sources.reading.lines import Head, Lines
+from millrace_producer.sources.reading.notcsv import NotCsv, check_csv, other_delimiter, say_one_column
 
 csv.field_size_limit(1 << 30)  # what is too long is said by the source's own limit
 
@@ -41,9 +42,12 @@ class CsvReading(ByLines):
         self._limit = limit
         self._head = Head()
         self._resume: tuple[int, Head] | None = None
+        self._is_first = True
+        self._is_else = False
 
     def go_on(self, offset: int) -> None:
         """See `Reading.go_on`. It does so once it has read the header."""
+        self._is_first = False
         self._resume = (offset, Head(self._lines.head(offset)))
 
     def records(self, final: bool) -> Iterator[Record | DeadLetter]:
@@ -52,15 +56,35 @@ class CsvReading(ByLines):
             self.offset, self._head = self._resume
             self._lines.skip_to(self._resume[0])
             self._resume = None
+        if self._is_else:
+            return
         for row in self._rows(final):
+            if self._is_first:
+                self._check_first(row)
             if isinstance(row, DeadLetter):
                 yield row
             elif self._columns is None:
+                say_one_column(row, self._dialect.delimiter)
                 self._columns = names_of(row)
             elif len(row) == len(self._columns):
                 yield Record(self._dialect.cells.valued(dict(zip(self._columns, row, strict=True))))
             else:
-                yield DeadLetter(self._raw, f"{len(row)} fields, where the header has {len(self._columns)}")
+                yield DeadLetter(self._raw, self._why_no_record(row, self._columns))
+
+    def _check_first(self, row: list[str] | DeadLetter) -> None:
+        """Raise NotCsv where the file begins with something else: once, and nothing more is read of it."""
+        self._is_first = False
+        if not isinstance(row, DeadLetter):
+            try:
+                check_csv(self._raw, named=self._dialect.columns is not None, quoted=self._dialect.quote is not None)
+            except NotCsv:
+                self._is_else = True
+                raise
+
+    def _why_no_record(self, row: list[str], columns: list[str]) -> str:
+        why = f"{len(row)} fields, where the header has {len(columns)}"
+        other = other_delimiter(row, self._dialect.delimiter)
+        return f'{why}: is it delimiter: "{other}"?' if other else why
 
     @property
     def columns(self) -> list[str]:

@@ -72,7 +72,7 @@ class ParquetReading(Reading):
         for name, column in zip(schema.names, batch.columns, strict=True):
             if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column.cast(pa.float64()))).as_py():
                 why = f"{name} has NaN or an infinity, which is null in JSON"
-                repeats.warn("number_became_null", kind=name, reason=why)
+                repeats.warn("number_became_null", kind="", of=name, reason=why)
         try:
             rows: list[dict[str, Any]] = batch.to_pylist()
         except (ValueError, OverflowError):

@@ -144,7 +144,7 @@ class XmlReading(WholeReading):
             raise NoDocument(f"no element is {self._tag}, but there is {', '.join(near[:3])}: is `records` right?")
         if len(root):
             mend = f"there are {', '.join(tags[:5])}: is `records` right?"
-            repeats.warn("field_not_found", kind=self._tag, field=self._tag, mend=mend)
+            repeats.warn("field_not_found", kind="", of=self._tag, field=self._tag, mend=mend)
 
     def _value(self, element: Any, *, is_record: bool = False) -> Any:
         """Attributes as @name, children by their tags, several of one tag as a list, text as it is or as #text."""
