@@ -102,12 +102,18 @@ class LinkedSite:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         names = [f"127.0.0.{n + 1}" for n in range(self.hosts)]
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, names[0], 0))
-        self.port = server.sockets[0].getsockname()[1]
-        for name in names[1:]:
-            self._loop.run_until_complete(asyncio.start_server(self._serve, name, self.port))
+        first = self._loop.run_until_complete(asyncio.start_server(self._serve, names[0], 0))
+        self.port = first.sockets[0].getsockname()[1]
+        others = [asyncio.start_server(self._serve, name, self.port) for name in names[1:]]
+        servers = [first, *(self._loop.run_until_complete(other) for other in others)]
         self._ready.set()
         self._loop.run_forever()
+        for server in servers:
+            server.close()
+        for task in (tasks := asyncio.all_tasks(self._loop)):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = writer.get_extra_info("sockname")[0]

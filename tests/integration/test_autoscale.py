@@ -56,9 +56,14 @@ def started(place: Place, *options: str, consumers: int = 1) -> tuple[Service, S
     """A run, and what scales it."""
     run = place.start("run", "numbers", "-n", str(consumers))
     run.until(lambda: len(children_of(run.pid)) == consumers)
+    return run, scaled(place, *options)
+
+
+def scaled(place: Place, *options: str) -> Service:
+    """What scales the run of this place from now on."""
     autoscale = place.start("autoscale", "numbers", *options)
     autoscale.await_event("autoscale_started")
-    return run, autoscale
+    return autoscale
 
 
 def ages(place: Place) -> Callable[[], float]:
@@ -101,7 +106,7 @@ def test_a_burst_at_no_consumers_is_claimed_at_once_and_through_in_time(place: P
 def test_a_slow_sink_keeps_every_consumer_though_its_list_is_empty(place: Place) -> None:
     slow = {"type": "python", "function": "theirs:slow"}
     place.flow(**PUSHED, batch={"records": 10, "linger": "0s"}, lease="60s", sink=slow)
-    run, autoscale = started(place, "--idle", "1s", "--calm", "3s", "--age", "1h", consumers=4)
+    run = place.start("run", "numbers", "-n", "4")
     published = 0
     while len({lease.consumer for lease in place.books().leases}) < 4:
         place.publish(range(published, published := published + 10))
@@ -109,6 +114,7 @@ def test_a_slow_sink_keeps_every_consumer_though_its_list_is_empty(place: Place)
     books = place.books()
     assert (books.ready, books.in_flight) == (0, published)
     assert llen_scaler(place) == 0  # it would take all four away, in the midst of their work
+    autoscale = scaled(place, "--idle", "1s", "--calm", "3s", "--age", "1h")
 
     # Its whole calm passes, and more, and what came in is forgotten.
     with place.queue() as queue:

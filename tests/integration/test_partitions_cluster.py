@@ -40,7 +40,8 @@ def numbers():
         if n > before:
             time.sleep(0.001)
             if n % 40 == 0:
-                REACHED.write_text(str(n))
+                REACHED.with_suffix(".new").write_text(str(n))  # it may be killed in the midst of this
+                REACHED.with_suffix(".new").replace(REACHED)
         yield {{"n": n, "key": f"k{{n % {keys}}}"}}
 """
 """What was given before is given at once, so that a producer which begins again is killed at new work."""

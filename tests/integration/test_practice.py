@@ -49,4 +49,5 @@ def test_flows_that_would_read_the_real_sites_are_refused(place: Place) -> None:
     place.flow()
     done = place.start("run", "--practice", "--flows", "flows.yaml")
     assert done.wait() == 2
-    assert "no address in it is ${QUOTES_URL:-…} or ${WIKIPEDIA_URL:-…}" in done.said
+    said = done.await_event("command_failed")["reason"]
+    assert "no address in it is ${QUOTES_URL:-…} or ${WIKIPEDIA_URL:-…}" in said

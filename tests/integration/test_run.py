@@ -259,7 +259,7 @@ def test_a_service_whose_configuration_is_wrong_is_not_started_again(place: Plac
 
     eventually(given_up, PATIENCE)
     assert (child.starts, supervisor.failed, len(said)) == (1, ["wrong"], 1)
-    assert child.trouble == said[0]
+    assert child.trouble == json.loads(said[0])["reason"]
 
 
 def test_after_a_healthy_while_a_failure_is_the_first_in_a_row_again() -> None:
