@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from millrace_consumer.delivery import prepare
+from millrace_consumer.delivery import Delivery, prepare
 from millrace_consumer.plan import Plan
 from millrace_consumer.sinks.base import Sink
 from millrace_pipeline.envelope import Record, encode
-from millrace_pipeline.errors import ConfigError, RecordError
+from millrace_pipeline.errors import ConfigError, RecordError, SinkUnavailable
 from millrace_pipeline.queue import Claim
 from millrace_pipeline.surrogates import well_formed
 from tests.contracts.file_sink_contract import files_in
@@ -50,7 +50,7 @@ def deliver(texts: list[str], sink: Sink, model: type[BaseModel] | None = None) 
         else:
             published[line] = text
     delivery = prepare(Claim(BATCH, "token", 1, 1, list(published)), Plan("f", "m", model=model))
-    delivery.offer(sink.write)
+    write_as_consumers_do(delivery, sink)
     sink.close()
     dead = [published[letter.original] for letter in delivery.dead]  # byte for byte what was on the list
     assert all(letter.reason for letter in delivery.dead)
@@ -58,6 +58,17 @@ def deliver(texts: list[str], sink: Sink, model: type[BaseModel] | None = None) 
     written = [text for line, text in published.items() if line not in gone]
     assert len(written) == delivery.delivered
     return Delivered(written, refused + dead)
+
+
+def write_as_consumers_do(delivery: Delivery, sink: Sink) -> None:
+    """Offer the batch again where the sink is away for a moment, as a cluster on a busy machine is."""
+    for tries_left in (2, 1, 0):
+        try:
+            delivery.offer(sink.write)
+            return
+        except SinkUnavailable:
+            if not tries_left:
+                raise
 
 
 def seen(value: Any) -> str:

@@ -128,3 +128,32 @@ def test_at_debug_each_batch_of_this_process_is_a_line(
 )
 def test_a_flow_that_is_done_is_a_sentence(event: dict[str, Any], sentence: str | None) -> None:
     assert sentence_of({"flow": "gen", **event}) == sentence
+
+
+class CountingStream:
+    """A stream that keeps each write."""
+
+    def __init__(self) -> None:
+        self.writes: list[str] = []
+
+    def write(self, text: str) -> None:
+        self.writes.append(text)
+
+    def flush(self) -> None:
+        pass
+
+    def isatty(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("style", ["json", "pretty"])
+def test_a_line_is_one_write_so_that_no_other_thread_or_process_comes_in_between(
+    style: logs.Style, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = CountingStream()
+    monkeypatch.setattr("sys.stderr", stream)
+    logs.configure(style, service="consume")
+    structlog.get_logger("ours").info("batch_delivered", flow="f", records=1)
+    logging.getLogger("theirs").warning("careful")
+    assert len(stream.writes) == 2
+    assert all(line.endswith("\n") for line in stream.writes)

@@ -55,7 +55,7 @@ def configure(style: Style = "auto", level: str = "info", **always: str) -> None
     structlog.configure(
         processors=[*shared, structlog.processors.StackInfoRenderer(), *final],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unread(sys.stderr))),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Unread(sys.stderr))),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -188,7 +188,7 @@ def stay_quiet() -> None:
     if not structlog.is_configured():
         structlog.configure(
             wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-            logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unread(sys.stderr))),
+            logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Unread(sys.stderr))),
         )
 
 
