@@ -160,9 +160,8 @@ class Proxy:
                     self.stall()
                     self._reached.set()
                 self._stalled.wait()
-                if outwards and self._lose_replies_to and self._lose_replies_to in data:
-                    self._lose_replies_to = None
-                    losing.set()
+                if outwards and not losing.is_set():  # else it ends with this connection, by the loss before it
+                    self._lose_reply(data, losing)
                 if not outwards and losing.is_set():
                     # The server has done it, and said so: to nobody.
                     self._lost.set()
@@ -179,6 +178,13 @@ class Proxy:
             end.close()
         with self._lock:
             self._open -= {one, other}
+
+    def _lose_reply(self, request: bytes, losing: threading.Event) -> None:
+        """Marks the request's connection as one to lose, if that was asked for; no other connection is then."""
+        with self._lock:
+            if self._lose_replies_to and self._lose_replies_to in request:
+                self._lose_replies_to = None
+                losing.set()
 
     def _allow(self, size: int) -> int:
         """How many of these bytes may pass."""
