@@ -9,7 +9,7 @@ import typer
 
 from millrace.cli.completion import flow_names
 from millrace_pipeline.errors import ConfigError
-from millrace_pipeline.flows.flow import Flow, load
+from millrace_pipeline.flows.flow import Flow, Flows, load
 from millrace_pipeline.process.settings import Settings
 
 FlowsOption = Annotated[
@@ -29,13 +29,7 @@ def settings_with(flows: Path | None) -> Settings:
 def choose(settings: Settings, names: list[str]) -> list[Flow]:
     """The flows of these names, or all. Raises ConfigError naming the ones there are."""
     flows = load(settings.flows)
-    for name in names:
-        if name not in flows:
-            if any(part.name == name for flow in flows.values() for part in flow.lists):
-                whole = name.rpartition(".")[0]
-                raise ConfigError(f"{name} is a partition, and this is of all of the flow: name {whole}")
-            raise ConfigError(f"{settings.flows}: no flow {name!r}; there are: {', '.join(flows)}")
-    return [flows[name] for name in names or flows]
+    return [_named(name, flows) for name in names or flows]
 
 
 def choose_lists(settings: Settings, names: list[str]) -> list[Flow]:
@@ -43,22 +37,15 @@ def choose_lists(settings: Settings, names: list[str]) -> list[Flow]:
 
     Each has one list. Raises ConfigError.
     """
-    flows = load(settings.flows)
-    parts = {part.name: part for flow in flows.values() for part in flow.lists if part is not flow}
-    return [
-        part
-        for name in names or flows
-        for part in ([parts[name]] if name in parts else choose(settings, [name])[0].lists)
-    ]
+    return _lists_of(load(settings.flows), names)
 
 
 def choose_shown(settings: Settings, names: list[str]) -> list[Flow]:
     """The same as `choose_lists`, with each flow that has partitions before them, for what shows sums too."""
-    lists = choose_lists(settings, names)
-    named = [flow for flow in choose(settings, []) if not names or flow.name in names]
-    whole = {flow.name: flow for flow in named if flow.queue.partitions > 1}
+    flows = load(settings.flows)
+    whole = {name: flows[name] for name in names or flows if name in flows and flows[name].queue.partitions > 1}
     shown: list[Flow] = []
-    for part in lists:
+    for part in _lists_of(flows, names):
         of = whole.pop(part.whole.name, None) if part.whole else None
         shown += [part] if of is None else [of, part]
     return shown
@@ -73,3 +60,16 @@ def choose_list(settings: Settings, name: str) -> Flow:
             f"{lists[0].name} … {lists[-1].name}"
         )
     return lists[0]
+
+
+def _lists_of(flows: Flows, names: list[str]) -> list[Flow]:
+    parts = {part.name: part for flow in flows.values() for part in flow.lists if part is not flow}
+    return [part for name in names or flows for part in ([parts[name]] if name in parts else _named(name, flows).lists)]
+
+
+def _named(name: str, flows: Flows) -> Flow:
+    if name in flows:
+        return flows[name]
+    if any(part.name == name for flow in flows.values() for part in flow.lists):
+        raise ConfigError(f"{name} is a partition, and this is of all of the flow: name {name.rpartition('.')[0]}")
+    raise ConfigError(f"{flows.path}: no flow {name!r}; there are: {', '.join(flows)}")

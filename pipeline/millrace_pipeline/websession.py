@@ -7,6 +7,7 @@ once set. A URL goes out as it is written: `requests` and `urllib3` would write 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from http.cookiejar import DefaultCookiePolicy
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +30,12 @@ AS_WRITTEN = "!#$%&'()*+,/:;=?@[]~"
 Sign = Callable[[requests.PreparedRequest], requests.PreparedRequest]
 
 
+@cache
+def own_version() -> str:
+    """Return Millrace's version, for User-Agent. It is read from a file: once in a process, not for each source."""
+    return version("millrace")
+
+
 class SessionOptions(ProxyOption, CaFileOption):
     """The options of whatever makes a connection by HTTP."""
 
@@ -49,7 +56,7 @@ class WebSession(requests.Session):
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         self.verify = str(ca_file) if ca_file else True
         self.headers = CaseInsensitiveDict(
-            {"User-Agent": f"Millrace/{version('millrace')}", "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
+            {"User-Agent": f"Millrace/{own_version()}", "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
         )
         self._proxy = proxy
         for scheme in ("http://", "https://"):

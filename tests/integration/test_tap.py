@@ -23,7 +23,7 @@ from millrace_pipeline.envelope import DeadLetter, Record, encode
 from millrace_pipeline.flows.flow import load
 from millrace_pipeline.moment import now
 from millrace_pipeline.queue.keys import Keys
-from millrace_pipeline.queue.listener import Listener
+from millrace_pipeline.queue.listener import KEPT_SECONDS, Listener
 from millrace_pipeline.queue.roles import CONSUMER, PRODUCER, READER, Role
 from millrace_pipeline.queue.tap import CUT_BYTES, LOT_RECORDS, LOTS_KEPT
 from tests.conftest import eventually
@@ -213,11 +213,11 @@ def test_the_key_is_capped_and_goes_when_nobody_listens(
     queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("millrace_pipeline.queue.tap.LOT_SECONDS", 0.001)
-    monkeypatch.setattr("millrace_pipeline.queue.listener.KEPT_SECONDS", 2)
     listener = Listener(queue, queue.keys.tap_in)
     listener.look()
 
     def full() -> bool:
+        listener.look()
         queue.publish(lines(1))
         length = client.xlen(queue.keys.tap_in)
         assert length <= LOTS_KEPT
@@ -225,8 +225,7 @@ def test_the_key_is_capped_and_goes_when_nobody_listens(
 
     first = client.xrange(queue.keys.tap_in)[-1][0]
     eventually(full)
-    listener.look()
-    assert 0 < client.ttl(queue.keys.tap_in) <= 2
+    assert 0 < client.ttl(queue.keys.tap_in) <= KEPT_SECONDS
     listener.close()
     eventually(lambda: not client.exists(queue.keys.tap_in))
     queue.publish(lines(1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -10,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from millrace_pipeline.auth import Auth, refuse_two
 from millrace_pipeline.flows.units import Duration
 from millrace_pipeline.web import checked_headers, sendable
-from millrace_pipeline.websession import SessionOptions
+from millrace_pipeline.websession import SessionOptions, own_version
 from millrace_producer.sources.retry import Retry
 
 Wait = Annotated[Duration, Field(gt=0, le=86_400)]
@@ -26,7 +25,7 @@ class WebOptions(SessionOptions):
         default=None, description="How to say who we are: bearer, basic, header, query, oauth2 or function."
     )
     user_agent: str = Field(
-        default_factory=lambda: f"Millrace/{version('millrace')} (web to queue pipeline; Python)",
+        default_factory=lambda: f"Millrace/{own_version()} (web to queue pipeline; Python)",
         min_length=1,
         description="User-Agent header. Many sites ask for a way to contact you in it.",
     )
