@@ -32,8 +32,8 @@ from millrace_pipeline.queue import Publishing, Session
 from millrace_producer.crawling.middleware import SharedCrawl
 from millrace_producer.crawling.scheduler import SharedScheduler
 from millrace_producer.crawling.scrapylog import log_as_scrapy_does
+from millrace_producer.itemfields import ItemFields
 from millrace_producer.items import record_of
-from millrace_producer.keys import CONTENT
 from millrace_producer.middlewares import PublicRedirects
 from millrace_producer.publisher import Publisher
 
@@ -61,6 +61,7 @@ class RedisPipeline:
       folder or one above it, where `millrace run` has run them, else `redis://localhost:6379/0`.
     - `MILLRACE_FLOW`: the envelopes' `source`; the spider's name.
     - `MILLRACE_RECORD_KEY`: what names a record, as the `key` of a scrapy source; `content`.
+    - `MILLRACE_RECORD_TIME`, `MILLRACE_RECORD_TIME_UNIT`: when a record happened, as `time` and `time_unit` of one.
     - `MILLRACE_MAX_READY`: records on the list and in flight at which the crawl is held back; 1,000,000.
     - `MILLRACE_REDIS_SECONDS`: how long a Redis that isn't there may take to come up, before anything is crawled; the
       environment's, or 30.
@@ -84,7 +85,7 @@ class RedisPipeline:
         known = Settings.load()
         self._server = _server(settings.get("REDIS_URL"), known)
         self._redis_seconds = settings.getfloat("MILLRACE_REDIS_SECONDS", known.redis_seconds)
-        self._record_key = settings.get("MILLRACE_RECORD_KEY", CONTENT)
+        self._fields = ItemFields.of(settings)
         self._max_ready = settings.getint("MILLRACE_MAX_READY", 1_000_000)
         self._flush_seconds = settings.getfloat("MILLRACE_FLUSH_SECONDS") or None
         self._give_up = threading.Event()
@@ -125,7 +126,7 @@ class RedisPipeline:
             return item
         assert self._publisher is not None
         publisher = self._publisher
-        record = record_of(item, self._record_key)
+        record = record_of(item, self._fields)
         if isinstance(record, DeadLetter):
             log.warning("item set aside as a dead letter: %s", record.reason)
         try:

@@ -12,27 +12,28 @@ from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.errors import RecordError
 from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.process.repeats import repeats
+from millrace_producer.itemfields import ItemFields
 from millrace_producer.keys import key_of
 
 _PLAIN = {str, int, bool, type(None)}
 
 
-def record_of(item: Any, key: str | None) -> Record | DeadLetter:
+def record_of(item: Any, fields: ItemFields) -> Record | DeadLetter:
     """An item as a record whose data is JSON text, or as a dead letter where JSON can't say it.
 
-    `key` names the record: a JSON pointer into the item (`/id`), a top-level field, `content` for a hash of the whole
-    item, None for no key. The record's type is the item's class, unless that is dict. A field's `serializer` is called,
-    as by Scrapy's exports.
+    The record's type is the item's class, unless that is dict. A field's `serializer` is called, as by
+    Scrapy's exports.
     """
     try:
         text = encode_json(_orderly(_fields_of(item)))
-        name = key_of(key, text)
+        name = key_of(fields.key, text)
+        moment = fields.moment_in(text)
     except MemoryError:
         raise  # this machine's trouble, not the item's
     except Exception as error:  # a serializer of the user's own may raise anything
         return DeadLetter(repr(item).encode(errors="backslashreplace"), f"{type(item).__qualname__} item: {error}")
     kind = type(item)
-    return Record(text, key=name, type=None if kind is dict else kind.__name__, checked=True)
+    return Record(text, key=name, type=None if kind is dict else kind.__name__, time=moment, checked=True)
 
 
 def _fields_of(item: Any) -> Any:

@@ -32,6 +32,17 @@ LOG_LEVEL = "INFO"
 """
 
 SPIDERS = '''
+class Hostless(scrapy.Spider):
+    name = "hostless"
+
+    async def start(self):
+        for url in self.urls.split():
+            yield scrapy.Request(url)
+
+    def parse(self, response):
+        yield {"url": response.url}
+
+
 class Linked(scrapy.Spider):
     name = "linked"
 
@@ -284,6 +295,15 @@ def test_what_a_spider_of_every_kind_of_output_yields_arrives(rig: Rig) -> None:
     with LinkedSite(1) as site:
         rig.crawl("odd", what="inline", url=site.start)
     assert rig.items() == [{"from": "start"}, {"inline": 200}]
+
+
+@pytest.mark.parametrize("throttled", ["True", "False"])
+def test_what_has_no_host_is_crawled_like_a_page(rig: Rig, tmp_path: Path, throttled: str) -> None:
+    (tmp_path / "saved.html").write_text("a saved page")
+    urls = ["data:,one", (tmp_path / "saved.html").as_uri(), "data:text/html,two"]
+    said = rig.crawl("hostless", "-s", f"AUTOTHROTTLE_ENABLED={throttled}", spiders=2, urls=" ".join(urls))
+    assert sorted(item["url"] for item in rig.items()) == sorted(urls)
+    assert "Traceback" not in said
 
 
 def test_a_failed_download_is_its_errbacks(rig: Rig) -> None:

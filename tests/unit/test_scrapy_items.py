@@ -27,6 +27,7 @@ from millrace_pipeline.envelope import DeadLetter, Record
 from millrace_pipeline.process.repeats import Repeats
 from millrace_producer import keys
 from millrace_producer.entries import Entries
+from millrace_producer.itemfields import ItemFields
 from millrace_producer.items import record_of
 
 
@@ -66,7 +67,7 @@ class Model(BaseModel):
 
 
 def record(item: Any, key: str | None = "content") -> Record:
-    made = record_of(item, key)
+    made = record_of(item, ItemFields(key))
     assert isinstance(made, Record), made
     return made
 
@@ -109,7 +110,7 @@ def test_items_nest() -> None:
     ],
 )
 def test_an_item_that_json_cannot_say_becomes_a_dead_letter_that_shows_it(item: Any, reason: str) -> None:
-    made = record_of(item, "content")
+    made = record_of(item, ItemFields())
     assert isinstance(made, DeadLetter)
     assert reason in made.reason
     assert made.original.decode() == repr(item).encode(errors="backslashreplace").decode()
@@ -195,7 +196,7 @@ def test_a_number_that_json_lacks_becomes_null_and_is_said(monkeypatch: pytest.M
 def test_an_item_within_itself_becomes_a_dead_letter() -> None:
     item: dict[str, Any] = {}
     item["self"] = item
-    assert isinstance(record_of(item, "content"), DeadLetter)
+    assert isinstance(record_of(item, ItemFields()), DeadLetter)
 
 
 def test_the_content_key_does_not_depend_on_the_order_of_fields_but_on_every_value() -> None:
@@ -206,7 +207,10 @@ def test_the_content_key_does_not_depend_on_the_order_of_fields_but_on_every_val
 
 def test_the_content_key_of_a_set_is_the_same_in_every_process() -> None:
     items = "{'s': {'a', 'b', 'c', 'd', 'e'}}"
-    code = f"from millrace_producer.items import record_of; print(record_of({items}, 'content').key)"
+    code = f"""if True:
+        from millrace_producer.itemfields import ItemFields
+        from millrace_producer.items import record_of
+        print(record_of({items}, ItemFields()).key)"""
     keys = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True

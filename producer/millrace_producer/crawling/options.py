@@ -9,7 +9,7 @@ from scrapy.settings import BaseSettings
 
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.queue.frontier import Pace, Politeness
-from millrace_producer.keys import CONTENT
+from millrace_producer.itemfields import ItemFields
 
 
 class CrawlOptions(msgspec.Struct, frozen=True):
@@ -18,7 +18,7 @@ class CrawlOptions(msgspec.Struct, frozen=True):
     key: str
     crawl: str
     flow: str
-    record_key: str | None
+    fields: ItemFields
     max_ready: int
     lease_seconds: float
     max_attempts: int
@@ -46,7 +46,7 @@ class CrawlOptions(msgspec.Struct, frozen=True):
             key=key,
             crawl=settings.get("MILLRACE_CRAWL") or "shared",
             flow=settings.get("MILLRACE_FLOW") or spider,
-            record_key=settings.get("MILLRACE_RECORD_KEY", CONTENT) or None,
+            fields=ItemFields.of(settings),
             max_ready=settings.getint("MILLRACE_MAX_READY", 1_000_000),
             lease_seconds=lease,
             max_attempts=max(1, settings.getint("MILLRACE_MAX_ATTEMPTS", 3)),

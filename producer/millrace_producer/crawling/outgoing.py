@@ -10,6 +10,9 @@ from twisted.python.failure import Failure
 from millrace_pipeline.queue.frontier import Waiting, print_of
 from millrace_producer.crawling.requests import to_json
 
+NO_HOST = "no host"
+"""The slot of what Scrapy has none for, such as file: and data:. The frontier's nameless one is start()'s."""
+
 
 class Outgoing:
     """Makes of Scrapy's requests what the frontier keeps."""
@@ -24,7 +27,7 @@ class Outgoing:
         assert spider is not None
         assert self._crawler.engine is not None
         fingerprint = fingerprinter.fingerprint(request)
-        slot = self._crawler.engine.downloader.get_slot_key(request)
+        slot = self._crawler.engine.downloader.get_slot_key(request) or NO_HOST
         text = to_json(request, spider, fingerprint)
         print_ = b"" if request.dont_filter else print_of(fingerprint)
         return Waiting(slot, text, request.priority, print_)

@@ -16,6 +16,7 @@ from millrace_producer.crawling.options import CrawlOptions
 from millrace_producer.crawling.page import Page, is_answer_to
 from millrace_producer.crawling.requests import MARK, RequestUnsayable
 from millrace_producer.entries import Entries
+from millrace_producer.itemfields import ItemFields
 from millrace_producer.items import record_of
 
 log = structlog.get_logger(__name__)
@@ -65,7 +66,7 @@ class Pages:
             log.error("item_without_page", reason="an item came from no page of the crawl: it is not published")
             return
         assert self.entries is not None
-        record = record_of(item, self._options.record_key)
+        record = record_of(item, self._options.fields)
         if not isinstance(record, DeadLetter) and record.key is None:
             record.key = f"{self._options.crawl}-{page.claimed.number}-{page.yielded}-{page.pending}"
         entry = self.entries.make(record)
@@ -84,7 +85,7 @@ class Pages:
     def _item_error(self, item: Any, response: Any, failure: Any) -> None:
         if (page := self.of(response)) is None:
             return
-        record = record_of(item, None)
+        record = record_of(item, ItemFields(key=None))
         original = record.original if isinstance(record, DeadLetter) else record.data
         page.dead.append(DeadLetter(original, f"an item pipeline failed: {failure.type.__name__}: {failure.value}"))
         page.item_is_through()

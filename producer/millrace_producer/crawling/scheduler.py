@@ -171,8 +171,10 @@ class SharedScheduler(BaseScheduler):
         settlement = page.outcome(
             max_attempts=self.options.max_attempts, retry_ms=round(self.options.retry_seconds * 1000)
         )
-        if self.options.throttled and (slot := self.crawler.engine.downloader.slots.get(page.claimed.slot)):
-            settlement.delay_ms = round(slot.delay * 1000)
+        downloader = self.crawler.engine.downloader
+        if self.options.throttled and page.request is not None:
+            slot = downloader.slots.get(downloader.get_slot_key(page.request))
+            settlement.delay_ms = round(slot.delay * 1000) if slot else None
         if settlement.why:
             log.warning(
                 "request_set_aside", crawl=self.options.crawl, reason=settlement.why["reason"], slot=page.claimed.slot

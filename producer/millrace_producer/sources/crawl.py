@@ -32,6 +32,7 @@ from scrapy.utils.project import ENVVAR, get_project_settings
 from millrace_pipeline.envelope import DeadLetter
 from millrace_pipeline.web import retry_after
 from millrace_producer.crawling.scrapylog import log_as_scrapy_does
+from millrace_producer.itemfields import ItemFields
 from millrace_producer.items import record_of
 from millrace_producer.sources.crawlprocess import (
     GRACE_SECONDS,
@@ -100,7 +101,7 @@ def _crawl(job: Job, channel: int) -> Message:
         return Failed(f"{type(error).__name__}: {error}", lasting=True)
 
     resumed = job.shared is not None or _is_resumed(crawler)
-    items = ItemWriter(crawler, channel, job.key, writes=job.shared is None)
+    items = ItemWriter(crawler, channel, job.fields, writes=job.shared is None)
     task = process.crawl(crawler, **job.args)
     process.start()
 
@@ -148,10 +149,10 @@ def find_modules(path: list[str]) -> None:
 class ItemWriter(asyncio.Protocol):
     """Writes each scraped item to the pipe as one line, waiting while it is full."""
 
-    def __init__(self, crawler: Crawler, channel: int, key: str | None, *, writes: bool = True) -> None:
+    def __init__(self, crawler: Crawler, channel: int, fields: ItemFields, *, writes: bool = True) -> None:
         self.retry_after: float | None = None
         self._channel = channel
-        self._key = key
+        self._fields = fields
         self._may_write = asyncio.Event()
         self._may_write.set()
         self._transport: asyncio.WriteTransport | None = None
@@ -172,11 +173,11 @@ class ItemWriter(asyncio.Protocol):
             self._telling = asyncio.create_task(self._tell_how_far())
 
     async def item_scraped(self, item: Any) -> None:
-        record = record_of(item, self._key)
+        record = record_of(item, self._fields)
         if isinstance(record, DeadLetter):
             message: Message = NoItem(record.original, record.reason)
         else:
-            message = Item(msgspec.Raw(record.data), record.key, record.type)
+            message = Item(msgspec.Raw(record.data), record.key, record.type, record.time)
         while not self._may_write.is_set():
             await self._may_write.wait()
         transport = cast(asyncio.WriteTransport, self._transport)

@@ -18,12 +18,14 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import msgspec
 
 from millrace_pipeline.surrogates import well_formed
+from millrace_producer.itemfields import ItemFields
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,9 @@ _SECRET_PARAMETER = re.compile(r"(?i)\b([\w.-]*(?:key|token|secret|passw|signatu
 
 
 class Job(msgspec.Struct):
-    """What the child is to do: run this spider with these `-a` arguments and `-s` settings; `key` names the records.
+    """What the child is to do: run this spider with these `-a` arguments and `-s` settings.
+
+    `fields` are where its items have their key and time.
 
     `path` is where this process finds modules, those beside the flows file among them: the project's spiders find them
     too, after the project's own.
@@ -57,18 +61,19 @@ class Job(msgspec.Struct):
     spider: str
     args: dict[str, str]
     settings: dict[str, Any]
-    key: str | None
+    fields: ItemFields
     path: list[str]
     shared: dict[str, Any] | None = None
     """Settings of a crawl that this spider shares with others; it puts its items on the list by itself then."""
 
 
 class Item(msgspec.Struct, tag_field="says", tag="item"):
-    """An item as JSON, with the key and type of its record."""
+    """An item as JSON, with the key, type and time of its record."""
 
     data: msgspec.Raw
     key: str | None = None
     type: str | None = None
+    time: datetime | None = None
 
 
 class NoItem(msgspec.Struct, tag_field="says", tag="dead"):

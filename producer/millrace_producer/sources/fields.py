@@ -11,13 +11,14 @@ import msgspec
 
 from millrace_pipeline.errors import EnvelopeError, RecordError
 from millrace_pipeline.jsontext import checked_text, decode_json
-from millrace_pipeline.moment import TimeUnit, read_moment
+from millrace_pipeline.moment import TimeUnit
 from millrace_pipeline.pointer import resolve_alike, steps_of
 from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.surrogates import in_utf8
 from millrace_producer.sources.base import DeadLetter, Position, Record
 from millrace_producer.sources.encodings import HEAD, unmarked
 from millrace_producer.sources.jsonbody import NotJson, dig
+from millrace_producer.times import shown, time_of
 
 Format = Literal["json", "text"]
 
@@ -106,26 +107,14 @@ class Fields:
                 kind="",
                 of=self.key,
                 key=self.key,
-                found=_shown(found),
+                found=shown(found),
                 mend="it can't be known again: is the pointer right? A record's key is text or a whole number",
             )
         return key
 
     def as_time(self, found: Any) -> datetime | None:
         """Return what the pointer found as a time. Where it found none that is said, once, and counted."""
-        if self.time is None:
-            return None
-        moment = read_moment(found, self.time_unit)
-        if moment is None:
-            repeats.warn(
-                "time_not_understood",
-                kind="",
-                of=self.time,
-                time=self.time,
-                found=_shown(found),
-                mend="it gets the time when it is published: is the pointer right, or time_unit missing?",
-            )
-        return moment
+        return None if self.time is None else time_of(self.time, found, self.time_unit)
 
 
 def _found_alone(pointer: str | None, text: bytes) -> Any:
@@ -215,10 +204,6 @@ def as_key(found: Any) -> str | None:
     if isinstance(found, str):
         return in_utf8(found) or None
     return str(found) if isinstance(found, int) and not isinstance(found, bool) else None
-
-
-def _shown(found: Any) -> str:
-    return "nothing" if found is None else repr(found)[:60]
 
 
 def plain_text(raw: bytes) -> str:

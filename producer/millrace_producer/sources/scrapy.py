@@ -16,6 +16,7 @@ from millrace_pipeline.flows.flow import Flow
 from millrace_pipeline.queue.presence import CrawlProgress
 from millrace_producer import crawlprogress
 from millrace_producer.crawling.ends import OWN_ENDS
+from millrace_producer.itemfields import ItemFields
 from millrace_producer.keys import key_of
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
 from millrace_producer.sources.crawlprocess import (
@@ -29,6 +30,7 @@ from millrace_producer.sources.crawlprocess import (
     Under,
     without_secrets,
 )
+from millrace_producer.sources.recordoptions import TimeOptions
 from millrace_producer.sources.spiders import check_spider
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ class _Place(msgspec.Struct, frozen=True):
     redis_url: str
 
 
-class ScrapySource(Source):
+class ScrapySource(TimeOptions, Source):
     """Runs a Scrapy spider and reads its items.
 
     The crawl runs in a process of its own with the project's settings and item pipelines; each item that comes out of
@@ -123,12 +125,12 @@ class ScrapySource(Source):
 
     def pointers(self) -> tuple[str | None, str | None]:
         """See `Source.pointers`."""
-        return self.key, None
+        return self.key, self.time
 
     def sample(self, text: bytes) -> Record | DeadLetter:
         """See `Source.sample`."""
         try:
-            return Record(text, key=key_of(self.key, text))
+            return Record(text, key=key_of(self.key, text), time=self._fields().moment_in(text))
         except (MillraceError, ValueError):  # it is no JSON, which is for others to say
             return Record(text)
 
@@ -150,12 +152,12 @@ class ScrapySource(Source):
                 "spider %s crawls by itself: there is no Redis here to share crawl %r in", self.spider, self.crawl
             )
         shared = None if place is None else self._shared_settings(place.flow)
-        job = Job(self.spider, args, self.settings, self.key, sys.path, shared)
+        job = Job(self.spider, args, self.settings, self._fields(), sys.path, shared)
         last: Ended | Failed | None = None
         with CrawlProcess(job, project, environ=None if place is None else {"REDIS_URL": place.redis_url}) as crawl:
             for message in crawl:
                 if isinstance(message, Item):
-                    yield Record(bytes(message.data), key=message.key, type=message.type)
+                    yield Record(bytes(message.data), key=message.key, type=message.type, time=message.time)
                 elif isinstance(message, NoItem):
                     yield DeadLetter(message.original, message.reason)
                 elif isinstance(message, Under):
@@ -173,12 +175,15 @@ class ScrapySource(Source):
                 how = f"signal {-status}" if status < 0 else f"exit status {status}"
                 raise SourceUnavailable(_told(f"the crawl of {self.spider} broke off with {how}", crawl.last_words))
 
+    def _fields(self) -> ItemFields:
+        return ItemFields(self.key, self.time, self.time_unit)
+
     def _shared_settings(self, flow: Flow) -> dict[str, Any]:
         return {
             "MILLRACE_KEY": flow.queue.key,
             "MILLRACE_CRAWL": self.crawl,
             "MILLRACE_FLOW": flow.name,
-            "MILLRACE_RECORD_KEY": self.key or "",
+            **self._fields().settings(),
             "MILLRACE_MAX_READY": flow.queue.max_ready,
             "MILLRACE_REPLICAS": flow.queue.replicas,
             "MILLRACE_LEASE_SECONDS": max(1.0, flow.lease),
