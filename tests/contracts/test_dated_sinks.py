@@ -62,3 +62,11 @@ def test_a_number_is_read_by_its_unit(kind: str, options: dict[str, str], day: s
     sink.write(batch_of("b1", [{"id": "1", "at": MILLISECONDS}], At))
     sink.close()
     assert days(kind, tmp_path) == {day}
+
+
+@pytest.mark.parametrize("kind", DATED)
+def test_a_time_by_which_nothing_is_parted_is_doubted(kind: str, tmp_path: Path) -> None:
+    assert "there are none here" in (of(kind, tmp_path, time="at", partition=[]).doubt(At) or "")
+    for partition in (["date"], ["hour"]):
+        assert of(kind, tmp_path, time="at", partition=partition).doubt(At) is None
+    assert of(kind, tmp_path, partition=[]).doubt(At) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -28,6 +28,12 @@ class DatedSink(PlacedSink):
     time_unit: Annotated[
         TimeUnit, Field(description="What a number in `time` counts: s, ms, us or ns. auto: its size tells.")
     ] = "auto"
+
+    def doubt_of_time(self, partition: Sequence[str]) -> str | None:
+        """Return what `Sink.doubt` says where `time` decides nothing, since nothing is parted by it."""
+        if self.time is None or not {"date", "hour"}.isdisjoint(partition):
+            return None
+        return "time: decides the date and the hour of partitions, and there are none here: partition: [date]"
 
     def moments(self, batch: Batch) -> Callable[[int], datetime | None]:
         """Return what tells when the record of an index happened: by the field that `time` names, or its envelope."""

@@ -115,6 +115,10 @@ class DeltaSink(UpsertingSink, DatedSink):
         if model is not None:
             self.check_version({name: shape.kind for name, shape in shapes_of(model).items()}, model.__name__)
 
+    def doubt(self, model: type[BaseModel] | None) -> str | None:  # noqa: ARG002
+        """See `Sink.doubt`."""
+        return self.doubt_of_time(self.partition)
+
     def columns(self, model: type[BaseModel] | None) -> pa.Schema:
         """The columns that a flow's records make. Raises ConfigError."""
         schema = schema_of(model)

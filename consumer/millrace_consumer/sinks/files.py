@@ -55,6 +55,10 @@ class FileSink(DatedSink):
                 raise ValueError(f"a partition's name is longer than {NAME_LIMIT} bytes: {name[:NAME_LIMIT]}…")
         return partition
 
+    def doubt(self, model: type[BaseModel] | None) -> str | None:  # noqa: ARG002
+        """See `Sink.doubt`."""
+        return self.doubt_of_time(self.partition)
+
     @property
     def suffix(self) -> str:
         """The end of the files' names."""
