@@ -57,7 +57,8 @@ class TestKafkaSink(SinkContract):
     kill_points: ClassVar[tuple[str, ...]] = ("sink.after_write",)
 
     def options(self, destination: Path) -> dict[str, Any]:
-        return {"brokers": cluster().brokers, "topic": topic_of(destination), "timeout": "30s"}
+        topic = topic_of(destination)  # first: it may have to be on another cluster
+        return {"brokers": cluster().brokers, "topic": topic, "timeout": "30s"}
 
     def read_back(self, destination: Path) -> list[Any]:
         return values(topic_of(destination))

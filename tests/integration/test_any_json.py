@@ -7,6 +7,7 @@ import io
 import itertools
 from collections import Counter
 from contextlib import nullcontext
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +17,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from millrace_consumer.delivery import Delivery, prepare
+from millrace_consumer.delivery import prepare
 from millrace_consumer.plan import Plan
 from millrace_consumer.sinks.base import Sink
 from millrace_pipeline.envelope import Record, encode
-from millrace_pipeline.errors import ConfigError, RecordError, SinkUnavailable
+from millrace_pipeline.errors import ConfigError, RecordError
 from millrace_pipeline.queue import Claim
 from millrace_pipeline.surrogates import well_formed
 from tests.contracts.file_sink_contract import files_in
@@ -50,7 +51,7 @@ def deliver(texts: list[str], sink: Sink, model: type[BaseModel] | None = None) 
         else:
             published[line] = text
     delivery = prepare(Claim(BATCH, "token", 1, 1, list(published)), Plan("f", "m", model=model))
-    write_as_consumers_do(delivery, sink)
+    delivery.offer(sink.write)
     sink.close()
     dead = [published[letter.original] for letter in delivery.dead]  # byte for byte what was on the list
     assert all(letter.reason for letter in delivery.dead)
@@ -58,17 +59,6 @@ def deliver(texts: list[str], sink: Sink, model: type[BaseModel] | None = None) 
     written = [text for line, text in published.items() if line not in gone]
     assert len(written) == delivery.delivered
     return Delivered(written, refused + dead)
-
-
-def write_as_consumers_do(delivery: Delivery, sink: Sink) -> None:
-    """Offer the batch again where the sink is away for a moment, as a cluster on a busy machine is."""
-    for tries_left in (2, 1, 0):
-        try:
-            delivery.offer(sink.write)
-            return
-        except SinkUnavailable:
-            if not tries_left:
-                raise
 
 
 def seen(value: Any) -> str:
@@ -211,6 +201,8 @@ AT_THE_EDGE = [
     '{"anything": [1e400]}',
     '{"number": 9223372036854775808}',
     '{"number": true}',
+    f'{{"real": {"9" * 400}}}',
+    '{"real": 1e400}',
     '{"flag": true}',
 ]
 
@@ -283,4 +275,6 @@ def is_misfit(text: str) -> bool:
     except ValueError:
         return True
     wide = record.number is not None and not -(2**63) <= record.number < 2**63
+    if record.real in (inf, -inf) and bytes(fields["real"]).removeprefix(b"-").isdigit():
+        return True  # infinity to pydantic
     return wide or "inf" in repr(record.anything)
