@@ -42,6 +42,16 @@ _OTHER_CLOCKS: Final = (
 )
 """What others count up to 1970 and to 2100. As nanoseconds since 1970 they would be times of 1970 to 1990."""
 
+_ENDS: Final = tuple(
+    (first * per_second, (first + 86_400) * per_second)
+    for first in (-62_135_596_800, 253_402_214_400)
+    for per_second in (1, 1_000, 1_000_000)
+)
+"""The first day of the year 1 and the last of 9999, in each unit: what many write for "never" and "for ever".
+
+By their size they would be times of 1968 and 1978 in the next smaller unit.
+"""
+
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,18})(?:\.\d{1,12})?", re.ASCII)
 _LEAP_SECOND = re.compile(r"(?<=[T ]\d\d:\d\d):60", re.ASCII)  # which Python doesn't know
 # Python's parser would take any letter, a sign too, for what stands between day and time.
@@ -69,8 +79,9 @@ def read_moment(value: Any, unit: TimeUnit = "auto") -> datetime | None:
     UTC), and numbers since 1970, as text too. With `auto` a number's size tells its unit: to 10 digits before the point
     seconds, to 13 milliseconds, to 16 microseconds, to 19 nanoseconds, each up to the year 2286; a number of 8, 14 or
     17 digits that is a day (20181010), a second (20181010235959) or a millisecond of the years 1900 to 2199 is that.
-    What may as well be something else is none: an hour or a minute in digits (2018101020), and what counts from
-    another year (.NET's ticks, Windows' and WebKit's times).
+    What may as well be something else is none: an hour or a minute in digits (2018101020), what counts from another
+    year (.NET's ticks, Windows' and WebKit's times), and the first day of the year 1 and the last of 9999, which stand
+    for no time at all (Go's and .NET's zero, "for ever").
     """
     try:
         if isinstance(value, str):
@@ -119,7 +130,7 @@ def _of_number(number: int | float | Decimal, unit: TimeUnit) -> datetime | None
             return None
         if (written := _as_written(number)) is not None:
             return written if written.tzinfo else None
-        if any(first <= number < end for first, end in _OTHER_CLOCKS):
+        if any(first <= number < end for first, end in (*_OTHER_CLOCKS, *_ENDS)):
             return None
         unit = "s" if size < 1e10 else "ms" if size < 1e13 else "us" if size < 1e16 else "ns"
     exact = number if isinstance(number, int) else Decimal(repr(number)) if isinstance(number, float) else number

@@ -18,6 +18,7 @@ from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import RecordsRejected, SinkUnavailable
 from millrace_consumer.sinks.http import HttpSink
 from millrace_pipeline.envelope import Envelope
+from millrace_pipeline.process.repeats import repeats
 from tests.contracts.sink_contract import SinkContract
 from tests.contracts.sink_records import batch_of, bulk
 from tests.http_receiver import Answer, Receiver
@@ -111,6 +112,15 @@ def test_a_batch_that_was_taken_though_no_answer_came_is_sent_again_under_the_sa
     http.write(batch_of("b", numbers()))
     assert keys(receiver) == ["b", "b"]
     assert receiver.stored["/in"] == numbers()
+
+
+def test_an_answer_in_parts_is_said(receiver: Receiver) -> None:
+    receiver.script = [Answer(207, stores=True), Answer(200, stores=True)]
+    http = sink(receiver)
+    with repeats.heard() as heard:
+        http.write(batch_of("b", numbers()))
+        http.write(batch_of("c", numbers()))
+    assert [event for event, _ in heard] == ["answer_in_parts"]
 
 
 def test_an_answer_that_is_too_late_leaves_the_batch_under_the_same_key(receiver: Receiver) -> None:

@@ -143,12 +143,17 @@ def test_a_number_too_long_to_write_out_names_its_field_and_the_bound(kind: str,
     assert f"field v can't be cast to {kind}: it has more than 4,300 digits when it is written out" in reason
 
 
+@pytest.mark.parametrize("value", ["NaN", "-inf", "sNaN12", "Infinity"])
+def test_what_is_no_number_is_no_decimal(value: str) -> None:
+    assert "field v can't be cast to decimal" in refusal({"v": value}, "cast", fields={"v": "decimal"})
+
+
 @pytest.mark.parametrize("value", ["nan", "-inf", "1e999", "infinity"])
 def test_what_json_has_no_number_for_is_not_cast_to_null(value: str) -> None:
     assert "field v can't be cast to float" in refusal({"v": value}, "cast", fields={"v": "float"})
 
 
-@pytest.mark.parametrize("format", ["iso", "unix", "unix_ms", "%d %m %p %Y"])
+@pytest.mark.parametrize("format", ["iso", "unix", "unix_ms", "%d %m %I %p %Y"])
 def test_a_text_that_is_too_long_to_be_a_time_is_none_of_any_format(format: str) -> None:
     reason = refusal({"at": " " * 100_000 + "1"}, "parse_time", fields=["at"], format=format)
     assert "field at is no time: it has more than 200 characters" in reason
@@ -205,7 +210,16 @@ def test_a_time_of_another_form_is_not_guessed_at(format: str, value: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("format", "why"), [("%d %b %H:%M", "without a year"), ("%Y-%m-%d %Z", "%z"), ("unix_sec", "expected auto, iso")]
+    ("format", "why"),
+    [
+        ("%d %b %H:%M", "without a year"),
+        ("%Y-%m-%d %Z", "%z"),
+        ("unix_sec", "expected auto, iso"),
+        ("%Y-%m-%d %H:%M %p", "%p without %I"),
+        ("%Y-%m-%d %I:%M", "%I without %p"),
+        ("%Y-W%W", "without a weekday"),
+        ("%Y-%U", "without a weekday"),
+    ],
 )
 def test_a_format_that_would_read_another_time_is_refused(format: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why):

@@ -23,6 +23,7 @@ from millrace_pipeline.errors import AuthRefused, AuthUnavailable
 from millrace_pipeline.failure import Failure
 from millrace_pipeline.flows.units import Duration
 from millrace_pipeline.killpoints import killpoint
+from millrace_pipeline.process.repeats import repeats
 from millrace_pipeline.query import with_params
 from millrace_pipeline.web import (
     checked_headers,
@@ -34,7 +35,7 @@ from millrace_pipeline.web import (
 )
 from millrace_pipeline.websession import SessionOptions, WebSession
 
-CONFLICT, TOO_LARGE = 409, 413
+MULTI_STATUS, CONFLICT, TOO_LARGE = 207, 409, 413
 
 NOT_THE_RECORDS = frozenset({401, 402, 403, 404, 405, 407, 408, 410, 421, 425, 426, 429, 431, 451})
 """What is wrong with the request whatever its records: it is sent again later. Any other 4xx is about the content."""
@@ -212,6 +213,15 @@ class HttpSink(SessionOptions, Sink):
 
     def _verdict(self, answer: requests.Response) -> str | None:
         status, said = answer.status_code, _read(answer)
+        if status == MULTI_STATUS:
+            repeats.warn(
+                "answer_in_parts",
+                kind="",
+                of=shown(self.url),
+                url=shown(self.url),
+                reason="207: it may have taken some records and refused others; all count as delivered",
+                mend="format: single asks for each record by itself",
+            )
         if status // 100 == 2 or (status == CONFLICT and self.conflict == "delivered"):
             return None
         waits = status in NOT_THE_RECORDS or (status == CONFLICT and self.conflict == "wait")

@@ -88,7 +88,10 @@ def _text(value: Any) -> str:
 
 
 def _decimal(value: Any) -> str:
-    return str(exact(_plain(value)))
+    number = exact(_plain(value))
+    if not number.is_finite():
+        raise ValueError("neither NaN nor an infinity is a number to count with")
+    return str(number)
 
 
 _CASTS: dict[Kind, Any] = {"int": _int, "float": _float, "str": _text, "bool": _bool, "decimal": _decimal}
@@ -98,6 +101,12 @@ _UNITS: dict[str, TimeUnit] = {"unix": "s", "unix_ms": "ms", "unix_us": "us", "u
 _NUMBER = re.compile(r"\s*[+-]?\d+(\.\d+)?\s*", re.ASCII)
 _YEAR_FIRST = re.compile(r"\s*\d{4}[\dW-]", re.ASCII)
 _HAS_YEAR = re.compile(r"%[YyGcxs]")
+_NEEDED = (
+    (re.compile("%p"), re.compile("%I"), "%p without %I: AM and PM would be one, since %H is of 24 hours"),
+    (re.compile("%I"), re.compile("%p"), "%I without %p: ten at night would be ten in the morning; %H is of 24 hours"),
+    (re.compile("%[UW]"), re.compile("%[aAwu]"), "%U or %W without a weekday such as %a: the week would be left out"),
+)
+"""What strptime leaves out of account where another directive is not beside it, in silence."""
 
 
 class ParseTime(KeepingTransform):
@@ -122,6 +131,9 @@ class ParseTime(KeepingTransform):
             raise ValueError("a strptime format without a year: each time would be one of the year 1900")
         if "%Z" in directives:
             raise ValueError("%Z reads a zone's name and forgets it: expected %z, for +0100, or the name itself")
+        for reads, needed, why in _NEEDED:
+            if reads.search(directives) and not needed.search(directives):
+                raise ValueError(why)
         return format
 
     def __call__(self, record: Any) -> dict[str, Any]:
