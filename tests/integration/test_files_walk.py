@@ -9,6 +9,8 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -379,3 +381,22 @@ def test_the_example_reads_sales_as_they_come_and_follows_a_log(place: Place) ->
     written = [line for path in (place.folder / "data" / "log").glob("*") for line in path.read_text().splitlines()]
     assert written == ['"started"', '"and working"']
     assert place.books("sales").dead == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "key"),
+    [
+        (Decimal(12345678901234567890), pa.decimal128(38, 0), "12345678901234567890"),
+        (date(2026, 3, 1), pa.date32(), "2026-03-01"),
+        (7, pa.int64(), "7"),
+        ("a", pa.string(), "a"),
+        (0.5, pa.float64(), None),
+    ],
+)
+def test_a_key_of_a_typed_column_is_as_the_record_holds_it(
+    value: Any, kind: pa.DataType, key: str | None, tmp_path: Path
+) -> None:
+    pq.write_table(pa.table({"id": pa.array([value], kind)}), tmp_path / "in.parquet")
+    (record,) = FilesSource(path=str(tmp_path / "in.parquet"), key="/id").read(None)
+    assert isinstance(record, Record)
+    assert record.key == key

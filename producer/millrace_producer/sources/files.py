@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Annotated, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.flows.units import Duration, Size
+from millrace_pipeline.jsontext import decode_json, encode_json
 from millrace_pipeline.objectstore import StoreOptions, is_url
 from millrace_pipeline.pointer import resolve_alike
 from millrace_producer.keys import CONTENT, content_key
@@ -246,6 +247,11 @@ class FilesSource(CellOptions, RecordOptions, Source):
             content_key(record)
         if isinstance(record.data, dict):
             if self.key and self.key != CONTENT:
-                record.key = fields.as_key(resolve_alike(self.key, record.data))
+                record.key = fields.as_key(_in_json(resolve_alike(self.key, record.data)))
             if self.time:
                 record.time = fields.as_time(resolve_alike(self.time, record.data))
+
+
+def _in_json(value: Any) -> Any:
+    """Return a value as the record will hold it: days, decimals and UUIDs of Parquet are text there."""
+    return value if value is None or isinstance(value, str | int | float) else decode_json(encode_json(value))
