@@ -25,10 +25,13 @@ from millrace_pipeline.errors import (
 from millrace_pipeline.moment import now
 from millrace_pipeline.queue import Claim, DeadLetters, Done
 from millrace_pipeline.queue.ahead import DEEPER, Ahead
+from millrace_pipeline.queue.changes import By
 from millrace_pipeline.queue.delaying import rounded_up
 from millrace_pipeline.queue.fence import Fence
+from millrace_pipeline.queue.pausing import pause, resume
 from millrace_pipeline.redis.connection import Command, Connection
 from tests.conftest import eventually
+from tests.faults.faulty import FaultyQueue
 from tests.faults.proxy import Proxy
 from tests.queues import Queue
 
@@ -277,6 +280,29 @@ class TestFill:
         assert remote.fill(claim, 2) == 2
         assert remote.books().in_flight == 3
         assert remote.books().ready == 1
+
+    @pytest.mark.parametrize("paused", [True, False])
+    def test_a_fill_that_found_nothing_takes_nothing_where_its_twin_arrives_late(
+        self, redis_url: str, key: str, paused: bool
+    ) -> None:
+        """Whoever holds the batch would never hear of the record, and its ack would be refused after it had written."""
+        queue = FaultyQueue(redis_url, key)
+        queue.publish(lines(1))
+        claim = taken(queue.claim(1))
+        if paused:
+            queue.publish(lines(2))
+            pause(queue, ["consumers"], by=By("operator", "somebody", "here"))
+        queue.suffer(["late"])
+        assert queue.fill(claim, 9) == 0
+        if paused:
+            resume(queue, by=By("operator", "somebody", "here"))
+        else:
+            queue.publish(lines(2))
+        queue.arrive()
+        assert queue.books().ready == 1
+        queue.ack(claim, delivered=1)
+        assert queue.fill(taken(queue.claim(1)), 1) == 0
+        queue.close_all()
 
     def test_a_batch_that_was_taken_over_is_not_filled(self, redis_url: str, key: str) -> None:
         first, second = Queue(redis_url, key, lease_seconds=0.01), Queue(redis_url, key)

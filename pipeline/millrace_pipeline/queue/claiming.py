@@ -93,10 +93,11 @@ class Claiming:
         """
         step, keys = claim.steps + 1, self.session.keys
         part = keys.batch(claim.id, step)
+        claim.fills += 1
         added, lines = self.session.ask_script(
             "fill",
             [keys.ready, keys.woken, keys.leases, keys.claims, keys.counters, part, keys.steering],
-            [claim.id, claim.token, step, records, self.leases.ms],
+            [claim.id, claim.token, step, records, self.leases.ms, claim.fills],
             ("LRANGE", part, 0, -1),
         )
         if added < 0 or added != len(lines):

@@ -51,7 +51,7 @@ if ARGV[6] == '1' then
     end
   end
 end
-claim.token = token
+claim.token, claim.fills = token, nil
 claim.consumer = ARGV[4]
 claim.attempts = claim.attempts + 1
 if claim.delayed then
