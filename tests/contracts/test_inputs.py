@@ -316,6 +316,25 @@ def no_more_pages(ways: Ways, row: Row) -> str:
     return "finished"
 
 
+def an_empty_page_before_another(ways: Ways, row: Row) -> str:
+    pages = [json_answer({"rows": rows, "more": more}) for rows, more in (([1], True), ([], True), ([2], False))]
+    kind = "offset" if "offset" in row.to else "page"
+    came, asked, why = answered(*pages, records="/rows", pagination={"type": kind, "more": "/more"})
+    if (came, asked, why) == ([1, 2], 3, ""):
+        return "read on"
+    return "refused" if why.startswith("SourceRefused") and "/more" in why and asked == 2 else "?"
+
+
+def no_page_though_there_is_one(ways: Ways, row: Row) -> str:
+    first = json_answer({"rows": [1], "more": True})
+    for kind in ("page", "offset"):
+        paged = {"type": kind, "more": "/more"}
+        _, asked, why = answered(first, Answer(404), records="/rows", pagination=paged)
+        assert why.startswith("SourceUnavailable")
+        assert asked > 2
+    return "asked again, and given up"
+
+
 def stamped_pages(**pagination: Any) -> tuple[list[Any], str, list[str]]:
     def answer(asked: Asked) -> Answer:
         return json_answer({"data": [{"a": 1, "at": datetime.now(UTC)}], "next": len(api.asked)})
@@ -502,7 +521,9 @@ CASES: dict[str, Callable[[Ways, Row], str]] = {
     "`null` where the records are": null_records,
     "nothing where the records are": no_place,
     "records at a name that stands twice": two_places,
-    "no next page, an empty one, or a 404, where pages are counted": no_more_pages,
+    "no next page, or without `more` an empty one or a 404, where pages are counted": no_more_pages,
+    "an empty page that says by `more` that there is another": an_empty_page_before_another,
+    "a 404 to a page that is there by `more`": no_page_though_there_is_one,
     "a page that is there again, but for stamps, where pages are counted": the_same_page_counted,
     "a page that is there again, but for stamps, elsewhere": the_same_page,
     "a cursor that was there before": a_known_cursor,
