@@ -298,6 +298,11 @@ def null_records(ways: Ways, row: Row) -> str:
     return "no records" if answered(json_answer({"data": None}), records="/data") == ([], 1, "") else "?"
 
 
+def an_error_for_records(ways: Ways, row: Row) -> str:
+    came, asked, why = answered(json_answer({"data": None, "errors": [{"message": "late"}]}), records="/data")
+    return "asked again, and given up" if (came, asked > 1) == ([], True) and "late" in why else "?"
+
+
 def no_place(ways: Ways, row: Row) -> str:
     came, asked, _ = answered(json_answer({}), json_answer({"data": [1]}), records="/data")
     return "asked again" if (came, asked) == ([1], 2) else "?"
@@ -519,6 +524,7 @@ CASES: dict[str, Callable[[Ways, Row], str]] = {
     "200 that breaks off before its body": a_body_that_is_cut,
     "304": unchanged,
     "`null` where the records are": null_records,
+    "`null` where the records are, and a list `errors` at the top that isn't empty": an_error_for_records,
     "nothing where the records are": no_place,
     "records at a name that stands twice": two_places,
     "no next page, or without `more` an empty one or a 404, where pages are counted": no_more_pages,

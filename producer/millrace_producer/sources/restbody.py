@@ -23,6 +23,10 @@ Raw: TypeAlias = bytes | DeadLetter
 """A record as it came, or what is to be one and can't."""
 
 
+MOST_SHOWN = 200
+"""So much is told of an error that an answer names."""
+
+
 class CsvLayout(NamedTuple):
     """How a CSV is written, and what its cells mean. Without `columns` the first row of each answer names them."""
 
@@ -89,12 +93,25 @@ def _found(text: bytes, format: BodyFormat, pointer: str, map_key: str | None) -
         return [line for line in text.replace(b"\r\n", b"\n").split(b"\n") if line.strip()]
     try:
         found = dig(pointer, text)
+        if (found is None or found.strip() == b"null") and (error := _error(text)):
+            raise NoRecords(f"has no records at {pointer}, but an error: {error}")
         if found is None:
             raise NoRecords(f"has nothing at {pointer} in its answer")
         return list(records_in(found, map_key))
     except NotJson as error:
         hint = " (a record a line is `format: jsonl`)" if _is_lines(text) else ""
         raise NoRecords(f"answered what is not JSON: {error}{hint}") from None
+
+
+def _error(text: bytes) -> str:
+    """The first of the errors that an answer lists in place of what was asked for, as GraphQL has it; else nothing."""
+    listed = value_of(dig("/errors", text) or b"")
+    if not isinstance(listed, list) or not listed:
+        return ""
+    first = listed[0]
+    said = first.get("message") if isinstance(first, dict) else first
+    told = said if isinstance(said, str) and said else encode_json(first).decode("utf-8", "replace")
+    return " ".join(told.split())[:MOST_SHOWN]
 
 
 def _is_lines(text: bytes) -> bool:
