@@ -462,6 +462,36 @@ def another_delimiter(ways: Ways, row: Row) -> str:
     return "one column: said (`csv_of_one_column`)"
 
 
+def of_a_csv(ways: Ways, text: bytes, **options: Any) -> list[Any]:
+    """What both sources that read a CSV make of it, which is the same."""
+    of_file = list(map(value_of, ways.file(text, ".csv", **options)))
+    assert list(map(value_of, ways.body(text, format="csv", **options))) == of_file
+    return of_file
+
+
+def a_line_of_the_delimiter(ways: Ways, row: Row) -> str:
+    for first in (b"sep=;", b"\xef\xbb\xbfsep=;\r", b'"sep=;"', b"SEP=;"):
+        assert of_a_csv(ways, first + b"\na;b\n1;2,3\n") == [{"a": "1", "b": "2,3"}]
+        assert of_a_csv(ways, first + b"\na;b\n1;2\n", delimiter=";") == [{"a": "1", "b": "2"}]
+        assert of_a_csv(ways, first + b"\n1;2\n", columns=["a", "b"]) == [{"a": "1", "b": "2"}]
+        assert of_a_csv(ways, first + b"\na,b\n1,2;3\n", delimiter=",") == [{"a": "1", "b": "2;3"}]
+    assert of_a_csv(ways, b"sep=,\na,b\n1,2\n") == [{"a": "1", "b": "2"}]
+    assert of_a_csv(ways, b"sep=\t\na\tb\n1\t2\n") == [{"a": "1", "b": "2"}]
+    assert of_a_csv(ways, b"a\nsep=;\n") == [{"a": "sep=;"}]
+    assert of_a_csv(ways, b"sep=x\n1\n") == [{"sep=x": "1"}]
+    return "passed over: the delimiter, where none is set"
+
+
+def a_header_of_these_columns(ways: Ways, row: Row) -> str:
+    columns = ["id", "name"]
+    for first in (b"id,name\n", b"sep=,\nid,name\n", b"\xef\xbb\xbfid,name\r\n", b""):
+        text = first + b"1,a\nid,name\n"
+        assert of_a_csv(ways, text, columns=columns) == [{"id": "1", "name": "a"}, {"id": "id", "name": "name"}]
+    assert of_a_csv(ways, b"id,name\n", columns=columns) == []
+    assert of_a_csv(ways, b"name,id\n", columns=columns) == [{"id": "name", "name": "id"}]
+    return "passed over"
+
+
 def cells_of_json(ways: Ways, row: Row) -> str:
     for text, options in (
         (b'{"a":1}\tx\n', {"delimiter": "\t", "quote": None}),
@@ -536,6 +566,8 @@ CASES: dict[str, Callable[[Ways, Row], str]] = {
     "JSON, HTML or XML": no_csv,
     "a file of JSON lines, JSON, HTML or XML": no_csv_in_a_file,
     "a header of one column in which `;`, a bar or a tab stands": another_delimiter,
+    "a first line `sep=;`": a_line_of_the_delimiter,
+    "a first row that is the very names of `columns`": a_header_of_these_columns,
     "JSON in a cell, and `columns` that name it": cells_of_json,
     "a next page without a header": no_header,
     "a next page that is no URL": no_url,

@@ -34,6 +34,8 @@ class CsvLayout(NamedTuple):
     delimiter: str = ","
     quote: str | None = '"'
     cells: Cells = Cells()
+    heeds_sep: bool = False
+    """Whether an answer may say its delimiter itself, in a first line `sep=;`."""
 
 
 class NoRecords(ValueError):
@@ -168,15 +170,13 @@ def _rows(text: bytes, csv: CsvLayout) -> tuple[list[Raw], list[str]]:
         check_csv(text, named=csv.columns is not None, quoted=csv.quote is not None)
     except NotCsv as error:
         raise NoRecords(f"answered {error}") from None
-    dialect = Dialect(csv.columns, csv.delimiter, csv.quote, cells=csv.cells)
+    dialect = Dialect(csv.columns, csv.delimiter, csv.quote, cells=csv.cells, heeds_sep=csv.heeds_sep)
     reading = CsvReading(Lines(BytesIO(text), len(text)), dialect, limit=len(text))
     rows: list[Raw] = []
     for row in reading.records(final=True):
         if isinstance(row, DeadLetter):
             rows.append(row)
             continue
-        if csv.columns and not rows and list(row.data.values()) == list(csv.columns):
-            continue  # a header, which not all pages need have
         try:
             rows.append(encode_json(row.data))
         except RecordError as error:
