@@ -298,6 +298,11 @@ def null_records(ways: Ways, row: Row) -> str:
     return "no records" if answered(json_answer({"data": None}), records="/data") == ([], 1, "") else "?"
 
 
+def an_error_for_records(ways: Ways, row: Row) -> str:
+    came, asked, why = answered(json_answer({"data": None, "errors": [{"message": "late"}]}), records="/data")
+    return "asked again, and given up" if (came, asked > 1) == ([], True) and "late" in why else "?"
+
+
 def no_place(ways: Ways, row: Row) -> str:
     came, asked, _ = answered(json_answer({}), json_answer({"data": [1]}), records="/data")
     return "asked again" if (came, asked) == ([1], 2) else "?"
@@ -314,6 +319,25 @@ def no_more_pages(ways: Ways, row: Row) -> str:
     assert answered(json_answer([1]), Answer(404), **page) == ([1], 2, "")
     assert answered(json_answer([1]), pagination={"type": "link"}) == ([1], 1, "")
     return "finished"
+
+
+def an_empty_page_before_another(ways: Ways, row: Row) -> str:
+    pages = [json_answer({"rows": rows, "more": more}) for rows, more in (([1], True), ([], True), ([2], False))]
+    kind = "offset" if "offset" in row.to else "page"
+    came, asked, why = answered(*pages, records="/rows", pagination={"type": kind, "more": "/more"})
+    if (came, asked, why) == ([1, 2], 3, ""):
+        return "read on"
+    return "refused" if why.startswith("SourceRefused") and "/more" in why and asked == 2 else "?"
+
+
+def no_page_though_there_is_one(ways: Ways, row: Row) -> str:
+    first = json_answer({"rows": [1], "more": True})
+    for kind in ("page", "offset"):
+        paged = {"type": kind, "more": "/more"}
+        _, asked, why = answered(first, Answer(404), records="/rows", pagination=paged)
+        assert why.startswith("SourceUnavailable")
+        assert asked > 2
+    return "asked again, and given up"
 
 
 def stamped_pages(**pagination: Any) -> tuple[list[Any], str, list[str]]:
@@ -438,6 +462,36 @@ def another_delimiter(ways: Ways, row: Row) -> str:
     return "one column: said (`csv_of_one_column`)"
 
 
+def of_a_csv(ways: Ways, text: bytes, **options: Any) -> list[Any]:
+    """What both sources that read a CSV make of it, which is the same."""
+    of_file = list(map(value_of, ways.file(text, ".csv", **options)))
+    assert list(map(value_of, ways.body(text, format="csv", **options))) == of_file
+    return of_file
+
+
+def a_line_of_the_delimiter(ways: Ways, row: Row) -> str:
+    for first in (b"sep=;", b"\xef\xbb\xbfsep=;\r", b'"sep=;"', b"SEP=;"):
+        assert of_a_csv(ways, first + b"\na;b\n1;2,3\n") == [{"a": "1", "b": "2,3"}]
+        assert of_a_csv(ways, first + b"\na;b\n1;2\n", delimiter=";") == [{"a": "1", "b": "2"}]
+        assert of_a_csv(ways, first + b"\n1;2\n", columns=["a", "b"]) == [{"a": "1", "b": "2"}]
+        assert of_a_csv(ways, first + b"\na,b\n1,2;3\n", delimiter=",") == [{"a": "1", "b": "2;3"}]
+    assert of_a_csv(ways, b"sep=,\na,b\n1,2\n") == [{"a": "1", "b": "2"}]
+    assert of_a_csv(ways, b"sep=\t\na\tb\n1\t2\n") == [{"a": "1", "b": "2"}]
+    assert of_a_csv(ways, b"a\nsep=;\n") == [{"a": "sep=;"}]
+    assert of_a_csv(ways, b"sep=x\n1\n") == [{"sep=x": "1"}]
+    return "passed over: the delimiter, where none is set"
+
+
+def a_header_of_these_columns(ways: Ways, row: Row) -> str:
+    columns = ["id", "name"]
+    for first in (b"id,name\n", b"sep=,\nid,name\n", b"\xef\xbb\xbfid,name\r\n", b""):
+        text = first + b"1,a\nid,name\n"
+        assert of_a_csv(ways, text, columns=columns) == [{"id": "1", "name": "a"}, {"id": "id", "name": "name"}]
+    assert of_a_csv(ways, b"id,name\n", columns=columns) == []
+    assert of_a_csv(ways, b"name,id\n", columns=columns) == [{"id": "name", "name": "id"}]
+    return "passed over"
+
+
 def cells_of_json(ways: Ways, row: Row) -> str:
     for text, options in (
         (b'{"a":1}\tx\n', {"delimiter": "\t", "quote": None}),
@@ -500,15 +554,20 @@ CASES: dict[str, Callable[[Ways, Row], str]] = {
     "200 that breaks off before its body": a_body_that_is_cut,
     "304": unchanged,
     "`null` where the records are": null_records,
+    "`null` where the records are, and a list `errors` at the top that isn't empty": an_error_for_records,
     "nothing where the records are": no_place,
     "records at a name that stands twice": two_places,
-    "no next page, an empty one, or a 404, where pages are counted": no_more_pages,
+    "no next page, or without `more` an empty one or a 404, where pages are counted": no_more_pages,
+    "an empty page that says by `more` that there is another": an_empty_page_before_another,
+    "a 404 to a page that is there by `more`": no_page_though_there_is_one,
     "a page that is there again, but for stamps, where pages are counted": the_same_page_counted,
     "a page that is there again, but for stamps, elsewhere": the_same_page,
     "a cursor that was there before": a_known_cursor,
     "JSON, HTML or XML": no_csv,
     "a file of JSON lines, JSON, HTML or XML": no_csv_in_a_file,
     "a header of one column in which `;`, a bar or a tab stands": another_delimiter,
+    "a first line `sep=;`": a_line_of_the_delimiter,
+    "a first row that is the very names of `columns`": a_header_of_these_columns,
     "JSON in a cell, and `columns` that name it": cells_of_json,
     "a next page without a header": no_header,
     "a next page that is no URL": no_url,

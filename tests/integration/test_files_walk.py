@@ -400,3 +400,17 @@ def test_a_key_of_a_typed_column_is_as_the_record_holds_it(
     (record,) = FilesSource(path=str(tmp_path / "in.parquet"), key="/id").read(None)
     assert isinstance(record, Record)
     assert record.key == key
+
+
+@pytest.mark.parametrize("columns", [None, ["a", "b"]])
+def test_a_csv_that_says_its_delimiter_goes_on_in_the_middle_by_it(folder: Folder, columns: list[str] | None) -> None:
+    folder.put("1.csv", b"sep=;\na;b\n1;2,3\n4;5\n6;7\n")
+    source = FilesSource(path=str(folder.path / "1.csv"), columns=columns, settle=0)
+    first, *others = source.read(None)
+    assert [record.data for record in (first, *others)] == [  # type: ignore[union-attr]
+        {"a": "1", "b": "2,3"},
+        {"a": "4", "b": "5"},
+        {"a": "6", "b": "7"},
+    ]
+    again = list(source.read(as_saved(first)))
+    assert [record.data for record in again] == [{"a": "4", "b": "5"}, {"a": "6", "b": "7"}]  # type: ignore[union-attr]

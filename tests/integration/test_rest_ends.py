@@ -205,3 +205,77 @@ def test_killed_among_pages_of_one_cursor_it_begins_again_and_loses_none() -> No
             server.script.extend(pages)
             rest = list(source.read(first[-1].position))
             assert {record.data for record in first + rest} == {b"%d" % n for n in (1, 2, 3, 11, 12, 13)}  # type: ignore[union-attr]
+
+
+def pages_with_more(*pages: Any) -> Any:
+    """A route by pages or offsets, each of which says whether there is another; a number is a status."""
+
+    def route(asked: Asked) -> Answer:
+        at = int(asked.query.get("page", asked.query.get("offset", 0)))
+        found = pages[at]
+        return Answer(found) if isinstance(found, int) else json_answer({"rows": found, "more": at + 1 < len(pages)})
+
+    return route
+
+
+def test_an_empty_page_that_says_there_is_another_is_not_the_last() -> None:
+    with ApiServer(pages_with_more([1], [], [], [2], [])) as server:
+        paged = {"type": "page", "first": 0, "more": "/more"}
+        assert read(server, records="/rows", pagination=paged) == [1, 2]
+        assert len(server.asked) == 5
+
+
+def test_an_offset_that_no_record_moves_on_is_refused_where_there_is_to_be_more() -> None:
+    with (
+        ApiServer(pages_with_more([1], [], [2])) as server,
+        pytest.raises(SourceRefused, match="of no records, and says at /more"),
+    ):
+        read(server, records="/rows", pagination={"type": "offset", "more": "/more"})
+
+
+@pytest.mark.parametrize("type", ["page", "offset"])
+def test_a_404_to_a_page_that_is_said_to_be_there_is_asked_again(type: str) -> None:
+    paged = {"type": type, "first": 0, "more": "/more"}
+    with ApiServer(pages_with_more([1], [2])) as server:
+        server.script.extend([json_answer({"rows": [1], "more": True}), Answer(404)])
+        assert read(server, records="/rows", pagination=paged) == [1, 2]
+    with ApiServer(pages_with_more([1], 404)) as server:
+        with pytest.raises(SourceUnavailable, match="404 Not Found to a page that is to be there by /more"):
+            read(server, records="/rows", pagination=paged)
+        assert len(server.asked) == 4
+
+
+def test_a_page_of_a_checkpoint_that_is_there_no_more_begins_the_round_again() -> None:
+    with ApiServer(pages_with_more([1], [2])) as server:
+        server.script.append(Answer(404))
+        source = RestSource(url=server.url, records="/rows", pagination={"type": "page", "first": 0, "more": "/more"})  # type: ignore[arg-type]
+        came = list(source.read({"page": 1, "record": 1}))
+        assert [record.data for record in came] == [b"1", b"2"]  # type: ignore[union-attr]
+
+
+def test_counted_pages_without_records_that_have_no_end_are_refused() -> None:
+    with ApiServer(lambda asked: json_answer({"rows": [], "more": True})) as server:
+        paged = {"type": "page", "more": "/more"}
+        with pytest.raises(SourceRefused, match=r"100 pages in a row.*is `more` right"):
+            read(server, records="/rows", pagination=paged)
+        assert len(server.asked) == 100
+        assert read(server, records="/rows", pagination={**paged, "repeated": "end"}) == []
+
+
+def test_many_pages_that_have_not_changed_are_not_pages_without_records() -> None:
+    def route(asked: Asked) -> Answer:
+        page = int(asked.query["page"])
+        if asked.headers.get("if-none-match"):
+            return Answer(304)
+        return json_answer({"rows": [page], "more": page < 120}, ETag='"a"')
+
+    with ApiServer(route) as server, capture_logs() as logs:
+        paged: Any = {"type": "page", "more": "/more"}
+        polling = RestSource(url=server.url, records="/rows", pagination=paged, every=0.01, **FAST).read(None)
+        assert len(list(islice(polling, 120))) == 120
+        server.route = lambda asked: (
+            json_answer({"rows": [0], "more": False}) if asked.query["page"] == "120" else route(asked)
+        )
+        assert next(polling).data == b"0"  # type: ignore[union-attr]
+        polling.close()  # type: ignore[attr-defined]  # a generator
+    assert [log["event"] for log in logs if log["log_level"] == "warning"] == []

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from millrace_pipeline.envelope import Record
-from millrace_pipeline.errors import SourceRefused
+from millrace_pipeline.errors import SourceRefused, SourceUnavailable
 from millrace_producer.sources.rest import RestSource
 from tests.integration.api_server import Answer, ApiServer, Asked, json_answer
 from tests.integration.test_tls import Authority, Terminator
@@ -110,6 +110,32 @@ def test_graphql_errors_are_a_failure_and_no_end() -> None:
     with ApiServer(graphql) as server:
         server.script.append(json_answer({"errors": [{"message": "later"}], "data": None}))
         assert data(source(server.url, **GRAPHQL).read(None)) == NUMBERS
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [
+        {"data": None, "errors": [{"message": "timeout"}]},
+        {"data": {"things": None}, "errors": [{"message": "timeout"}]},
+        {"data": {"things": {"nodes": None, "info": None}}, "errors": [{"message": "timeout"}, {"message": "x"}]},
+        {"data": {"things": {"nodes": None, "info": None}}, "errors": ["timeout"]},
+        {"data": {"things": {"nodes": None, "info": None}}, "errors": [{"title": "timeout"}]},
+    ],
+)
+def test_no_records_beside_an_error_are_a_failure_on_any_page(failed: Any) -> None:
+    for before in (0, 1):
+        with ApiServer(graphql) as server:
+            server.script.extend([graphql] * before + [json_answer(failed)])
+            assert data(source(server.url, **GRAPHQL).read(None)) == NUMBERS
+    with ApiServer(lambda asked: json_answer(failed)) as server, pytest.raises(SourceUnavailable, match="timeout"):
+        list(source(server.url, **GRAPHQL).read(None))
+
+
+def test_records_beside_errors_are_read_and_no_records_beside_no_error_are_the_end() -> None:
+    for nodes, errors in (([1], [{"message": "one field less"}]), ([], [{"message": "so"}]), (None, []), (None, None)):
+        body = {"data": {"things": {"nodes": nodes, "info": None}}, "errors": errors}
+        with ApiServer(lambda asked, body=body: json_answer(body)) as server:  # type: ignore[misc]
+            assert data(source(server.url, **GRAPHQL).read(None)) == (nodes or [])
 
 
 def test_a_search_goes_on_after_the_sort_values_of_its_last_hit() -> None:

@@ -280,6 +280,24 @@ def test_explode_loses_no_record_without_elements_unasked(record: Any) -> None:
     assert outcome([record], "explode", field="l", empty="drop").filtered == [0]
 
 
+@pytest.mark.parametrize("none", [[], None])
+def test_explode_alone_sends_no_container_among_the_elements(none: Any) -> None:
+    given = [{"of": [{"a": 1}]}, {"of": none, "next": None}]
+    alone = outcome(given, "explode", field="of", alone=True)
+    assert [one.value for one in alone.envelopes] == [{"a": 1}]
+    assert alone.filtered == [1]
+    kept = outcome(given, "explode", field="of", alone=True, empty="keep")
+    assert [one.value for one in kept.envelopes] == [{"a": 1}, given[1]]
+    assert made({"error": 1}, "explode", field="of", alone=True) == {"error": 1}
+
+
+def test_explode_alone_makes_a_record_of_null_too() -> None:
+    for elements in ([None, 5], [None], [None, None]):
+        alone = outcome([{"of": elements}], "explode", field="of", alone=True)
+        assert [one.value for one in alone.envelopes] == elements
+        assert alone.filtered == []
+
+
 def test_unnest_lifts_the_fields_of_an_object() -> None:
     assert made({"u": {"a": 1}, "n": 2}, "unnest", field="u", prefix="u_") == {"n": 2, "u_a": 1}
     assert made({"u": {"u": 1}}, "unnest", field="u") == {"u": 1}

@@ -10,6 +10,7 @@ from pydantic import Field
 from millrace_consumer.transforms.base import an_object
 from millrace_consumer.transforms.naming import NamingTransform
 from millrace_consumer.transforms.places import Place, name_at_end, place_in
+from millrace_consumer.transforms.stage import Several
 
 
 class Explode(NamingTransform):
@@ -18,8 +19,10 @@ class Explode(NamingTransform):
     field: str = Field(min_length=1, description="The field that holds the list, or a JSON pointer to it.")
     alone: bool = Field(False, description="The element is the whole record; what stood around it is left out.")
     index: str | None = Field(None, min_length=1, description="A field for the element's number in the list, from 0.")
-    empty: Literal["keep", "drop"] = Field(
-        "keep", description="A record whose list is empty, null or not there: keep it as it is, or drop it."
+    empty: Literal["keep", "drop"] | None = Field(
+        None,
+        description="A record whose list is empty, null or not there: keep it as it is, or drop it. Default: keep; "
+        "with `alone` one whose list is empty or null is dropped.",
     )
 
     def __call__(self, record: Any) -> list[Any]:
@@ -28,8 +31,9 @@ class Explode(NamingTransform):
         if elements is not None and not isinstance(elements, list):
             raise TypeError(f"field {self.field} is no list")
         if place is None or not elements:
-            return [record] if self.empty == "keep" else []
-        return [self._of(record, place, number, element) for number, element in enumerate(elements)]
+            drops = self.empty == "drop" or (self.empty is None and self.alone and place is not None)
+            return [] if drops else [record]
+        return Several(self._of(record, place, number, element) for number, element in enumerate(elements))
 
     def _of(self, record: Any, place: Place, number: int, element: Any) -> Any:
         if self.alone:

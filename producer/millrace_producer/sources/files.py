@@ -166,6 +166,7 @@ class FilesSource(CellOptions, RecordOptions, Source):
                 self.quote,
                 self.encoding,
                 self.cells,
+                heeds_sep=self.delimiter is None,
             ),
             self.max_line_bytes,
             Document(

@@ -146,7 +146,7 @@ class _Counted(_Pagination):
     )
 
     def _ends(self, answer: Answered) -> bool:
-        return answer.count == 0 or (self.more is not None and not _is_more(answer.look(self.more)))
+        return answer.count == 0 if self.more is None else not _is_more(answer.look(self.more))
 
 
 class PageNumber(_Counted):
@@ -184,7 +184,11 @@ class Offset(_Counted):
         return {self.parameter: self.first if token is None else token}
 
     def after(self, token: Any, answer: Answered) -> int | None:
-        return None if self._ends(answer) else (self.first if token is None else int(token)) + answer.count
+        if self._ends(answer):
+            return None
+        if not answer.count:
+            raise NoToken(f"has a page of no records, and says at {self.more} that there is another: at which offset?")
+        return (self.first if token is None else int(token)) + answer.count
 
 
 class OnePage(_ByUrl):

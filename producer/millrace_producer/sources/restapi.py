@@ -54,6 +54,11 @@ _NO_HEADER = "its next page has another first row than the first, which is no he
 _BEYOND_THE_LAST = "so it was taken for the end: `more` or smaller requests show whether it is"
 _ALL_EMPTY = f"{MOST_EMPTY} pages in a row have no records, and each says that there is another: is `records` right?"
 
+_IS_MORE_RIGHT = (
+    f"{MOST_EMPTY} pages in a row have no records, and each says that there is another: is `more` right?"
+    + (" Where it is, set pagination.repeated to allow")
+)
+
 _WITH_A_BODY = (200, 201, 203, 206)
 _PAGES = (*_WITH_A_BODY, HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT)
 _PAGE_IS_GONE = frozenset({400, 404, 410, 416, 422})
@@ -89,6 +94,7 @@ class Api:
             proxy=options.proxy,
             ca_file=options.ca_file,
         )
+        self._begins_at: Any = None  # the token of the page that this walk began with
         self._names: list[str] = []  # of the columns on the first page
         self._known: dict[str, Page] = {}  # of the round before, by URL
         self._asked: dict[str, Page] = {}  # of this round
@@ -104,7 +110,7 @@ class Api:
         first of them, SourceRefused where the pages go round in a circle, and what `page` raises.
         """
         token, empty, was_there = first, 0, False
-        self._names = []
+        self._begins_at, self._names = first, []
         circle = Circle(token, self._key_of if self._pagination.counted else None)
         while True:
             try:
@@ -127,9 +133,13 @@ class Api:
             if is_there and self._ends_at_a_known_token(page):
                 return
             was_there = is_there
-            empty = 0 if page.records else empty + 1
+            empty = 0 if page.records or page.answering == NEVER else empty + 1
             if empty >= MOST_EMPTY:
+                if self._pagination.counted and self._pagination.repeated not in ("allow", "end"):
+                    raise self._web.refused(_IS_MORE_RIGHT)
                 repeats.warn("rest_pages_empty", kind=self._shown, url=self._shown, mend=_ALL_EMPTY)
+                if self._pagination.counted and self._pagination.repeated == "end":
+                    return
             token = page.following
 
     def page(self, token: Any, asked: Asked) -> Page:
@@ -253,7 +263,10 @@ class Api:
         """Why there is no page now; None where that is because there are no more. Raises SourceRefused for a no."""
         status, headers = answer.status_code, answer.headers
         if self._pagination.counted and token is not None and status == HTTPStatus.NOT_FOUND:
-            return None  # beyond the last
+            if not (more := self._pagination.pointers):
+                return None  # beyond the last
+            if token != self._begins_at:
+                return Failure(f"answered {status_text(status)} to a page that is to be there by {more[0]}")
         reason = f"answered {status_text(status)}"
         if is_not_now(status, headers):
             return Failure(reason, wait_asked_for(headers))

@@ -23,6 +23,10 @@ Raw: TypeAlias = bytes | DeadLetter
 """A record as it came, or what is to be one and can't."""
 
 
+MOST_SHOWN = 200
+"""So much is told of an error that an answer names."""
+
+
 class CsvLayout(NamedTuple):
     """How a CSV is written, and what its cells mean. Without `columns` the first row of each answer names them."""
 
@@ -30,6 +34,8 @@ class CsvLayout(NamedTuple):
     delimiter: str = ","
     quote: str | None = '"'
     cells: Cells = Cells()
+    heeds_sep: bool = False
+    """Whether an answer may say its delimiter itself, in a first line `sep=;`."""
 
 
 class NoRecords(ValueError):
@@ -89,12 +95,25 @@ def _found(text: bytes, format: BodyFormat, pointer: str, map_key: str | None) -
         return [line for line in text.replace(b"\r\n", b"\n").split(b"\n") if line.strip()]
     try:
         found = dig(pointer, text)
+        if (found is None or found.strip() == b"null") and (error := _error(text)):
+            raise NoRecords(f"has no records at {pointer}, but an error: {error}")
         if found is None:
             raise NoRecords(f"has nothing at {pointer} in its answer")
         return list(records_in(found, map_key))
     except NotJson as error:
         hint = " (a record a line is `format: jsonl`)" if _is_lines(text) else ""
         raise NoRecords(f"answered what is not JSON: {error}{hint}") from None
+
+
+def _error(text: bytes) -> str:
+    """The first of the errors that an answer lists in place of what was asked for, as GraphQL has it; else nothing."""
+    listed = value_of(dig("/errors", text) or b"")
+    if not isinstance(listed, list) or not listed:
+        return ""
+    first = listed[0]
+    said = first.get("message") if isinstance(first, dict) else first
+    told = said if isinstance(said, str) and said else encode_json(first).decode("utf-8", "replace")
+    return " ".join(told.split())[:MOST_SHOWN]
 
 
 def _is_lines(text: bytes) -> bool:
@@ -151,15 +170,13 @@ def _rows(text: bytes, csv: CsvLayout) -> tuple[list[Raw], list[str]]:
         check_csv(text, named=csv.columns is not None, quoted=csv.quote is not None)
     except NotCsv as error:
         raise NoRecords(f"answered {error}") from None
-    dialect = Dialect(csv.columns, csv.delimiter, csv.quote, cells=csv.cells)
+    dialect = Dialect(csv.columns, csv.delimiter, csv.quote, cells=csv.cells, heeds_sep=csv.heeds_sep)
     reading = CsvReading(Lines(BytesIO(text), len(text)), dialect, limit=len(text))
     rows: list[Raw] = []
     for row in reading.records(final=True):
         if isinstance(row, DeadLetter):
             rows.append(row)
             continue
-        if csv.columns and not rows and list(row.data.values()) == list(csv.columns):
-            continue  # a header, which not all pages need have
         try:
             rows.append(encode_json(row.data))
         except RecordError as error:

@@ -77,7 +77,9 @@ class RestOptions(CellOptions, RecordOptions, Timed, WebOptions, Source):
     @property
     def csv(self) -> CsvLayout:
         """How the rows of a CSV are read."""
-        return CsvLayout(self.columns, self.delimiter, self.quote, self.cells)
+        return CsvLayout(
+            self.columns, self.delimiter, self.quote, self.cells, heeds_sep="delimiter" not in self.model_fields_set
+        )
 
     @field_validator("url")
     @classmethod

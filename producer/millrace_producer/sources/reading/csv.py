@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -16,14 +17,22 @@ from millrace_producer.sources.reading.notcsv import NotCsv, check_csv, other_de
 csv.field_size_limit(1 << 30)  # what is too long is said by the source's own limit
 
 
+_SEP_LINE = re.compile(rb'(?:\xef\xbb\xbf)?("?)sep=([^\w"\r\n\x80-\xff])\1\s*', re.IGNORECASE)
+"""A line that Excel reads as what cells are parted by, and no row, where it is a file's first."""
+
+
 class Dialect(NamedTuple):
-    """How a CSV file is written. Without `columns` its first row names them."""
+    """How a CSV file is written. Without `columns` its first row names them.
+
+    `heeds_sep`: the file may say its delimiter itself, in a first line `sep=;`.
+    """
 
     columns: Sequence[str] | None = None
     delimiter: str = ","
     quote: str | None = '"'
     encoding: str = "utf-8"
     cells: Cells = Cells()
+    heeds_sep: bool = False
 
 
 class CsvReading(ByLines):
@@ -47,8 +56,12 @@ class CsvReading(ByLines):
 
     def go_on(self, offset: int) -> None:
         """See `Reading.go_on`. It does so once it has read the header."""
+        if offset == 0:
+            return
         self._is_first = False
-        self._resume = (offset, Head(self._lines.head(offset)))
+        head = self._lines.head(offset)
+        self._resume = (offset, Head(head))
+        self._is_sep_line(head.partition(b"\n")[0])
 
     def records(self, final: bool) -> Iterator[Record | DeadLetter]:
         if self._resume:
@@ -61,6 +74,8 @@ class CsvReading(ByLines):
         for row in self._rows(final):
             if self._is_first:
                 self._check_first(row)
+                if row == self._columns:
+                    continue  # a header, which the names of `columns` stand for
             if isinstance(row, DeadLetter):
                 yield row
             elif self._columns is None:
@@ -80,6 +95,16 @@ class CsvReading(ByLines):
             except NotCsv:
                 self._is_else = True
                 raise
+
+    def _is_sep_line(self, line: bytes) -> bool:
+        """Return True for a first line that says the delimiter, which counts from now on where none is given."""
+        found = _SEP_LINE.fullmatch(line)
+        if not found:
+            return False
+        said = found[2].decode()
+        if self._dialect.heeds_sep and said != self._dialect.quote:
+            self._dialect = self._dialect._replace(delimiter=said)
+        return True
 
     def _why_no_record(self, row: list[str], columns: list[str]) -> str:
         why = f"{len(row)} fields, where the header has {len(columns)}"
@@ -109,7 +134,10 @@ class CsvReading(ByLines):
                     self._step_behind(lines)
                     yield DeadLetter(self._raw[:SHOWN_BYTES], wrong)
                     break
+                is_first = self.offset == 0
                 self._step_behind(lines)
+                if is_first and self._is_sep_line(self._raw):
+                    break
                 if row:
                     yield row
         self.rest = self._lines.rest
