@@ -96,3 +96,34 @@ def test_of_a_batch_that_is_in_the_same_records_are_refused_when_its_table_becam
     assert reasons(place.sink(), batch) == first
     place.sink().write(batch.pick([0, 2]))
     assert place.rows() == []
+
+
+MAPS = [
+    ("MAP(INT, VARCHAR)", '{"1": "x"}', '{"a": "x"}', "{1=x}"),
+    ("MAP(INT, VARCHAR)", '{"01": "x", "2": null}', '{"1": "x", "01": "y"}', "{1=x, 2=NULL}"),
+    ("MAP(TINYINT, INT)", '{"7": 1}', '{"300": 1}', "{7=1}"),
+    ("MAP(DATE, INT)", '{"2026-02-01T00:30+02:00": 1}', '{"01/02/2026": 1}', "{2026-01-31=1}"),
+    ("MAP(TIMESTAMP, INT)", '{"1538352000": 1}', '{"now": 1}', "{'2018-10-01 00:00:00'=1}"),
+    ("MAP(BOOLEAN, INT)", '{"yes": 1}', '{"2": 1}', "{true=1}"),
+    ("MAP(DECIMAL(4,1), INT)", '{"1.20": 5}', '{"1.25": 5}', "{1.2=5}"),
+    ("MAP(UUID, INT)", '{"8e5a1f0e-0000-4000-8000-000000000001": 5}', '{"x": 5}', None),
+    ("STRUCT(m MAP(INT, INT))", '{"m": {"1": 2}}', '{"m": {"a": 2}}', "{'m': {1=2}}"),
+    ("MAP(INT, INT)[]", '[{"1": 2}]', '[{"1": 2}, {"a": 2}]', "[{1=2}]"),
+]
+
+
+@pytest.mark.parametrize(("kind", "good", "bad", "there"), MAPS, ids=[f"{kind} {bad}" for kind, _, bad, _ in MAPS])
+@pytest.mark.parametrize("place", ["duckdb"], indirect=True)
+def test_a_key_of_a_map_is_held_as_its_values_are(
+    place: SqlPlace, kind: str, good: str, bad: str, there: str | None
+) -> None:
+    place.make({"id": "integer", "m": kind})
+    batch = of(f'{{"id": 1, "m": {good}}}', f'{{"id": 2, "m": {bad}}}', '{"id": 3}')
+    told = reasons(place.sink(), batch)
+    assert list(told) == [1]
+    assert told[1].startswith("m: ")
+    place.sink().write(batch.pick([0, 2]))
+    rows = place.run(f"SELECT id, CAST(m AS text) FROM {place.table_name} ORDER BY id")[1]
+    assert [row[0] for row in rows] == [1, 3]
+    if there is not None:
+        assert rows[0][1] == there

@@ -250,13 +250,39 @@ def lists(item: Hold) -> Hold:
     return Hold(lambda value: of(value) if isinstance(value, list | tuple | set | frozenset) else value)
 
 
-def mappings(item: Hold) -> Hold:
-    """Objects of any names, of what each value is."""
+def mappings(item: Hold | None, key: Hold | None = None) -> Hold:
+    """Objects of any names, of what each value is; and each name, where a `key` holds it."""
 
     def of(value: Any) -> Any:
-        return {k: None if v is None else item.of(v) for k, v in value.items()} if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        if item is not None:
+            value = {k: None if v is None else item.of(v) for k, v in value.items()}
+        return value if key is None else _with_keys(key, value)
 
     return Hold(of)
+
+
+def _with_keys(key: Hold, value: dict[str, Any]) -> dict[str, Any]:
+    """The object with its names as the column holds them, written as JSON has names."""
+    found: dict[Any, Any] = {}
+    for name, part in value.items():
+        try:
+            held = key.of(name)
+        except ValueError as error:
+            raise ValueError(f"a key: {error}") from None
+        if held in found:
+            raise ValueError("two keys that are one to the column")
+        found[held] = part
+    return {_name(held): part for held, part in found.items()}
+
+
+def _name(held: Any) -> str:
+    if isinstance(held, bool):
+        return "true" if held else "false"
+    if isinstance(held, Decimal) and abs(held.adjusted()) < DIGITS:
+        return f"{held:f}"
+    return held.isoformat() if isinstance(held, date | time) else str(held)
 
 
 def structs(fields: Mapping[str, Hold]) -> Hold:
