@@ -127,3 +127,65 @@ def test_a_key_of_a_map_is_held_as_its_values_are(
     assert [row[0] for row in rows] == [1, 3]
     if there is not None:
         assert rows[0][1] == there
+
+
+SPELT = [
+    ("STRING", '"01234"', None),
+    ("STRING", '"1e5"', None),
+    ("STRING", '"1e99999999999999999999999"', None),
+    ("STRING", '"+7"', None),
+    ("STRING", '"1.50"', None),
+    ("STRING", '" 7 "', None),
+    ("STRING", '".5"', None),
+    ("STRING", '"-0"', None),
+    ("STRING", '"12345678901234567890"', None),
+    ("STRING", f'"{"0" * 5000}"', None),
+    ("STRING", '"7"', 7),
+    ("STRING", '"-1.5"', -1.5),
+    ("STRING", '"0"', 0),
+    ("STRING", '"1e5x"', "1e5x"),
+    ("STRING", '"\\u00a07"', "\xa07"),
+    ("STRING", "1.50", 1.5),
+    ("UUID", '"0007"', None),
+    ("ANY", '"007"', None),
+    ("DATE", '"20181010"', 20181010),
+    ("TIMESTAMP", '"1538352000.50"', None),
+    ("TIMESTAMP", '"2018-10-10T00:00:00Z"', "2018-10-10T00:00:00Z"),
+    ("INTEGER", '"007"', 7),
+    ("BIGINT", '" 7 "', 7),
+    ("UNSIGNED BIG INT", '"07"', 7),
+    ("REAL", '"1.50"', 1.5),
+    ("DOUBLE PRECISION", '"1e5"', 100000.0),
+    ("NUMERIC", '"1.50"', 1.5),
+    ("DECIMAL(6,2)", '"007"', 7),
+    ("TEXT", '"007"', "007"),
+    ("BLOB", '"007"', "007"),
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "there"), SPELT, ids=[f"{kind} {value[:30]}" for kind, value, _ in SPELT])
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_text_that_sqlite_would_spell_otherwise_is_a_dead_letter(
+    place: SqlPlace, kind: str, value: str, there: object
+) -> None:
+    place.make({"id": "integer", "v": kind})
+    told = reasons(place.sink(), of(f'{{"id": 1, "v": {value}}}'))
+    assert [row["v"] for row in place.rows()] == ([] if told else [there])
+    assert (there is None) == bool(told)
+    if told:
+        assert f"{kind} has numeric affinity" in told[0]
+        assert "TEXT" in told[0]
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_ids_that_sqlite_would_make_one_of_stay_apart(place: SqlPlace) -> None:
+    place.make({"id": "STRING", "v": "text"})
+    batch = of('{"id": "007", "v": "a"}', '{"id": "7", "v": "b"}', '{"id": "7e0", "v": "c"}')
+    assert list(reasons(place.sink(mode="upsert", key=["id"]), batch)) == [0, 2]
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_a_strict_table_keeps_text_in_a_column_of_any(place: SqlPlace) -> None:
+    place.run(f"CREATE TABLE {place.table_name} (id INTEGER PRIMARY KEY, v ANY) STRICT")
+    assert not reasons(place.sink(), of('{"id": 1, "v": "007"}', '{"id": 2, "v": "1e400"}'))
+    assert [row["v"] for row in place.rows()] == ["007", "1e400"]
