@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from datetime import time
 from pathlib import Path
 
 import msgspec
 import pytest
+from pydantic import BaseModel
 
 from millrace_consumer.batch import Batch
 from millrace_consumer.sinks.base import RecordsRejected, Sink
+from millrace_consumer.transforms import apply
 from millrace_pipeline.envelope import Envelope
 from tests.contracts.sink_records import TIME
 from tests.contracts.test_inputs import IN_COLUMNS, Row
@@ -189,3 +192,91 @@ def test_a_strict_table_keeps_text_in_a_column_of_any(place: SqlPlace) -> None:
     place.run(f"CREATE TABLE {place.table_name} (id INTEGER PRIMARY KEY, v ANY) STRICT")
     assert not reasons(place.sink(), of('{"id": 1, "v": "007"}', '{"id": 2, "v": "1e400"}'))
     assert [row["v"] for row in place.rows()] == ["007", "1e400"]
+
+
+PG_KINDS = [
+    ("name", f'"{"a" * 63}"', "a" * 63),
+    ("name", f'"{"a" * 64}"', None),
+    ("name", f'"{"é" * 32}"', None),
+    ("name", "1" * 64, None),
+    ("name", f'["{"a" * 64}"]', None),
+    ("name", "true", "true"),
+    ("name[]", f'["{"a" * 64}"]', None),
+    ('"char"', '"a"', "a"),
+    ('"char"', '"abc"', None),
+    ('"char"', '"é"', None),
+    ('"char"', "12", None),
+    ('"char"', "true", None),
+    ("time(0)", '"23:59:59.9"', None),
+    ("time(0)", '"23:59:59.0"', "23:59:59"),
+    ("time(0)", '"12:30"', "12:30:00"),
+    ("time(3)", '"12:30:00.1239"', None),
+    ("time(3)", '"12:30:00.123"', "12:30:00.123"),
+    ("time(0)", '"2026-01-01T12:30:00.5Z"', None),
+    ("time", '"23:59:59.9999999"', "23:59:59.999999"),
+    ("timetz(0)", '"23:59:59.9"', None),
+    ("timestamp(0)", '"2026-01-01T23:59:59.9"', "2026-01-01 23:59:59"),
+    ("timestamptz(0)", '"2026-01-01T23:59:59.9"', "2026-01-01 23:59:59+00"),
+    ("timestamp(0)[]", '["2026-01-01T23:59:59.9"]', '{"2026-01-01 23:59:59"}'),
+    ("oid", "-1", None),
+    ("oid", '"-1"', None),
+    ("oid", "4294967296", None),
+    ("oid", "4294967295", "4294967295"),
+    ("oid", "1.5", None),
+    ("bytea", "true", None),
+    ("bytea", "7", None),
+    ("bytea", "1.5", None),
+    ("bytea", '"a"', "\\x61"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "there"), PG_KINDS, ids=[f"{kind} {value[:40]}" for kind, value, _ in PG_KINDS]
+)
+@pytest.mark.parametrize("place", ["postgres"], indirect=True)
+def test_postgres_cuts_and_rounds_nothing_in_its_rarer_types(
+    place: SqlPlace, kind: str, value: str, there: str | None
+) -> None:
+    place.make({"id": "integer", "v": kind})
+    told = reasons(place.sink(), of(f'{{"id": 1, "v": {value}}}'))
+    rows = place.run(f"SELECT CAST(v AS text) FROM {place.table_name}")[1]
+    assert [found for (found,) in rows] == ([] if there is None else [there])
+    assert (there is None) == (list(told) == [0])
+
+
+CLOCKS = [
+    ("{}", '"12:30+02:00"', "12:30:00+02"),
+    ("{}", '"12:30:00.5 -0330"', "12:30:00.5-03:30"),
+    ("{}", '"12:30"', "12:30:00+00"),
+    ("{}", '"2026-01-01T12:30+02:00"', "10:30:00+00"),
+    ("{}", '"25:00+02:00"', None),
+    ("{}", '"now"', None),
+    ("{}[]", '["12:30+02:00", null, "12:30"]', "12:30:00+02, 12:30:00+00"),
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "there"), CLOCKS, ids=[value for _, value, _ in CLOCKS])
+@pytest.mark.parametrize("place", ["postgres", "duckdb"], indirect=True)
+def test_a_time_of_day_keeps_its_zone_in_a_column_that_has_one(
+    place: SqlPlace, kind: str, value: str, there: str | None
+) -> None:
+    place.make({"id": "integer", "v": kind.format("time with time zone")})
+    told = reasons(place.sink(), of(f'{{"id": 1, "v": {value}}}'))
+    text = "array_to_string(v, ', ')" if kind.endswith("[]") else "CAST(v AS text)"
+    rows = place.run(f"SELECT {text} FROM {place.table_name}")[1]
+    assert [found for (found,) in rows] == ([] if there is None else [there])
+    assert (there is None) == (list(told) == [0])
+
+
+class Opening(BaseModel):
+    id: int
+    v: time
+
+
+@pytest.mark.parametrize("place", ["postgres", "duckdb"], indirect=True)
+def test_a_models_time_of_day_keeps_its_zone_too(place: SqlPlace) -> None:
+    place.make({"id": "integer", "v": "time with time zone"})
+    outcome = apply(of('{"id": 1, "v": "12:30+02:00"}', '{"id": 2, "v": "12:30"}').envelopes, model=Opening)
+    place.sink().write(Batch("b", outcome.envelopes, flow="flow", model=Opening, rows=outcome.rows))
+    rows = place.run(f"SELECT CAST(v AS text) FROM {place.table_name} ORDER BY id")[1]
+    assert [found for (found,) in rows] == ["12:30:00+02", "12:30:00+00"]

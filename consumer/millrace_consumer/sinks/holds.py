@@ -182,26 +182,34 @@ def days() -> Hold:
     return Hold(of, {NoneType, date})
 
 
-def clocks(*, zoned: bool = False) -> Hold:
-    """Times of day: of an instant that in UTC. With a zone only where the column keeps it."""
+def clocks(type: str = "time", places: int | None = None, *, zoned: bool = False) -> Hold:
+    """Times of day: of an instant that in UTC. With a zone only where the column keeps it.
+
+    Text stays as it is, unless the column has so many `places` of a second, and would round.
+    """
 
     def of(value: Any) -> Any:
-        if isinstance(value, time):
-            if value.tzinfo is not None and not zoned:
-                raise ValueError(ZONE)
-            return value
-        text = value.strip() if isinstance(value, str) else ""
-        if _CLOCK_WITH_ZONE.fullmatch(text):
-            if not zoned:
-                raise ValueError(ZONE)
-            return _clock(text.replace(" ", ""))
-        if _CLOCK.fullmatch(text):
-            _clock(text)
-            return value
-        moment = read_moment(value) if isinstance(value, datetime) or ":" in text else None
-        if moment is None:
-            raise ValueError(NO_CLOCK)
-        return moment.timetz() if zoned else moment.time()
+        found = value
+        if not isinstance(value, time):
+            text = value.strip() if isinstance(value, str) else ""
+            if _CLOCK_WITH_ZONE.fullmatch(text):
+                if not zoned:
+                    raise ValueError(ZONE)
+                found = _clock(text.replace(" ", ""))
+            elif _CLOCK.fullmatch(text):
+                found = _clock(text)
+                if places is None:
+                    return value
+            else:
+                moment = read_moment(value) if isinstance(value, datetime) or ":" in text else None
+                if moment is None:
+                    raise ValueError(NO_CLOCK)
+                found = moment.timetz() if zoned else moment.time()
+        if found.tzinfo is not None and not zoned:
+            raise ValueError(ZONE)
+        if places is not None and found.microsecond % 10 ** (6 - places):
+            raise ValueError(f"more than the {places} decimal places of {type}")
+        return found.isoformat() if zoned else found  # as text each database takes the zone
 
     return Hold(of, {NoneType})
 
