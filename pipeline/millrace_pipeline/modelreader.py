@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import SchemaValidator, core_schema
 
-from millrace_pipeline.modelvalues import BEFORE, before_union, reading
+from millrace_pipeline.modelvalues import BEFORE, before_union, reading, with_all_keys
 
 Schema: TypeAlias = dict[str, Any]
 """A part of pydantic's core schema."""
@@ -89,14 +89,18 @@ def _hoisted(items: Any) -> Any:
     return core_schema.definitions_schema(core_schema.list_schema(inner["schema"]), inner["definitions"])
 
 
-def _rewritten(schema: Schema, *, strict: bool = False, plainly: bool = False) -> Schema:
+def _rewritten(
+    schema: Schema, *, strict: bool = False, plainly: bool = False, somewhere_strict: bool | None = None
+) -> Schema:
     """Return a schema in which what is read by our rules has a function before it.
 
     `plainly`: what is written as nearly all write it (a time in ISO 8601, a number as a number) is read without one,
-    and nothing else is.
+    and nothing else is. `somewhere_strict`: whether any part of the whole schema is.
     """
+    if somewhere_strict is None:
+        somewhere_strict = _is_strict_within(schema)
     strict = bool((schema.get("config") or {}).get("strict", schema.get("strict", strict)))
-    go = partial(_rewritten, strict=strict, plainly=plainly)
+    go = partial(_rewritten, strict=strict, plainly=plainly, somewhere_strict=somewhere_strict)
     kind = schema["type"]
     if kind in ("union", "tagged-union") and _is_of_scalars(schema):
         choices = _each(lambda choice: choice if choice["type"] in BEFORE else go(choice), schema["choices"])
@@ -108,6 +112,15 @@ def _rewritten(schema: Schema, *, strict: bool = False, plainly: bool = False) -
             return _with_ref(schema, lambda inner: core_schema.chain_schema([_STRINGS[kind], inner]))
     if kind in BEFORE and not (strict and kind in _STRICT):
         return _before(partial(BEFORE[kind], schema), schema)
+    # What is strict takes from JSON more than from the values that a function gets.
+    if kind == "dict" and _keys_may_become_one(schema) and not (strict or _is_strict_within(schema, somewhere_strict)):
+        return _with_ref(
+            _inwards(schema, go), lambda inner: core_schema.no_info_wrap_validator_function(with_all_keys, inner)
+        )
+    return _inwards(schema, go)
+
+
+def _inwards(schema: Schema, go: Callable[[Schema], Schema]) -> Schema:
     made = dict(schema)
     for name in _INNER:
         if isinstance(inner := schema.get(name), dict) and "type" in inner:
@@ -116,6 +129,21 @@ def _rewritten(schema: Schema, *, strict: bool = False, plainly: bool = False) -
         if name in schema:
             made[name] = _each(go, schema[name])
     return made
+
+
+def _is_strict_within(part: Any, elsewhere: bool = False) -> bool:
+    """Return True where a part of a schema is strict, or may be since it stands `elsewhere`."""
+    if isinstance(part, dict):
+        if part.get("strict") is True or (elsewhere and part.get("type") == "definition-ref"):
+            return True
+        return any(_is_strict_within(inner, elsewhere) for name, inner in part.items() if name != "metadata")
+    return isinstance(part, list | tuple) and any(_is_strict_within(inner, elsewhere) for inner in part)
+
+
+def _keys_may_become_one(schema: Schema) -> bool:
+    keys = schema.get("keys_schema", {"type": "any"})
+    changed = any(keys.get(name) for name in ("to_lower", "to_upper", "strip_whitespace"))
+    return changed or keys["type"] not in ("str", "any")
 
 
 def _each(go: Callable[[Schema], Schema], found: Any) -> Any:

@@ -162,6 +162,14 @@ def before_union(kinds: frozenset[str]) -> Callable[[Any], Any]:
     return before
 
 
+def with_all_keys(value: Any, read: Callable[[Any], Any]) -> Any:
+    """Read a mapping whose keys become something else. Raises where two of them become one: one value would be lost."""
+    found = read(value)
+    if isinstance(value, Mapping) and len(found) < len(value):
+        raise _refused("two keys become one")
+    return found
+
+
 class _Current(threading.local):
     """The text that this thread reads now: a decimal has more digits there than the float that pydantic hands on."""
 

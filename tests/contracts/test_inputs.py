@@ -143,7 +143,7 @@ class Number(IntEnum):
 TYPES: dict[str, Any] = {
     kind.__name__: kind
     for kind in (datetime, date, time, timedelta, bool, int, float, Decimal, bytes, str, Colour, Number)
-}
+} | {"dict[int, str]": dict[int, str]}
 
 
 @pytest.mark.parametrize("row", IN_MODELS, ids=lambda row: f"{row.comes} {row.to}")

@@ -77,6 +77,7 @@ RUN_BY = {
     "a field, nested ones too": "contracts/test_columns.py::test_each_field_that_a_model_drops_is_named_once",
     "a field that a model takes by": "contracts/test_columns.py::"
     "test_a_field_that_a_model_takes_beside_its_own_is_named",
+    "a key of a DuckDB `MAP`": "contracts/test_exact_columns.py::test_a_key_of_a_map_is_held_as_its_values_are",
     "a field of a struct": "contracts/test_columns.py::test_a_field_of_a_nested_type_that_a_delta_table_lacks_is_added",
     "an absent field": "contracts/test_upserts.py::test_what_a_record_lacks_is_the_tables_default_and_null_is_null",
     "null": "contracts/test_upserts.py::test_what_a_record_lacks_is_the_tables_default_and_null_is_null",

@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     NaiveDatetime,
     RootModel,
+    StringConstraints,
     TypeAdapter,
     ValidationError,
     create_model,
@@ -27,6 +28,7 @@ from millrace_consumer.evolving import coerce_partially
 from millrace_consumer.transforms import apply
 from millrace_pipeline.envelope import Envelope
 from millrace_pipeline.fitting import all_fitted, fitted
+from millrace_pipeline.modelreader import reader_of
 from millrace_producer.contract import Contract
 
 
@@ -252,3 +254,50 @@ def test_models_of_flows_keep_their_schema(model: type[BaseModel]) -> None:
     assert TypeAdapter(model).json_schema() == model.model_json_schema()
     with pytest.raises(ValidationError):
         model.model_validate_json(b"[]")
+
+
+class Inner(BaseModel):
+    amount: Decimal
+
+
+MAPPINGS: list[tuple[Any, str, Any]] = [
+    (dict[int, str], '{"1":"a","01":"b"}', NO),
+    (dict[int, str], '{"1":"a","02":"b"}', {1: "a", 2: "b"}),
+    (dict[int, str], '{"1":"a","1":"b"}', {1: "b"}),
+    (dict[int, str] | None, '{"1":"a","+1":"b"}', NO),
+    (list[dict[int, str]], '[{"1":"a"},{"1":"a"}]', [{1: "a"}, {1: "a"}]),
+    (dict[str, dict[int, str]], '{"x":{"1":"a","01":"b"}}', NO),
+    (dict[datetime, int], '{"2018-10-10T20:19:24Z":1,"2018-10-10T22:19:24+02:00":2}', NO),
+    (dict[datetime, int], '{"2018-10-10T20:19:24Z":1,"20181010T201925Z":2}', {AT: 1, AT + timedelta(seconds=1): 2}),
+    (dict[bool, int], '{"yes":1,"true":2}', NO),
+    (dict[Annotated[str, StringConstraints(to_lower=True)], int], '{"A":1,"a":2}', NO),
+    (dict[str, int], '{"A":1,"a":2}', {"A": 1, "a": 2}),
+    (dict[int, Decimal], '{"1":12345678901234567890.12}', {1: Decimal("12345678901234567890.12")}),
+    (dict[int, Inner], '{"1":{"amount":0.10000000000000000001}}', {1: Inner(amount=Decimal("0.10000000000000000001"))}),
+]
+
+
+@pytest.mark.parametrize(("kind", "said", "expected"), MAPPINGS)
+def test_keys_that_become_one_are_no_mapping(kind: Any, said: str, expected: Any) -> None:
+    model = create_model("Row", by=(kind, ...))
+    text = b'{"by": %b}' % said.encode()
+    found = {way: value for way, value in ways(model, text).items() if way != "contract"}
+    if expected is NO:
+        assert not any(found.values())
+        assert "by" in str(fitted(text, model))
+    else:
+        assert [value.by for value in found.values()] == [expected] * 3
+
+
+def test_what_is_strict_within_a_mapping_takes_from_json_what_it_took() -> None:
+    inner = create_model("Inner", __config__=ConfigDict(strict=True), of=(set[int], ...), at=(date, ...))
+    model = create_model("Row", by=(dict[int, inner], ...))  # type: ignore[valid-type]
+    for found in ways(model, b'{"by":{"1":{"of":[1],"at":"2018-10-10"}}}').values():
+        assert found == "fits" or found.by[1].of == {1}
+
+
+def test_a_field_within_a_mapping_that_its_model_does_not_know_is_still_refused() -> None:
+    model = create_model("Row", by=(dict[int, Inner], ...))
+    text = b'{"by":{"1":{"amount":1,"more":2}}}'
+    with pytest.raises(ValidationError, match="more"):
+        reader_of(model).read(text, extra="forbid")

@@ -67,7 +67,8 @@ def _hold(type: DuckDBPyType) -> Hold | None:
     if type.id == "struct":
         held = {name: hold for name, part in parts.items() if (hold := _hold(part)) is not None}
         return structs(held) if held else None
-    item = _hold(parts["value" if type.id == "map" else "child"])
-    if item is None:
-        return None
-    return mappings(item) if type.id == "map" else lists(item)
+    if type.id == "map":
+        key, value = _hold(parts["key"]), _hold(parts["value"])
+        return None if key is value is None else mappings(value, key)
+    item = _hold(parts["child"])
+    return None if item is None else lists(item)

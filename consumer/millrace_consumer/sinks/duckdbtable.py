@@ -153,12 +153,24 @@ class DuckdbTable(SqlTable):
     def misfits(self, connection: DuckDBPyConnection, rows: Rows) -> dict[int, str]:
         """See `SqlTable.misfits`: what can't be cast."""
         reasons: dict[int, str] = {}
-        connection.register(STAGE, _stage(rows))
         for name in rows.names:
-            lost = f"{quoted(name)} IS NOT NULL AND {self._cast(name, 'TRY_CAST')} IS NULL"
-            for (index,) in connection.execute(f"SELECT {PLACE} FROM {STAGE} WHERE {lost}").fetchall():
+            for index in self._lost(connection, Rows({name: rows.values[name]}), name):
                 reasons.setdefault(index, f"{name}: not something that {self.columns[name].type} can hold")
         return reasons
+
+    def _lost(self, connection: DuckDBPyConnection, rows: Rows, name: str) -> list[int]:
+        """The rows whose value the column doesn't take. TRY_CAST itself fails for keys of maps: then each is tried."""
+        connection.register(STAGE, _stage(rows))
+        lost = f"{quoted(name)} IS NOT NULL AND {self._cast(name, 'TRY_CAST')} IS NULL"
+        count = len(rows.values[name])
+        try:
+            return [index for (index,) in connection.execute(f"SELECT {PLACE} FROM {STAGE} WHERE {lost}").fetchall()]
+        except MISFITS:
+            if count == 1:
+                return [0]
+        middle = count // 2
+        halves = range(middle), range(middle, count)
+        return [half[place] for half in halves for place in self._lost(connection, rows.take(half), name)]
 
     def why(self, error: Exception, row: Any = None) -> str:  # noqa: ARG002 - DuckDB says it all
         return said(error)

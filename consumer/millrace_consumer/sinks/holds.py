@@ -182,26 +182,34 @@ def days() -> Hold:
     return Hold(of, {NoneType, date})
 
 
-def clocks(*, zoned: bool = False) -> Hold:
-    """Times of day: of an instant that in UTC. With a zone only where the column keeps it."""
+def clocks(type: str = "time", places: int | None = None, *, zoned: bool = False) -> Hold:
+    """Times of day: of an instant that in UTC. With a zone only where the column keeps it.
+
+    Text stays as it is, unless the column has so many `places` of a second, and would round.
+    """
 
     def of(value: Any) -> Any:
-        if isinstance(value, time):
-            if value.tzinfo is not None and not zoned:
-                raise ValueError(ZONE)
-            return value
-        text = value.strip() if isinstance(value, str) else ""
-        if _CLOCK_WITH_ZONE.fullmatch(text):
-            if not zoned:
-                raise ValueError(ZONE)
-            return _clock(text.replace(" ", ""))
-        if _CLOCK.fullmatch(text):
-            _clock(text)
-            return value
-        moment = read_moment(value) if isinstance(value, datetime) or ":" in text else None
-        if moment is None:
-            raise ValueError(NO_CLOCK)
-        return moment.timetz() if zoned else moment.time()
+        found = value
+        if not isinstance(value, time):
+            text = value.strip() if isinstance(value, str) else ""
+            if _CLOCK_WITH_ZONE.fullmatch(text):
+                if not zoned:
+                    raise ValueError(ZONE)
+                found = _clock(text.replace(" ", ""))
+            elif _CLOCK.fullmatch(text):
+                found = _clock(text)
+                if places is None:
+                    return value
+            else:
+                moment = read_moment(value) if isinstance(value, datetime) or ":" in text else None
+                if moment is None:
+                    raise ValueError(NO_CLOCK)
+                found = moment.timetz() if zoned else moment.time()
+        if found.tzinfo is not None and not zoned:
+            raise ValueError(ZONE)
+        if places is not None and found.microsecond % 10 ** (6 - places):
+            raise ValueError(f"more than the {places} decimal places of {type}")
+        return found.isoformat() if zoned else found  # as text each database takes the zone
 
     return Hold(of, {NoneType})
 
@@ -250,13 +258,39 @@ def lists(item: Hold) -> Hold:
     return Hold(lambda value: of(value) if isinstance(value, list | tuple | set | frozenset) else value)
 
 
-def mappings(item: Hold) -> Hold:
-    """Objects of any names, of what each value is."""
+def mappings(item: Hold | None, key: Hold | None = None) -> Hold:
+    """Objects of any names, of what each value is; and each name, where a `key` holds it."""
 
     def of(value: Any) -> Any:
-        return {k: None if v is None else item.of(v) for k, v in value.items()} if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        if item is not None:
+            value = {k: None if v is None else item.of(v) for k, v in value.items()}
+        return value if key is None else _with_keys(key, value)
 
     return Hold(of)
+
+
+def _with_keys(key: Hold, value: dict[str, Any]) -> dict[str, Any]:
+    """The object with its names as the column holds them, written as JSON has names."""
+    found: dict[Any, Any] = {}
+    for name, part in value.items():
+        try:
+            held = key.of(name)
+        except ValueError as error:
+            raise ValueError(f"a key: {error}") from None
+        if held in found:
+            raise ValueError("two keys that are one to the column")
+        found[held] = part
+    return {_name(held): part for held, part in found.items()}
+
+
+def _name(held: Any) -> str:
+    if isinstance(held, bool):
+        return "true" if held else "false"
+    if isinstance(held, Decimal) and abs(held.adjusted()) < DIGITS:
+        return f"{held:f}"
+    return held.isoformat() if isinstance(held, date | time) else str(held)
 
 
 def structs(fields: Mapping[str, Hold]) -> Hold:

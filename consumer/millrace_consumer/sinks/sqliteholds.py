@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime, time
 from decimal import Decimal
+from enum import Enum
 from types import NoneType
 from typing import Any
 
@@ -11,6 +13,13 @@ from millrace_consumer.sinks.holds import Hold, as_float, clocks, instants, is_n
 
 _TEXT = ("CHAR", "CLOB", "TEXT")
 _FLOATS = ("REAL", "FLOA", "DOUB")
+_NAMED_NUMBERS = re.compile(r"\b(?:(?:TINY|SMALL|MEDIUM|BIG|HUGE)?INT(?:EGER)?\d*\b|REAL|FLOA|DOUB|NUM|DEC)")
+"""The names of types that say numbers to people as well as to SQLite."""
+
+_SPACE = "[ \\t\\n\\v\\f\\r]*"
+_TAKEN_FOR_A_NUMBER = re.compile(rf"{_SPACE}[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?{_SPACE}")
+_LONGEST = 25
+"""More letters than a number has as SQLite spells it."""
 
 
 def is_numeric(type: str) -> bool:
@@ -27,12 +36,33 @@ def hold_of(type: str) -> Hold | None:
     if "INT" not in words and any(part in words for part in _TEXT):
         return texts(type)
     if "INT" not in words and ("DATE" in words or "TIME" in words):
-        return _times(type, clocks() if words.strip() == "TIME" else instants())
-    return (
-        _numbers(type, all_floats="INT" not in words and any(part in words for part in _FLOATS))
-        if is_numeric(type)
-        else None
-    )
+        return _spelt_alike(type, _times(type, clocks() if words.strip() == "TIME" else instants()))
+    if not is_numeric(type):
+        return None
+    numbers = _numbers(type, all_floats="INT" not in words and any(part in words for part in _FLOATS))
+    return numbers if _NAMED_NUMBERS.search(words) else _spelt_alike(type, numbers)
+
+
+def _spelt_alike(type: str, hold: Hold) -> Hold:
+    """What a hold takes, without text of which SQLite would make a number that is spelt otherwise: `007`, or `1e5`."""
+
+    def of(value: Any) -> Any:
+        text = value.value if isinstance(value, Enum) else value
+        if isinstance(text, str) and _TAKEN_FOR_A_NUMBER.fullmatch(text) and text != _spelt(text):
+            raise ValueError(f"text that SQLite makes a number of: {type} has numeric affinity, TEXT would keep it")
+        return hold.of(value)
+
+    return Hold(of, set(hold.plain) - {str})
+
+
+def _spelt(number: str) -> str | None:
+    """A number as SQLite spells it in such a column; None where that is sure to be otherwise."""
+    if len(number) > _LONGEST or "e" in number.lower():
+        return None
+    exact = Decimal(number.strip())
+    if -(2**63) <= exact < 2**63 and exact == exact.to_integral_value():
+        return str(int(exact))
+    return repr(float(exact))
 
 
 def _times(type: str, hold: Hold) -> Hold:

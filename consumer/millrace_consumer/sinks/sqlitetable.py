@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
 from math import isinf
-from sqlite3 import Connection
+from sqlite3 import Connection, sqlite_version_info
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -54,8 +54,9 @@ class SqliteTable(SqlTable):
         rows = connection.execute("SELECT * FROM pragma_table_xinfo(?)", [name]).fetchall()
         if not rows:
             return None
+        is_strict = _is_strict(connection, name)
         columns = {
-            column: Found(kind, bool(not_null), default, bool(hidden))
+            column: Found("" if is_strict and kind.upper() == "ANY" else kind, bool(not_null), default, bool(hidden))
             for _, column, kind, not_null, default, _, hidden in rows
         }
         keys = frozenset(row[1] for row in rows if row[5])
@@ -159,6 +160,14 @@ class SqliteTable(SqlTable):
         if isinstance(error, UnicodeError):
             return "holds half a surrogate pair, which is no character"
         return str(error)
+
+
+def _is_strict(connection: Connection, name: str) -> bool:
+    """Return True for a table in which ANY keeps all as it is; elsewhere that name makes numbers of text."""
+    if sqlite_version_info < (3, 37):
+        return False
+    found = connection.execute("SELECT strict FROM pragma_table_list(?) WHERE schema = 'main'", [name]).fetchone()
+    return bool(found and found[0])
 
 
 def _is_time(value: Any) -> bool:
