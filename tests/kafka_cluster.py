@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import signal
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any
@@ -34,7 +35,8 @@ class KafkaCluster:
         self._c.rd_kafka_conf_set(conf, b"log_level", b"0", error, len(error))
         self._client = self._c.rd_kafka_new(0, conf, error, len(error))
         assert self._client, error.value
-        self._cluster = self._c.rd_kafka_mock_cluster_new(self._client, brokers)
+        with _no_signals():
+            self._cluster = self._c.rd_kafka_mock_cluster_new(self._client, brokers)
         assert self._cluster, "no mock cluster"
         self._c.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
         self._numbers = range(1, brokers + 1)
@@ -133,6 +135,16 @@ class KafkaCluster:
         with contextlib.closing(self.consumer(**{"group.id": group})) as consumer:
             places = [TopicPartition(topic, partition) for partition in self.partitions(topic, consumer)]
             return {place.partition: place.offset for place in consumer.committed(places, 30) if place.offset >= 0}
+
+
+@contextlib.contextmanager
+def _no_signals() -> Iterator[None]:
+    """Threads that begin here get no signal: one that interrupts its poll would end the cluster's, and the cluster."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @functools.cache
