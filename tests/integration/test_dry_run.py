@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from millrace.cli import dryrun
@@ -50,7 +51,10 @@ class Dry:
         return sorted(path for path in self.place.folder.rglob("*") if "__pycache__" not in path.parts)
 
     def __call__(self, *arguments: str, say: str = "", code: int = 0) -> str:
-        done = CliRunner().invoke(dryrun.app, ["numbers", *arguments], input=say, env={"REDIS_URL": "redis://nobody"})
+        with capture_logs():  # what a thread of another test says at last is no output of the command
+            done = CliRunner().invoke(
+                dryrun.app, ["numbers", *arguments], input=say, env={"REDIS_URL": "redis://nobody"}
+            )
         assert done.exit_code == code, (done.output, done.exception)
         assert self.files == self.before
         return done.output
@@ -193,6 +197,7 @@ TIMES = {
     "kafka": {"type": "kafka", "topics": ["t"], "brokers": "127.0.0.1:9", "key": "/meta/id", "time": "/at"},
     "sqs": {"type": "sqs", "url": "http://127.0.0.1:9/1/q", "key": "/meta/id", "time": "/at"},
     "redis": {"type": "redis", "url": "redis://127.0.0.1:9", "key": "l", "record_key": "/meta/id", "time": "/at"},
+    "scrapy": {"type": "scrapy", "spider": "quotes", "key": "/meta/id", "time": "/at"},
 }
 
 
