@@ -52,6 +52,9 @@ _ENDS: Final = tuple(
 By their size they would be times of 1968 and 1978 in the next smaller unit.
 """
 
+_NO_TIMES: Final = (*_OTHER_CLOCKS, *_ENDS)
+"""Numbers that are no time by their size alone: from each first one up to its end."""
+
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,18})(?:\.\d{1,12})?", re.ASCII)
 _LEAP_SECOND = re.compile(r"(?<=[T ]\d\d:\d\d):60", re.ASCII)  # which Python doesn't know
 # Python's parser would take any letter, a sign too, for what stands between day and time.
@@ -130,7 +133,7 @@ def _of_number(number: int | float | Decimal, unit: TimeUnit) -> datetime | None
             return None
         if (written := _as_written(number)) is not None:
             return written if written.tzinfo else None
-        if any(first <= number < end for first, end in (*_OTHER_CLOCKS, *_ENDS)):
+        if any(first <= number < end for first, end in _NO_TIMES):
             return None
         unit = "s" if size < 1e10 else "ms" if size < 1e13 else "us" if size < 1e16 else "ns"
     exact = number if isinstance(number, int) else Decimal(repr(number)) if isinstance(number, float) else number

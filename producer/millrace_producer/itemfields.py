@@ -12,7 +12,7 @@ from millrace_pipeline.errors import ConfigError
 from millrace_pipeline.jsontext import decode_json
 from millrace_pipeline.moment import TimeUnit
 from millrace_pipeline.pointer import resolve_alike
-from millrace_producer.keys import CONTENT
+from millrace_producer.keys import CONTENT, key_of
 from millrace_producer.times import time_of
 
 
@@ -45,8 +45,9 @@ class ItemFields(msgspec.Struct, frozen=True):
             "MILLRACE_RECORD_TIME_UNIT": self.time_unit,
         }
 
-    def moment_in(self, text: bytes) -> datetime | None:
-        """Return when the item of this JSON text happened. Where no time is found that is said, once, and counted."""
+    def names(self, text: bytes) -> tuple[str | None, datetime | None]:
+        """Return the key and the time in an item's JSON text. One that isn't found is said, once, and counted."""
+        key = key_of(self.key, text)
         if self.time is None:
-            return None
-        return time_of(self.time, resolve_alike(self.time, decode_json(text)), self.time_unit)
+            return key, None
+        return key, time_of(self.time, resolve_alike(self.time, decode_json(text)), self.time_unit)

@@ -13,7 +13,6 @@ from millrace_pipeline.errors import RecordError
 from millrace_pipeline.jsontext import encode_json
 from millrace_pipeline.process.repeats import repeats
 from millrace_producer.itemfields import ItemFields
-from millrace_producer.keys import key_of
 
 _PLAIN = {str, int, bool, type(None)}
 
@@ -26,14 +25,13 @@ def record_of(item: Any, fields: ItemFields) -> Record | DeadLetter:
     """
     try:
         text = encode_json(_orderly(_fields_of(item)))
-        name = key_of(fields.key, text)
-        moment = fields.moment_in(text)
+        key, moment = fields.names(text)
     except MemoryError:
         raise  # this machine's trouble, not the item's
     except Exception as error:  # a serializer of the user's own may raise anything
         return DeadLetter(repr(item).encode(errors="backslashreplace"), f"{type(item).__qualname__} item: {error}")
     kind = type(item)
-    return Record(text, key=name, type=None if kind is dict else kind.__name__, time=moment, checked=True)
+    return Record(text, key=key, type=None if kind is dict else kind.__name__, time=moment, checked=True)
 
 
 def _fields_of(item: Any) -> Any:

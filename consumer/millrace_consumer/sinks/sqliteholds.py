@@ -44,7 +44,7 @@ def hold_of(type: str) -> Hold | None:
 
 
 def _spelt_alike(type: str, hold: Hold) -> Hold:
-    """What a hold takes, without text of which SQLite would make a number that is spelt otherwise: `007`, or `1e5`."""
+    """The same hold, but for text of which SQLite would make a number that is spelt otherwise: `007`, or `1e5`."""
 
     def of(value: Any) -> Any:
         text = value.value if isinstance(value, Enum) else value

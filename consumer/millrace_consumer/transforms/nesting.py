@@ -10,7 +10,7 @@ from pydantic import Field
 from millrace_consumer.transforms.base import an_object
 from millrace_consumer.transforms.naming import NamingTransform
 from millrace_consumer.transforms.places import Place, name_at_end, place_in
-from millrace_consumer.transforms.stage import Several
+from millrace_consumer.transforms.stage import Elements
 
 
 class Explode(NamingTransform):
@@ -33,7 +33,7 @@ class Explode(NamingTransform):
         if place is None or not elements:
             drops = self.empty == "drop" or (self.empty is None and self.alone and place is not None)
             return [] if drops else [record]
-        return Several(self._of(record, place, number, element) for number, element in enumerate(elements))
+        return Elements(self._of(record, place, number, element) for number, element in enumerate(elements))
 
     def _of(self, record: Any, place: Place, number: int, element: Any) -> Any:
         if self.alone:

@@ -55,15 +55,15 @@ def written(values: Iterable[Any]) -> list[bytes]:
         raise Failed(f"a transform returned something that cannot be a record: {error}") from error
 
 
-class Several(list[Any]):
-    """What a transform made of one record, where None is a record as well: null."""
+class Elements(list[Any]):
+    """Records of one that a transform took apart, where None is a record as well: null."""
 
 
 def several(result: Any) -> Iterable[Any]:
     """The records in what a function returned for one: none, itself, or each of several."""
     if result is None:
         return ()
-    if isinstance(result, Several):
+    if isinstance(result, Elements):
         return result
     if isinstance(result, list | tuple | Iterator):
         return (record for record in result if record is not None)

@@ -106,7 +106,7 @@ _NEEDED = (
     (re.compile("%I"), re.compile("%p"), "%I without %p: ten at night would be ten in the morning; %H is of 24 hours"),
     (re.compile("%[UW]"), re.compile("%[aAwu]"), "%U or %W without a weekday such as %a: the week would be left out"),
 )
-"""What strptime leaves out of account where another directive is not beside it, in silence."""
+"""Directives that strptime reads and forgets, in silence, where none of those that each needs stands beside it."""
 
 
 class ParseTime(KeepingTransform):

@@ -146,5 +146,5 @@ class Several(Component):
 
 
 def entry_points(kind: str) -> Iterable[importlib.metadata.EntryPoint]:
-    """What installed packages add: `kind` is `source` or `sink`. Reads the metadata of every package, so some 10 ms."""
+    """Return the types of a `kind` (`source`, `sink`) that packages add. Reads every package's metadata: some 10 ms."""
     return importlib.metadata.entry_points(group=f"millrace.{kind}s")

@@ -27,7 +27,7 @@ class Claim(msgspec.Struct):
     why: str = ""
     """Why the last of these did."""
     fills: int = 0
-    """How many fills were asked for, whether they found something or not."""
+    """The fills that were asked for so far, counted whether they found something or not."""
     moment: int = 0
     """The round of the disk watch after which the claim is on disk; 0 where nobody asks, or it is known to be."""
 

@@ -52,12 +52,9 @@ _NAMED_FOR_THE_END = "the next page was named as one that was there before, so i
 
 _NO_HEADER = "its next page has another first row than the first, which is no header: expected columns, their names"
 _BEYOND_THE_LAST = "so it was taken for the end: `more` or smaller requests show whether it is"
-_ALL_EMPTY = f"{MOST_EMPTY} pages in a row have no records, and each says that there is another: is `records` right?"
-
-_IS_MORE_RIGHT = (
-    f"{MOST_EMPTY} pages in a row have no records, and each says that there is another: is `more` right?"
-    + (" Where it is, set pagination.repeated to allow")
-)
+_ALL_EMPTY = f"{MOST_EMPTY} pages in a row have no records, and each says that there is another"
+_IS_RECORDS_RIGHT = f"{_ALL_EMPTY}: is `records` right?"
+_IS_MORE_RIGHT = f"{_ALL_EMPTY}: is `more` right? Where it is, set pagination.repeated to allow"
 
 _WITH_A_BODY = (200, 201, 203, 206)
 _PAGES = (*_WITH_A_BODY, HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT)
@@ -135,10 +132,11 @@ class Api:
             was_there = is_there
             empty = 0 if page.records or page.answering == NEVER else empty + 1
             if empty >= MOST_EMPTY:
-                if self._pagination.counted and self._pagination.repeated not in ("allow", "end"):
+                repeated = self._pagination.repeated if self._pagination.counted else "allow"
+                if repeated not in ("allow", "end"):
                     raise self._web.refused(_IS_MORE_RIGHT)
-                repeats.warn("rest_pages_empty", kind=self._shown, url=self._shown, mend=_ALL_EMPTY)
-                if self._pagination.counted and self._pagination.repeated == "end":
+                repeats.warn("rest_pages_empty", kind=self._shown, url=self._shown, mend=_IS_RECORDS_RIGHT)
+                if repeated == "end":
                     return
             token = page.following
 

@@ -17,7 +17,6 @@ from millrace_pipeline.queue.presence import CrawlProgress
 from millrace_producer import crawlprogress
 from millrace_producer.crawling.ends import OWN_ENDS
 from millrace_producer.itemfields import ItemFields
-from millrace_producer.keys import key_of
 from millrace_producer.sources.base import DeadLetter, Position, Record, Source, SourceRefused, SourceUnavailable
 from millrace_producer.sources.crawlprocess import (
     RESUMED,
@@ -130,7 +129,8 @@ class ScrapySource(TimeOptions, Source):
     def sample(self, text: bytes) -> Record | DeadLetter:
         """See `Source.sample`."""
         try:
-            return Record(text, key=key_of(self.key, text), time=self._fields().moment_in(text))
+            key, moment = self._fields().names(text)
+            return Record(text, key=key, time=moment)
         except (MillraceError, ValueError):  # it is no JSON, which is for others to say
             return Record(text)
 
